@@ -1,0 +1,19 @@
+//! sandpod: a Kubernetes-equivalent Pod for an unprivileged user. No root, no daemon, one static binary.
+//!
+//! The straight line of `run` (docs/architecture.md follows it step by step):
+//!
+//! ```text
+//! cli → manifest::parse → host::probe → plan::plan → state::create → supervisor → engine → exec
+//! ```
+//!
+//! No layer calls back up. Everything is decided in [`plan`], which has no effects; `engine` leaves no choice open.
+//! `unsafe` lives in [`sys`] and nowhere else.
+
+pub mod host;
+pub mod manifest;
+pub mod plan;
+pub mod report;
+pub mod state;
+pub mod step;
+pub mod supervisor;
+pub mod sys;

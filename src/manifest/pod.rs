@@ -1,0 +1,157 @@
+//! The Pod as the user asked for it, after every rule that needs no host has been checked.
+//!
+//! Owns the vocabulary between the manifest's text and the plan. Field names are Kubernetes' own
+//! (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>) in Rust spelling.
+//! The plan destructures these types without `..`, so a field that nobody enforces does not compile.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A valid `kind: Pod`, `apiVersion: v1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub metadata: Metadata,
+    pub spec: PodSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// A DNS-1123 subdomain, as Kubernetes wants a Pod's name.
+    pub name: String,
+    pub namespace: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSpec {
+    /// At least one; names are unique DNS-1123 labels.
+    pub containers: Vec<Container>,
+    /// Names are unique; every mount names one of these.
+    pub volumes: Vec<Volume>,
+    pub restart_policy: RestartPolicy,
+    pub termination_grace_period: Duration,
+    pub share_process_namespace: bool,
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub host_pid: bool,
+    pub hostname: Option<String>,
+    pub security_context: PodSecurityContext,
+}
+
+/// Kubernetes' default is `Always`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodSecurityContext {
+    pub run_as_user: Option<u32>,
+    pub run_as_group: Option<u32>,
+    pub run_as_non_root: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    pub image: Image,
+    /// Empty: the image's own entrypoint (for `host:` and `rootfs:` that is `/bin/sh`).
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    /// Absolute.
+    pub working_dir: Option<String>,
+    pub env: Vec<EnvVar>,
+    pub stdin: bool,
+    pub tty: bool,
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Documentation until ports are published.
+    pub ports: Vec<ContainerPort>,
+    pub security_context: ContainerSecurityContext,
+}
+
+/// Where a container's root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Image {
+    /// `host:` — this machine's own `/usr`, `/etc`, … copy-on-write.
+    Host,
+    /// `rootfs:DIR` — a directory, never written to. Absolute.
+    Rootfs(PathBuf),
+}
+
+/// One `env` entry; `value` may hold `$(VAR)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// The name of a declared volume.
+    pub name: String,
+    /// Absolute, without `..`, unique within its container.
+    pub mount_path: String,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPort {
+    pub name: Option<String>,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerSecurityContext {
+    pub run_as_user: Option<u32>,
+    pub run_as_group: Option<u32>,
+    pub run_as_non_root: Option<bool>,
+    pub read_only_root_filesystem: bool,
+    /// `None`: not said, which means false here (no_new_privs), unlike Kubernetes' true.
+    pub allow_privilege_escalation: Option<bool>,
+    /// Without the `CAP_` prefix, upper case, known to Linux; `ALL` is possible.
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub name: String,
+    pub source: VolumeSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// `emptyDir: {}`: on disk, as long as the pod.
+    EmptyDirDisk,
+    /// `emptyDir: {medium: Memory}`: one tmpfs for all containers of the pod. `size_limit` in bytes.
+    EmptyDirMemory { size_limit: Option<u64> },
+    /// Absolute, without `..`.
+    HostPath { path: PathBuf, kind: HostPathType },
+}
+
+/// <https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostPathType {
+    /// `""`: no check before mounting.
+    Unchecked,
+    DirectoryOrCreate,
+    Directory,
+    FileOrCreate,
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}

@@ -1,0 +1,223 @@
+//! Everything decided about a pod. The engine does these values and decides nothing more.
+//!
+//! [`SandboxPlan`] and [`ContainerPlan`] are apart because a CRI front makes them in separate calls.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::idmap::{ContainerId, IdMapPlan};
+use crate::manifest::{HostPathType, Image, Protocol, RestartPolicy};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodPlan {
+    pub sandbox: SandboxPlan,
+    pub containers: Vec<ContainerPlan>,
+    pub lifecycle: LifecyclePlan,
+    pub degradations: Vec<Degradation>,
+}
+
+/// The pod without its containers: what pause holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxPlan {
+    /// 12 hexadecimal digits.
+    pub id: String,
+    pub name: String,
+    pub namespace: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub idmap: IdMapPlan,
+    pub namespaces: SandboxNamespaces,
+    pub hostname: String,
+    pub dirs: PodDirs,
+    /// One tmpfs each, mounted in pause's mount namespace, shared by every container that mounts it.
+    pub memory_volumes: Vec<MemoryVolume>,
+    /// Directories on disk below `dirs.data/volumes`, made before the first container.
+    pub disk_volumes: Vec<String>,
+    /// Checked (and made, where the type says so) before the first effect.
+    pub host_paths: Vec<HostPathPlan>,
+    /// Written once into the pod's own tmpfs, bound into every container.
+    pub etc_files: Vec<EtcFile>,
+}
+
+/// Which namespaces pause makes; the rest stay the host's. User and mount are always new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxNamespaces {
+    pub pid: NamespaceMode,
+    pub net: NamespaceMode,
+    pub ipc: NamespaceMode,
+    pub uts: NamespaceMode,
+    pub cgroup: NamespaceMode,
+}
+
+/// CRI's NamespaceMode (api.proto).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NamespaceMode {
+    /// Pause's, shared by the pod's containers.
+    Pod,
+    /// One of its own for each container.
+    Container,
+    /// The host's.
+    Node,
+}
+
+/// Where a pod lives on disk. Both end in the pod's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodDirs {
+    /// `lock`, `record.json`, `control.sock`; also the mount point of the pod's tmpfs in pause's mount namespace.
+    pub runtime: PathBuf,
+    /// `plan.json`, `containers/<name>/{upper,work}`, `logs/<container>.log`, `volumes/<name>`.
+    pub data: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVolume {
+    /// Directory name below the pod's tmpfs: `shm`, or `volumes/<name>`.
+    pub path: PathBuf,
+    /// Bytes; `None` is the kernel's own default of half the memory (tmpfs(5)).
+    pub size: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPathPlan {
+    pub volume: String,
+    pub path: PathBuf,
+    pub kind: HostPathType,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcFile {
+    /// `hostname`, `hosts` or `resolv.conf`.
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    pub name: String,
+    /// As the manifest wrote it, for `ps` and `inspect`.
+    pub image: Image,
+    pub pid: NamespaceMode,
+    pub root: RootPlan,
+    pub read_only_root: bool,
+    /// In order; a destination is inside the root, resolved with `RESOLVE_IN_ROOT`.
+    pub mounts: Vec<Mount>,
+    pub masked_paths: Vec<PathBuf>,
+    pub read_only_paths: Vec<PathBuf>,
+    pub process: ProcessPlan,
+    /// Documentation until ports are published.
+    pub ports: Vec<PortPlan>,
+    pub log: LogPlan,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    pub name: Option<String>,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+/// How the container's `/` is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootPlan {
+    /// overlayfs: `lower` is never written to.
+    Overlay { lower: PathBuf },
+    /// `host:`: an empty directory with links, and one overlay (or read-only bind) for each directory of the host.
+    HostTree { links: Vec<(String, PathBuf)>, dirs: Vec<HostTreeDir>, fresh: Vec<FreshDir> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostTreeDir {
+    /// `usr` of `/usr`.
+    pub name: String,
+    /// False: a read-only bind, where the kernel refuses an overlay (mounts below it, or no overlayfs).
+    pub overlay: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreshDir {
+    pub path: PathBuf,
+    pub mode: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside the container.
+    pub destination: PathBuf,
+    pub kind: MountKind,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A new procfs of the container's pid namespace.
+    Proc,
+    /// The procfs that is already there, where a new one is refused (`masked-proc`, or the host's pid namespace).
+    ProcBind,
+    /// A new sysfs of the pod's network namespace.
+    Sysfs,
+    /// The host's sysfs, where the network is the host's.
+    SysBind,
+    /// tmpfs with `null zero full random urandom tty` bound from the host and the usual links.
+    Dev,
+    /// A devpts instance of its own.
+    DevPts,
+    /// A new mqueue of the pod's ipc namespace.
+    Mqueue,
+    /// The host's, where ipc is the host's.
+    MqueueBind,
+    /// A private tmpfs. `size` in bytes.
+    Tmpfs { mode: u32, size: Option<u64> },
+    /// From the pod's own tmpfs in pause's mount namespace: `shm`, `volumes/<name>`, `etc/hosts`.
+    PodTmpfs { source: PathBuf },
+    /// `dirs.data/volumes/<name>`.
+    DiskVolume { name: String },
+    /// A path of the host, seen with your rights.
+    HostPath { source: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    pub argv: Vec<String>,
+    /// `NAME=value`, expanded. `HOME` is added from the container's /etc/passwd when absent.
+    pub env: Vec<(String, String)>,
+    pub cwd: PathBuf,
+    /// `runAsUser`, or 0.
+    pub uid: ContainerId,
+    /// `runAsGroup`; `None`: the user's group in the container's /etc/passwd, else 0 (as CRI runtimes do).
+    pub gid: Option<ContainerId>,
+    /// True when the manifest asks `runAsNonRoot`; the plan has checked `uid`.
+    pub no_new_privs: bool,
+    /// Names without `CAP_`; the bounding set. Only root has them effective, as in Kubernetes.
+    pub capabilities: Vec<String>,
+    pub stdin: bool,
+    pub tty: bool,
+}
+
+/// CRI log format, rotated by size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlan {
+    pub path: PathBuf,
+    /// Bytes of one file (kubelet's containerLogMaxSize, 10 MiB).
+    pub max_size: u64,
+    /// Files in all (kubelet's containerLogMaxFiles, 5): `x.log`, `x.log.1` … `x.log.4`.
+    pub max_files: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecyclePlan {
+    pub restart_policy: RestartPolicy,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub termination_grace_period: Duration,
+}
+
+/// A guarantee this host cannot give, by a stable name (`no-subids`), with what it means for this pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degradation {
+    pub name: String,
+    pub meaning: String,
+    pub fix: String,
+}

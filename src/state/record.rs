@@ -1,0 +1,58 @@
+//! What `record.json` says about a pod: only what cannot be looked up.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process::{Exit, ProcessId};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub id: String,
+    pub name: String,
+    pub created_at: Timestamp,
+    pub phase: Phase,
+    /// Written by the supervisor as its first act.
+    pub supervisor: Option<ProcessId>,
+    pub pause: Option<ProcessId>,
+    pub containers: Vec<ContainerRecord>,
+}
+
+/// Whether a `Starting` or `Running` pod still lives is not believed but looked up: its supervisor holds `lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    Starting,
+    Running,
+    Stopping,
+    Succeeded,
+    Failed { reason: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub name: String,
+    pub state: ContainerState,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// How the life before this one ended.
+    pub last_exit: Option<Exit>,
+}
+
+/// Kubernetes' three (ContainerState of the Pod API).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// `reason`: `ContainerCreating`, `CrashLoopBackOff`, `RunContainerError`.
+    Waiting {
+        reason: String,
+    },
+    Running {
+        process: ProcessId,
+        started_at: Timestamp,
+    },
+    /// `reason`: `Completed`, `Error`, `StartError`.
+    Terminated {
+        exit: Exit,
+        reason: String,
+        started_at: Option<Timestamp>,
+        finished_at: Timestamp,
+    },
+}

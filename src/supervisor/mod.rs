@@ -1,0 +1,5 @@
+//! One process per pod: starts it, watches it, ends it.
+
+#![allow(clippy::disallowed_methods, reason = "this layer may act")]
+
+pub mod protocol;

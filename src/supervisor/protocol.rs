@@ -1,0 +1,62 @@
+//! What a client and a pod's supervisor say to each other over `control.sock`: one JSON value per message
+//! (SOCK_SEQPACKET), descriptors beside it. One request per connection; the replies to it follow on the same one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Report;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Run another process in a container. Without `tty` the client passes its stdin, stdout and stderr as three
+    /// descriptors; with it, [`Reply::Started`] brings the terminal's master. Replies: `Started`, then `Exited`.
+    Exec(ExecRequest),
+    /// Join a container's stdio. The client passes two stream sockets: (stdin and stdout) and stderr; bytes pass raw.
+    /// Reply: `Attached`, with the terminal's master when the container has one (for its size only).
+    /// The sockets close when the container ends.
+    Attach { container: String },
+    /// SIGTERM to every container, SIGKILL after `grace_seconds` (default: the pod's). Reply: `Stopped` at the end.
+    Stop { grace_seconds: Option<u64> },
+    /// A signal to the first process of one container, or of all. Reply: `Done`.
+    Kill { container: Option<String>, signal: i32 },
+    /// Reply: `Exited` when the container (default: the main one) or, for the main one, the pod has ended for good.
+    Wait { container: Option<String> },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub container: String,
+    pub argv: Vec<String>,
+    /// Added to the container's own environment.
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    /// `uid`, `uid:gid`, `name` or `name:group` of the container's own /etc/passwd; `None`: as the container runs.
+    pub user: Option<String>,
+    pub tty: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// The process runs; `pid` is the host's.
+    Started {
+        pid: i32,
+    },
+    Attached,
+    Exited {
+        code: i32,
+    },
+    Stopped,
+    Done,
+    Failed(Report),
+}
+
+/// What a starting supervisor tells the command that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartReply {
+    /// All containers run.
+    Ready,
+    /// Nothing is left of the pod.
+    Failed(Report),
+}

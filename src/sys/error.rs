@@ -1,0 +1,45 @@
+//! The one error of this module.
+
+use nix::errno::Errno;
+
+/// A kernel call that failed: what was called, on what, and the errno.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call}: {} ({:?})", .errno.desc(), .errno)]
+pub struct Error {
+    /// `mount("proc", "/proc")`: the call as a reader would write it.
+    pub call: String,
+    pub errno: Errno,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The number, for crossing a process boundary.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.errno as i32
+    }
+}
+
+/// Names the call of a failed nix function.
+pub(crate) trait Named<T> {
+    fn named(self, call: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Named<T> for nix::Result<T> {
+    fn named(self, call: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error { call: call(), errno })
+    }
+}
+
+impl<T> Named<T> for std::io::Result<T> {
+    fn named(self, call: impl FnOnce() -> String) -> Result<T> {
+        // A std error without an errno (a short write, an interior NUL) is reported as EIO: the call's name says which.
+        self.map_err(|error| Error { call: call(), errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) })
+    }
+}
+
+/// The error of a raw `libc::syscall` that returned -1.
+pub(crate) fn last(call: impl FnOnce() -> String) -> Error {
+    Error { call: call(), errno: Errno::last() }
+}

@@ -1,0 +1,12 @@
+//! One thin function per kernel call. The only module that names nix, libc or `unsafe`.
+//!
+//! Every error carries the call with its arguments and the errno, never a bare number.
+
+#![allow(clippy::disallowed_methods, reason = "this layer may act")]
+
+mod error;
+pub mod poll;
+pub mod process;
+pub mod socket;
+
+pub use error::{Error, Result};

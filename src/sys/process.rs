@@ -1,0 +1,204 @@
+//! Processes by identity: a pid alone may have been given to somebody else by now.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Named, last};
+use super::{Error, Result};
+
+/// A process that cannot be confused with a later one of the same pid: pid and start time (field 22 of
+/// `/proc/PID/stat`, clock ticks since boot; proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The identity of a process that exists now, zombies included.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<ProcessId> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(ProcessId { pid, start_time: parse_stat(&stat)?.1 })
+    }
+
+    #[must_use]
+    pub fn of_self() -> Option<ProcessId> {
+        ProcessId::of(std::process::id().cast_signed())
+    }
+
+    /// True while this very process runs; a zombie no longer does.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .ok()
+            .and_then(|stat| parse_stat(&stat))
+            .is_some_and(|(state, start_time)| start_time == self.start_time && state != 'Z' && state != 'X')
+    }
+
+    /// A pidfd of this very process; `None` when it is gone or its pid is somebody else's now.
+    pub fn open(self) -> Result<Option<PidFd>> {
+        match PidFd::open(self.pid) {
+            // Opened first, compared second: what the pidfd refers to can no longer change under us.
+            Ok(fd) if self.is_alive() => Ok(Some(fd)),
+            Ok(_) => Ok(None),
+            Err(error) if error.errno == nix::errno::Errno::ESRCH => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// State letter and start time. The command name (field 2) may hold spaces and parentheses: count from its last `)`.
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let rest = stat.get(stat.rfind(')')? + 2..)?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// pidfd_open(2).
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    pub fn open(pid: i32) -> Result<PidFd> {
+        let call = || format!("pidfd_open({pid})");
+        // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let Ok(fd @ 0..) = i32::try_from(fd) else { return Err(last(call)) };
+        // SAFETY: the kernel has just given us this descriptor and nobody else owns it.
+        Ok(PidFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// pidfd_send_signal(2); a process that has gone in between is no error.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // SAFETY: a null siginfo is allowed (the kernel fills it in as kill(2) does); the other arguments are integers.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if rc == 0 {
+            return Ok(());
+        }
+        let error = last(|| format!("pidfd_send_signal({})", signal_name(signal)));
+        if error.errno == nix::errno::Errno::ESRCH { Ok(()) } else { Err(error) }
+    }
+
+    /// Waits until the process has ended (a pidfd polls readable then). False: the time ran out.
+    pub fn wait_gone(&self, timeout: std::time::Duration) -> Result<bool> {
+        super::poll::readable(self.as_fd(), timeout)
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<PidFd> for OwnedFd {
+    fn from(fd: PidFd) -> OwnedFd {
+        fd.0
+    }
+}
+
+/// `SIGTERM` of 15; the number where it has no name.
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
+}
+
+/// 15 of `SIGTERM`, `TERM`, `term` or `15`; `None` for what is no signal. Real-time signals go by number.
+#[must_use]
+pub fn signal_number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    full.parse::<Signal>().ok().map(|signal| signal as i32)
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    /// The shell's convention: 128+n for a signal.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// One ended child of ours, if there is one; never blocks.
+pub fn reap_any() -> Option<(i32, Exit)> {
+    loop {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Exit::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => return Some((pid.as_raw(), Exit::Signal(signal as i32))),
+            Ok(WaitStatus::StillAlive) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Waits for one child of ours.
+pub fn wait_for(pid: i32) -> Result<Exit> {
+    loop {
+        match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Exit::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Exit::Signal(signal as i32)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Error { call: format!("waitpid({pid})"), errno }),
+        }
+    }
+}
+
+/// How many threads this process has; anything that forks or makes a user namespace wants one.
+pub fn thread_count() -> Result<usize> {
+    std::fs::read_dir("/proc/self/task").named(|| "readdir(\"/proc/self/task\")".to_owned()).map(Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_parentheses_does_not_shift_the_fields() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
+        assert_eq!(parse_stat(&format!("42 (a) b (c)) {fields}")), Some(('S', 777)));
+    }
+
+    #[test]
+    fn we_are_alive_and_our_pid_with_another_start_time_is_not() {
+        let me = ProcessId::of_self().expect("/proc is mounted");
+        assert!(me.is_alive());
+        assert!(!ProcessId { start_time: me.start_time + 1, ..me }.is_alive());
+    }
+
+    #[test]
+    fn signals_by_every_usual_spelling() {
+        for name in ["SIGTERM", "TERM", "term", "15"] {
+            assert_eq!(signal_number(name), Some(15), "{name}");
+        }
+        for name in ["", "0", "65", "-1", "SIGNOPE", "TERM "] {
+            assert_eq!(signal_number(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Unix sockets that carry whole messages and file descriptors (unix(7), SOCK_SEQPACKET).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt,
+};
+
+use super::error::Named;
+use super::{Error, Result, poll};
+
+/// The longest message either side takes. An exec request carries argv and environment.
+pub const MAX_MESSAGE: usize = 256 * 1024;
+/// The most descriptors in one message.
+pub const MAX_FDS: usize = 8;
+
+/// One message and what came with it.
+#[derive(Debug)]
+pub struct Message {
+    pub bytes: Vec<u8>,
+    pub fds: Vec<OwnedFd>,
+    /// The sender's pid *as this process sees it*: the kernel translates it. Only after [`Channel::pass_credentials`].
+    pub sender: Option<i32>,
+}
+
+/// A connected end that sends and receives whole messages.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Two connected ends, both close-on-exec.
+    pub fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .named(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)".to_owned())?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// Connects to a listening socket. `path` may be longer than the 107 bytes of a sockaddr: it is reached through its
+    /// directory's descriptor.
+    pub fn connect(path: &Path) -> Result<Channel> {
+        let call = || format!("connect({})", path.display());
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).named(call)?;
+        let (_directory, address) = short_address(path).named(call)?;
+        connect(fd.as_raw_fd(), &address).named(call)?;
+        Ok(Channel(fd))
+    }
+
+    /// Asks the kernel to add the sender's credentials to every message (unix(7), SO_PASSCRED).
+    pub fn pass_credentials(&self) -> Result<()> {
+        setsockopt(&self.0, sockopt::PassCred, &true).named(|| "setsockopt(SO_PASSCRED)".to_owned())
+    }
+
+    /// Who is at the other end: (pid, uid) at the time of connect (SO_PEERCRED).
+    pub fn peer(&self) -> Result<(i32, u32)> {
+        let peer = getsockopt(&self.0, sockopt::PeerCredentials).named(|| "getsockopt(SO_PEERCRED)".to_owned())?;
+        Ok((peer.pid(), peer.uid()))
+    }
+
+    /// Sends one message. Never raises SIGPIPE.
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_flags(bytes, fds, MsgFlags::MSG_NOSIGNAL)
+    }
+
+    /// As [`send`](Self::send), but EAGAIN instead of waiting for a peer that does not read.
+    pub fn try_send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_flags(bytes, fds, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_flags(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: MsgFlags) -> Result<()> {
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let control = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &control[..0] } else { &control[..] };
+        loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None) {
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop).named(|| format!("sendmsg({} bytes)", bytes.len())),
+            }
+        }
+    }
+
+    /// The next message; `None` when the peer has closed its end. Waits as long as it takes.
+    pub fn receive(&self) -> Result<Option<Message>> {
+        self.receive_flags(MsgFlags::MSG_CMSG_CLOEXEC)
+    }
+
+    /// As [`receive`](Self::receive), but EAGAIN when nothing is there.
+    pub fn try_receive(&self) -> Result<Option<Message>> {
+        self.receive_flags(MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// As [`receive`](Self::receive), with a deadline: ETIMEDOUT when nothing came.
+    pub fn receive_within(&self, timeout: Duration) -> Result<Option<Message>> {
+        if poll::readable(self.as_fd(), timeout)? {
+            return self.receive();
+        }
+        Err(Error { call: format!("recvmsg(), after {} s", timeout.as_secs()), errno: Errno::ETIMEDOUT })
+    }
+
+    fn receive_flags(&self, flags: MsgFlags) -> Result<Option<Message>> {
+        let call = || "recvmsg()".to_owned();
+        let mut bytes = vec![0; MAX_MESSAGE];
+        let mut control = nix::cmsg_space!([RawFd; MAX_FDS], nix::libc::ucred);
+        let (length, truncated, fds, sender) = {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let received = loop {
+                match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+                    Err(Errno::EINTR) => {}
+                    // A peer that was killed with unread messages resets the connection: it is gone all the same.
+                    Err(Errno::ECONNRESET) => return Ok(None),
+                    other => break other.named(call)?,
+                }
+            };
+            let mut fds = Vec::new();
+            let mut sender = None;
+            for message in received.cmsgs().named(call)? {
+                match message {
+                    ControlMessageOwned::ScmRights(raw) => {
+                        // SAFETY: SCM_RIGHTS hands us new descriptors that nothing else in this process owns.
+                        fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                    }
+                    ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
+                    _ => {}
+                }
+            }
+            let cut = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;
+            (received.bytes, received.flags.intersects(cut), fds, sender)
+        };
+        if truncated {
+            return Err(Error { call: call(), errno: Errno::EMSGSIZE });
+        }
+        if length == 0 && fds.is_empty() {
+            return Ok(None);
+        }
+        bytes.truncate(length);
+        Ok(Some(Message { bytes, fds, sender }))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> OwnedFd {
+        channel.0
+    }
+}
+
+/// A listening socket, mode 0600 by the umask of its maker and the 0700 of its directory.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    pub fn bind(path: &Path) -> Result<Listener> {
+        let call = || format!("bind({})", path.display());
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).named(call)?;
+        let (_directory, address) = short_address(path).named(call)?;
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let bound = bind(fd.as_raw_fd(), &address).named(call);
+        nix::sys::stat::umask(before);
+        bound?;
+        listen(&fd, Backlog::new(64).named(call)?).named(call)?;
+        Ok(Listener(fd))
+    }
+
+    /// The next waiting client; `None` when there is none.
+    pub fn accept(&self) -> Result<Option<Channel>> {
+        match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: accept4 has just given us this descriptor and nobody else owns it.
+            Ok(fd) => Ok(Some(Channel(unsafe { OwnedFd::from_raw_fd(fd) }))),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
+            Err(errno) => Err(errno).named(|| "accept4()".to_owned()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A sockaddr_un holds 107 bytes; `/proc/self/fd/N/name` reaches any directory. The descriptor must outlive the call.
+fn short_address(path: &Path) -> nix::Result<(OwnedFd, UnixAddr)> {
+    let directory = path.parent().ok_or(Errno::EINVAL)?;
+    let name = path.file_name().ok_or(Errno::EINVAL)?;
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(directory, flags, nix::sys::stat::Mode::empty())?;
+    let address = UnixAddr::new(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name))?;
+    Ok((directory, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptors_and_its_sender() {
+        let (a, b) = Channel::pair().expect("socketpair");
+        b.pass_credentials().expect("SO_PASSCRED");
+        a.send(b"hello", &[a.as_fd()]).expect("send");
+        let message = b.receive_within(Duration::from_secs(5)).expect("receive").expect("open");
+        assert_eq!(message.bytes, b"hello");
+        assert_eq!(message.fds.len(), 1);
+        assert_eq!(message.sender, Some(std::process::id().cast_signed()));
+    }
+
+    #[test]
+    fn a_closed_peer_is_the_end_and_silence_is_a_timeout() {
+        let (a, b) = Channel::pair().expect("socketpair");
+        let silence = b.receive_within(Duration::from_millis(1)).expect_err("nothing was sent");
+        assert_eq!(silence.errno, Errno::ETIMEDOUT);
+        drop(a);
+        assert!(b.receive().expect("receive").is_none());
+    }
+}
