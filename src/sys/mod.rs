@@ -4,9 +4,19 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod clone;
 mod error;
+pub mod event;
+pub mod memfd;
+pub mod mount;
+pub mod net;
+pub mod path;
 pub mod poll;
+pub mod privileges;
 pub mod process;
 pub mod socket;
+pub mod stdio;
 
 pub use error::{Error, Result};
+pub use nix::errno::Errno;
+pub use nix::sched::CloneFlags as Namespaces;
