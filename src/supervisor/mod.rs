@@ -2,4 +2,5 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod lifecycle;
 pub mod protocol;
