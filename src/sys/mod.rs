@@ -17,6 +17,6 @@ pub mod process;
 pub mod socket;
 pub mod stdio;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, describe};
 pub use nix::errno::Errno;
 pub use nix::sched::CloneFlags as Namespaces;

@@ -14,6 +14,8 @@
 
 mod backoff;
 mod container;
+mod event;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -26,136 +28,14 @@ use crate::state::Phase;
 use crate::sys::process::Exit;
 use container::Container;
 
+pub use event::{Action, Event, Outcome};
+pub use status::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason};
+
 /// signal(7); named here because this module must not reach for libc.
 const SIGTERM: i32 = 15;
 
 /// A grace period longer than a year is a year: every kind of timer can still hold it.
 const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// What happened. `index` is the container's place in the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Pause holds the pod's namespaces: containers may start. Sent once, first.
-    SandboxReady,
-    ContainerStarted {
-        index: usize,
-    },
-    /// It never ran. `exit_code` is what a shell would say: 127 not found, 126 not executable, 125 our own failure.
-    StartFailed {
-        index: usize,
-        exit_code: i32,
-    },
-    ContainerExited {
-        index: usize,
-        exit: Exit,
-    },
-    /// End the pod: SIGTERM, and SIGKILL after `grace` (default: the plan's). A later one can only shorten the wait.
-    StopRequested {
-        grace: Option<Duration>,
-    },
-    /// The kernel kills what lives in pause's pid namespace; the rest is killed by us.
-    PauseDied,
-    /// [`Pod::next_deadline`] has passed. Too early does no harm.
-    TimerFired,
-}
-
-/// What the supervisor does now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Answered by `ContainerStarted` or `StartFailed`.
-    Start { index: usize },
-    /// To the container's first process. It may have ended already: that is no error.
-    Signal { index: usize, signal: i32 },
-    /// SIGKILL to every process of the container.
-    Kill { index: usize },
-    /// The last action: no container runs and none will. Take the sandbox down.
-    Finish { outcome: Outcome },
-}
-
-/// How a pod ended, as Kubernetes' phase has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every container ended with code 0.
-    Succeeded,
-    Failed {
-        reason: String,
-    },
-}
-
-impl From<Outcome> for Phase {
-    fn from(outcome: Outcome) -> Phase {
-        match outcome {
-            Outcome::Succeeded => Phase::Succeeded,
-            Outcome::Failed { reason } => Phase::Failed { reason },
-        }
-    }
-}
-
-/// Why a container does not run yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitingReason {
-    ContainerCreating,
-    CrashLoopBackOff,
-    /// The restart itself failed; another follows after the back-off.
-    RunContainerError,
-}
-
-/// How a container ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TerminatedReason {
-    /// With code 0.
-    Completed,
-    Error,
-    /// It never ran.
-    StartError,
-}
-
-impl WaitingReason {
-    /// As the Pod API spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            WaitingReason::ContainerCreating => "ContainerCreating",
-            WaitingReason::CrashLoopBackOff => "CrashLoopBackOff",
-            WaitingReason::RunContainerError => "RunContainerError",
-        }
-    }
-}
-
-impl TerminatedReason {
-    /// As the Pod API spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TerminatedReason::Completed => "Completed",
-            TerminatedReason::Error => "Error",
-            TerminatedReason::StartError => "StartError",
-        }
-    }
-}
-
-/// [`crate::state::ContainerState`] without the times and the process, which only the supervisor knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContainerStatus {
-    Waiting(WaitingReason),
-    Running,
-    /// For good.
-    Terminated {
-        exit: Exit,
-        reason: TerminatedReason,
-    },
-}
-
-/// What stands in the record about one container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContainerView<'a> {
-    pub name: &'a str,
-    pub status: ContainerStatus,
-    /// Starts after the first.
-    pub restarts: u32,
-    /// How the life before this one ended.
-    pub last_exit: Option<Exit>,
-}
 
 #[derive(Debug)]
 enum Course {
