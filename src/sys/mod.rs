@@ -6,6 +6,7 @@
 
 mod error;
 pub mod poll;
+pub mod probe;
 pub mod process;
 pub mod socket;
 
