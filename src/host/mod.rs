@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod advice;
 mod dirs;
 mod facts;
 mod idmap_tool;
@@ -17,5 +18,6 @@ mod switches;
 mod tree;
 mod user;
 
+pub use advice::advice;
 pub use facts::*;
 pub use probe::{Asked, probe};

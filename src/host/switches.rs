@@ -112,7 +112,7 @@ fn exempts(label: &str) -> bool {
 /// The command that lets one program make user namespaces on Ubuntu ≥ 23.10.
 pub(super) fn apparmor_profile(executable: &Path) -> String {
     format!(
-        "allow this program: `printf 'abi <abi/4.0>,\\nprofile sandpod \"{}\" flags=(unconfined) {{\\n  userns,\\n}}\\n' | \
+        "allow this program: `printf 'abi <abi/4.0>,\\nprofile sandpod \"{}\" flags=(unconfined) {{ userns, }}\\n' | \
          sudo tee /etc/apparmor.d/sandpod && sudo apparmor_parser -r /etc/apparmor.d/sandpod`",
         executable.display()
     )
