@@ -13,6 +13,7 @@ pub mod net;
 pub mod path;
 pub mod poll;
 pub mod privileges;
+pub mod probe;
 pub mod process;
 pub mod socket;
 pub mod stdio;
