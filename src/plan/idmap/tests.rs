@@ -22,7 +22,8 @@ fn idmap(pod: &Pod, facts: &Facts, userns: UsernsChoice) -> Result<IdMapPlan, Re
 fn maps_of_each_mode() {
     let pod = pod(vec![container("a")]);
     type Lines = &'static [(u32, u32, u32)];
-    let cases: &[(UsernsChoice, &[(u32, u32)], Lines, Lines)] = &[
+    type Case = (UsernsChoice, &'static [(u32, u32)], Lines, Lines);
+    let cases: &[Case] = &[
         (
             UsernsChoice::RootIsYou,
             &[(100_000, 65536)],
