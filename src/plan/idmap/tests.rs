@@ -106,7 +106,8 @@ fn auto_is_isolated_unless_files_of_yours_are_used() {
 fn auto_falls_to_single_by_name() {
     let plain = pod(vec![container("a")]);
     let unprivileged = IdMapTool::Unprivileged { path: "/usr/bin/newgidmap".into(), why: "not setuid".into() };
-    let cases: [(&str, fn(&mut Facts)); 3] = [
+    type Case = (&'static str, fn(&mut Facts));
+    let cases: [Case; 3] = [
         (degradation::NO_SUBIDS, |facts| facts.subuids.clear()),
         (degradation::NO_SUBIDS, |facts| facts.subgids = ranges(&[(1001, 1)])),
         (degradation::NO_NEWUIDMAP, |facts| facts.newuidmap = IdMapTool::Missing),

@@ -12,7 +12,8 @@ fn with(change: impl Fn(&mut Pod)) -> Pod {
 
 #[test]
 fn namespaces_of_sandbox_and_containers() {
-    let cases: [(&str, fn(&mut Pod), [NamespaceMode; 4]); 5] = [
+    type Case = (&'static str, fn(&mut Pod), [NamespaceMode; 4]);
+    let cases: [Case; 5] = [
         ("default", |_| {}, [Shared, Shared, Shared, Container]),
         ("shareProcessNamespace", |pod| pod.spec.share_process_namespace = true, [Shared, Shared, Shared, Shared]),
         ("hostPID", |pod| pod.spec.host_pid = true, [Node, Shared, Shared, Node]),

@@ -24,7 +24,8 @@ fn capability_lists() {
             .filter(|name| DEFAULT_CAPABILITIES.contains(name) && *name != dropped)
             .collect()
     };
-    let cases: &[(&[&str], &[&str], Vec<&str>)] = &[
+    type Case = (&'static [&'static str], &'static [&'static str], Vec<&'static str>);
+    let cases: &[Case] = &[
         (&[], &[], without("")),
         (&[], &["NET_RAW"], without("NET_RAW")),
         (&[], &["ALL"], vec![]),
