@@ -21,7 +21,7 @@ pub(super) fn plan(
     root_access: RootAccess,
     scope: &PodScope<'_>,
 ) -> Result<Vec<Mount>, Report> {
-    let volumes = volume_mounts.iter().map(|m| volume(container, m, scope)).collect::<Result<Vec<_>, _>>()?;
+    let volumes = volume_mounts.iter().map(|m| volume_mount(container, m, scope)).collect::<Result<Vec<_>, _>>()?;
     if let Some(twice) = first_duplicate(&volumes) {
         let what = format!("container `{container}`: two volumes are mounted at {}", twice.display());
         return Err(Report::new(exit_code::USAGE, what));
@@ -74,7 +74,7 @@ fn etc(root_access: RootAccess) -> Vec<Mount> {
         .into()
 }
 
-fn volume(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> Result<Mount, Report> {
+fn volume_mount(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> Result<Mount, Report> {
     let VolumeMount { name, mount_path, read_only } = mount;
     let destination = plain(mount_path);
     if let Some(why) = forbidden(&destination) {

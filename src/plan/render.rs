@@ -182,6 +182,8 @@ fn root(f: &mut Formatter<'_>, root: &RootPlan, read_only: bool) -> fmt::Result 
         RootPlan::Copy { source } => row(f, "root", format_args!("copy of {}, {access}", path(source))),
         RootPlan::HostTree { links, dirs, fresh } => {
             row(f, "root", format_args!("new directory, {access}"))?;
+            // EACCES, not copy-on-write: an owner without an id in the user namespace (inode_permission in fs/namei.c).
+            row(f, "", "(what belongs to ids outside the map, as the host's root, can be read but not changed)")?;
             for dir in dirs {
                 let kind = if dir.overlay { "overlay over" } else { "read-only bind of" };
                 row(f, "", format_args!("/{:<16} {kind} the host's", word(&dir.name)))?;
