@@ -15,6 +15,9 @@ use crate::manifest::{HostPathType, Image, Protocol, RestartPolicy};
 pub struct PodPlan {
     pub sandbox: SandboxPlan,
     pub containers: Vec<ContainerPlan>,
+    /// The container whose exit code is the pod's, and which `exec` and `logs` mean when none is named:
+    /// the first, or the annotation `kubectl.kubernetes.io/default-container`.
+    pub main: String,
     pub lifecycle: LifecyclePlan,
     pub degradations: Vec<Degradation>,
 }

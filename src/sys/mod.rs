@@ -5,8 +5,11 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 mod error;
+pub mod inotify;
 pub mod poll;
+pub mod private_dir;
 pub mod process;
 pub mod socket;
+pub mod terminal;
 
 pub use error::{Error, Result};
