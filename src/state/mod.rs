@@ -1,7 +1,28 @@
 //! Pods on disk; survives crashes.
+//!
+//! ```text
+//! runtime/lock                      one pod is made at a time
+//! runtime/pods/<id>/lock            held by the pod's supervisor as long as it lives
+//! runtime/pods/<id>/record.json     replaced, never edited
+//! runtime/pods/<id>/control.sock
+//! data/pods/<id>/plan.json          written once
+//! ```
+//!
+//! Nothing here is synced to disk: the runtime directory does not outlive a boot, and after one the plan only serves
+//! to name what `rm` removes. Whether a pod lives is looked up ([`Liveness`]), never read.
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod error;
+mod find;
+#[cfg(test)]
+mod fixture;
 mod record;
+mod status;
+mod store;
 
+pub use error::Error;
+pub use find::nearest;
 pub use record::*;
+pub use status::{Liveness, Status, effective_phase};
+pub use store::{CreatedPod, Store, StoredPod, StoredRecord, commit, wait_released};

@@ -7,16 +7,19 @@
 pub mod clone;
 mod error;
 pub mod event;
+pub mod inotify;
 pub mod memfd;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod poll;
+pub mod private_dir;
 pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod socket;
 pub mod stdio;
+pub mod terminal;
 
 pub use error::{Error, Result, describe};
 pub use nix::errno::Errno;

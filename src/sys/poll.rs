@@ -33,3 +33,27 @@ fn wait(fd: BorrowedFd<'_>, events: PollFlags, timeout: Duration) -> Result<bool
         }
     }
 }
+
+/// What a descriptor of [`any`] is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    Read,
+    Write,
+}
+
+/// Waits until at least one descriptor can be read (or has ended), or written (or is in error). One answer for each, in
+/// order; all false when the time is up or a signal came. `None` waits as long as it takes.
+pub fn any(watched: &[(BorrowedFd<'_>, Want)], timeout: Option<Duration>) -> Result<Vec<bool>> {
+    let mut fds: Vec<PollFd<'_>> = watched
+        .iter()
+        .map(|(fd, want)| PollFd::new(*fd, if *want == Want::Read { PollFlags::POLLIN } else { PollFlags::POLLOUT }))
+        .collect();
+    let timeout = timeout.map_or(PollTimeout::NONE, |left| {
+        PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(&mut fds, timeout) {
+        Ok(_) => Ok(fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect()),
+        Err(nix::errno::Errno::EINTR) => Ok(vec![false; watched.len()]),
+        Err(errno) => Err(errno).named(|| "poll()".to_owned()),
+    }
+}

@@ -1,0 +1,351 @@
+//! All pods of one user: two directories, made private, and what is read from them.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::error::{Doing, Error};
+use super::find;
+use super::record::{ContainerRecord, ContainerState, Phase, Record};
+use super::status::{Liveness, Status, effective_phase};
+use crate::plan::{PodDirs, PodPlan};
+use crate::report::{Report, exit_code};
+use crate::sys::private_dir::{self, Flaw};
+
+/// Where pods are kept: `runtime` goes with the boot, `data` stays.
+#[derive(Debug, Clone)]
+pub struct Store {
+    runtime: PathBuf,
+    data: PathBuf,
+}
+
+/// A pod whose name and directories are reserved, and of which nothing runs yet.
+#[derive(Debug)]
+pub struct CreatedPod {
+    pub dirs: PodDirs,
+    pub record: Record,
+    /// flock(2) of `lock`. It belongs to the open file, so a forked supervisor holds it on when we close ours; it must
+    /// not be inherited by anything that outlives the supervisor.
+    pub lock: File,
+}
+
+/// What `record.json` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredRecord {
+    Read(Record),
+    /// Empty, cut off, or not ours: why.
+    Damaged(String),
+    /// No runtime directory, or none that got so far.
+    Missing,
+}
+
+/// One pod as found on disk.
+#[derive(Debug, Clone)]
+pub struct StoredPod {
+    pub id: String,
+    /// From the record or the plan; the id where neither can be read.
+    pub name: String,
+    pub dirs: PodDirs,
+    pub record: StoredRecord,
+    /// `None`: `plan.json` is missing or cannot be read.
+    pub plan: Option<PodPlan>,
+    pub liveness: Liveness,
+}
+
+impl StoredPod {
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.record {
+            StoredRecord::Read(record) => effective_phase(&record.phase, self.liveness),
+            // A supervisor without a record yet, or with a damaged one, is alive all the same.
+            _ if self.liveness == Liveness::Supervised => Status::Running,
+            StoredRecord::Damaged(reason) => Status::Damaged { reason: reason.clone() },
+            StoredRecord::Missing if self.dirs.runtime.exists() => {
+                Status::Damaged { reason: "record.json is missing".to_owned() }
+            }
+            StoredRecord::Missing => Status::Lost,
+        }
+    }
+
+    /// The record, where there is a good one.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match &self.record {
+            StoredRecord::Read(record) => Some(record),
+            StoredRecord::Damaged(_) | StoredRecord::Missing => None,
+        }
+    }
+
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.dirs.runtime.join("control.sock")
+    }
+}
+
+impl Store {
+    /// Both directories as the host layer chose them; nothing is made or read yet.
+    #[must_use]
+    pub fn new(runtime: &Path, data: &Path) -> Store {
+        Store { runtime: runtime.to_owned(), data: data.to_owned() }
+    }
+
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Reserves the pod's name and directories, takes its lock, and writes plan and record, before anything else of the
+    /// pod exists. On failure nothing is left.
+    ///
+    /// # Errors
+    /// The name is taken; a directory is not ours alone; the disk is full, and the like.
+    pub fn create(&self, plan: &PodPlan, created_at: Timestamp) -> Result<CreatedPod, Report> {
+        let name = &plan.sandbox.name;
+        let what = || format!("could not create pod `{name}`");
+        self.make_private(what)?;
+        let one_at_a_time = self.lock_file(true).map_err(|error| error.into_report(what()))?;
+        one_at_a_time.lock().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
+        let id = &plan.sandbox.id;
+        if let Some(taken) = self.read_all().into_iter().find(|pod| pod.name == *name || pod.id == *id) {
+            return Err(Report::new(exit_code::FAILURE, format!("there is already a pod `{}`", taken.name))
+                .because(format!("its id is {}, it is {}", taken.id, taken.status()))
+                .hint(removal_hint(&taken)));
+        }
+        let dirs = plan.sandbox.dirs.clone();
+        reserve(plan, &dirs, created_at).map_err(|error| {
+            // Only what `reserve` itself made can be there: no pod has this id.
+            let _ = fs::remove_dir_all(&dirs.runtime);
+            let _ = fs::remove_dir_all(&dirs.data);
+            error.into_report(what())
+        })
+    }
+
+    /// Every pod, by name. Damaged ones and ones without a runtime directory included.
+    ///
+    /// # Errors
+    /// A directory is not ours alone, or cannot be read. That there is none yet is no error.
+    pub fn list(&self) -> Result<Vec<StoredPod>, Report> {
+        let what = || "could not list the pods".to_owned();
+        self.check_private(what)?;
+        // Shared: a pod that is being made is seen either not at all or whole.
+        let lock = match self.lock_file(false) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into_report(what())),
+        };
+        if let Some(lock) = &lock {
+            lock.lock_shared().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
+        }
+        Ok(self.read_all())
+    }
+
+    /// The pod of this name, or of this unique beginning of an id.
+    ///
+    /// # Errors
+    /// None or several; what [`list`](Self::list) says.
+    pub fn find(&self, typed: &str) -> Result<StoredPod, Report> {
+        find::find(self.list()?, typed)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.runtime.join("lock")
+    }
+
+    fn lock_file(&self, create: bool) -> Result<File, Error> {
+        let path = self.lock_path();
+        let mut options = File::options();
+        options.read(true).write(create).create(create).mode(0o600);
+        options.open(&path).doing("open", &path)
+    }
+
+    fn read_all(&self) -> Vec<StoredPod> {
+        let mut ids: Vec<String> =
+            [&self.runtime, &self.data].iter().flat_map(|dir| ids_in(&dir.join("pods"))).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| self.read_pod(id)).collect();
+        pods.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        pods
+    }
+
+    fn read_pod(&self, id: String) -> StoredPod {
+        let dirs = PodDirs { runtime: self.runtime.join("pods").join(&id), data: self.data.join("pods").join(&id) };
+        // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
+        let liveness = liveness(&dirs);
+        let record = read_record(&dirs);
+        let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let name = match (&record, &plan) {
+            (StoredRecord::Read(record), _) => record.name.clone(),
+            (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
+            _ => id.clone(),
+        };
+        StoredPod { id, name, dirs, record, plan, liveness }
+    }
+
+    fn make_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
+        for top in [&self.runtime, &self.data] {
+            if let Some(parent) = top.parent() {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(parent)
+                    .doing("mkdir", parent)
+                    .map_err(|error| error.into_report(what()))?;
+            }
+            for directory in [top.clone(), top.join("pods")] {
+                refuse_flaw(&directory, private_dir::make_private(&directory), &what)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
+        for directory in [&self.runtime, &self.data] {
+            match private_dir::check_private(directory) {
+                Err(error) if io::Error::from_raw_os_error(error.number()).kind() == io::ErrorKind::NotFound => {}
+                checked => refuse_flaw(directory, checked, &what)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse_flaw(
+    directory: &Path,
+    checked: crate::sys::Result<Option<Flaw>>,
+    what: impl Fn() -> String,
+) -> Result<(), Report> {
+    let shown = directory.display();
+    let flaw = match checked {
+        Ok(None) => return Ok(()),
+        Ok(Some(flaw)) => flaw,
+        Err(error) => {
+            let mut report = Report::new(exit_code::FAILURE, what())
+                .because(crate::step::Step::CreateRecord.doing())
+                .because(error.to_string());
+            report.cause = Some((crate::step::Step::CreateRecord, error.number()));
+            return Err(report);
+        }
+    };
+    let elsewhere = "somebody else may have made it; remove it, or set XDG_RUNTIME_DIR to a directory of yours";
+    let (why, fix) = match flaw {
+        Flaw::Symlink => (format!("{shown} is a symbolic link"), elsewhere.to_owned()),
+        Flaw::NotADirectory => (format!("{shown} is not a directory"), elsewhere.to_owned()),
+        Flaw::ForeignOwner(uid) => (format!("{shown} belongs to uid {uid}, not to you"), elsewhere.to_owned()),
+        Flaw::OpenToOthers(mode) => (
+            format!("{shown} is open to others (mode {mode:04o})"),
+            format!("if it is yours: `chmod 700 {shown}`; what is in it may have been changed by others"),
+        ),
+    };
+    Err(Report::new(exit_code::FAILURE, what())
+        .because("sandpod's own directory is not safe to use")
+        .because(why)
+        .hint(fix))
+}
+
+fn removal_hint(pod: &StoredPod) -> String {
+    let force = if pod.status().is_live() { " -f" } else { "" };
+    format!("remove it with `sandpod rm{force} {}`, or choose another name with `--name`", pod.name)
+}
+
+fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<CreatedPod, Error> {
+    for directory in [&dirs.data, &dirs.runtime] {
+        fs::DirBuilder::new().mode(0o700).create(directory).doing("mkdir", directory)?;
+    }
+    let path = dirs.runtime.join("lock");
+    let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+    // Nobody else can hold it for longer than a look (`liveness`).
+    lock.lock().doing("flock", &path)?;
+    let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", &dirs.data)?;
+    replace(&dirs.data.join("plan.json"), &text)?;
+    let record = Record {
+        id: plan.sandbox.id.clone(),
+        name: plan.sandbox.name.clone(),
+        created_at,
+        phase: Phase::Starting,
+        supervisor: None,
+        pause: None,
+        containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
+    };
+    commit(dirs, &record)?;
+    Ok(CreatedPod { dirs: dirs.clone(), record, lock })
+}
+
+fn waiting(name: &str) -> ContainerRecord {
+    let state = ContainerState::Waiting { reason: "ContainerCreating".to_owned() };
+    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None }
+}
+
+/// Replaces the pod's record: a reader, and a crash at any moment, sees the old one or the new one. Not synced: nothing
+/// in the runtime directory outlives a boot.
+///
+/// # Errors
+/// What the file system says.
+pub fn commit(dirs: &PodDirs, record: &Record) -> Result<(), Error> {
+    let text = serde_json::to_vec(record).map_err(io::Error::other).doing("serialize", &dirs.runtime)?;
+    replace(&dirs.runtime.join("record.json"), &text)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let unfinished = path.with_extension("tmp");
+    let write = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+    write().and_then(|mut file| file.write_all(bytes)).doing("write", &unfinished)?;
+    fs::rename(&unfinished, path).doing("rename", path)
+}
+
+fn read_record(dirs: &PodDirs) -> StoredRecord {
+    match fs::read(dirs.runtime.join("record.json")) {
+        Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(record) => StoredRecord::Read(record),
+            Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => StoredRecord::Missing,
+        Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
+    }
+}
+
+/// A shared lock, so that two who look do not take each other for the supervisor.
+fn liveness(dirs: &PodDirs) -> Liveness {
+    let held = File::open(dirs.runtime.join("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    if held { Liveness::Supervised } else { Liveness::Unsupervised }
+}
+
+/// Waits until no supervisor holds the pod's lock. False: the time ran out.
+#[must_use]
+pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
+    // flock(2) has no deadline. A supervisor lets go within a millisecond of its last word.
+    while liveness(dirs) == Liveness::Supervised {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Directories named like an id; anything else there is not ours to list or to remove.
+fn ids_in(pods: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(pods) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| {
+            name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

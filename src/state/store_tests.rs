@@ -1,0 +1,124 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+use crate::state::fixture;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Store::new(&dir.path().join("run"), &dir.path().join("share/sandpod"));
+    (dir, store)
+}
+
+fn create(store: &Store, id: &str, name: &str) -> CreatedPod {
+    store.create(&fixture::plan(store, id, name), Timestamp::UNIX_EPOCH).expect("created")
+}
+
+#[test]
+fn a_created_pod_is_starting_until_its_lock_is_dropped() {
+    let (_dir, store) = store();
+    assert!(store.list().expect("no directory yet").is_empty());
+    let created = create(&store, "0123456789ab", "web");
+    assert_eq!(store.find("web").expect("found").status(), Status::Starting);
+    // A copy of the descriptor, as the supervisor's after fork, keeps the lock.
+    let inherited = created.lock.try_clone().expect("dup");
+    drop(created);
+    assert_eq!(store.find("0123").expect("by prefix").liveness, Liveness::Supervised);
+    drop(inherited);
+    let dead = store.find("web").expect("found");
+    assert_eq!(dead.status().to_string(), "Failed (supervisor was killed)");
+    assert_eq!(dead.plan.expect("plan.json").sandbox.name, "web");
+}
+
+#[test]
+fn a_name_is_taken_once_also_by_an_ended_pod() {
+    let (_dir, store) = store();
+    drop(create(&store, "0123456789ab", "web"));
+    let plan = fixture::plan(&store, "ba9876543210", "web");
+    let refused = store.create(&plan, Timestamp::UNIX_EPOCH).expect_err("taken");
+    assert!(refused.chain[0].contains("0123456789ab"), "{refused:?}");
+    assert!(refused.hint.expect("hint").contains("sandpod rm web"));
+    assert!(!plan.sandbox.dirs.data.exists() && !plan.sandbox.dirs.runtime.exists());
+}
+
+#[test]
+fn an_id_is_never_reused_nor_its_files_removed() {
+    let (_dir, store) = store();
+    let first = create(&store, "0123456789ab", "web");
+    let plan = fixture::plan(&store, "0123456789ab", "other");
+    store.create(&plan, Timestamp::UNIX_EPOCH).expect_err("taken");
+    assert!(first.dirs.runtime.join("record.json").exists());
+}
+
+#[test]
+fn damaged_records_are_shown_and_do_not_hide_others() {
+    let (_dir, store) = store();
+    drop(create(&store, "aaaaaaaaaaaa", "good"));
+    for (id, text) in [("bbbbbbbbbbb0", ""), ("bbbbbbbbbbb1", "{\"id\":\"b"), ("bbbbbbbbbbb2", "\u{0}\u{1}garbage")] {
+        let pod = create(&store, id, &format!("bad-{id}"));
+        fs::write(pod.dirs.runtime.join("record.json"), text).expect("damage");
+    }
+    let pods = store.list().expect("list");
+    assert_eq!(pods.iter().filter(|pod| matches!(pod.status(), Status::Damaged { .. })).count(), 3);
+    // The name comes from the plan then.
+    assert!(matches!(store.find("bad-bbbbbbbbbbb0").expect("found").record, StoredRecord::Damaged(_)));
+    assert!(store.find("good").is_ok());
+}
+
+#[test]
+fn a_pod_without_runtime_directory_is_lost() {
+    let (_dir, store) = store();
+    let created = create(&store, "0123456789ab", "web");
+    fs::remove_dir_all(&created.dirs.runtime).expect("reboot");
+    assert_eq!(store.find("web").expect("found").status().to_string(), "Lost (host restarted)");
+}
+
+#[test]
+fn an_id_prefix_must_be_unique_and_a_name_wins() {
+    let (_dir, store) = store();
+    drop(create(&store, "abc000000000", "one"));
+    drop(create(&store, "abc111111111", "two"));
+    drop(create(&store, "fff000000000", "abc0"));
+    let several = store.find("abc").expect_err("ambiguous");
+    assert_eq!(several.chain, ["abc000000000 one", "abc111111111 two"]);
+    assert_eq!(store.find("abc0").expect("a name").id, "fff000000000");
+    let none = store.find("onne").expect_err("unknown");
+    assert!(none.hint.expect("hint").contains("`one`"));
+    assert!(store.find("").is_err());
+}
+
+#[test]
+fn a_directory_that_is_not_ours_alone_is_refused() {
+    let (dir, store) = store();
+    let run = dir.path().join("run");
+    let refusal = || {
+        let plan = fixture::plan(&store, "0123456789ab", "web");
+        let created = store.create(&plan, Timestamp::UNIX_EPOCH).expect_err("refused");
+        assert_eq!(created.exit_code, exit_code::FAILURE);
+        assert!(created.hint.is_some());
+        let listed = store.list().expect_err("refused");
+        assert_eq!(created.chain, listed.chain);
+        created.chain.join("; ")
+    };
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("mkdir");
+    symlink(&elsewhere, &run).expect("symlink");
+    assert!(refusal().contains("symbolic link"));
+    assert_eq!(fs::read_dir(&elsewhere).expect("readdir").count(), 0);
+    fs::remove_file(&run).expect("rm");
+    fs::write(&run, "").expect("file");
+    assert!(refusal().contains("is not a directory"));
+    fs::remove_file(&run).expect("rm");
+    fs::create_dir(&run).expect("mkdir");
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).expect("chmod");
+    assert!(refusal().contains("open to others (mode 0777)"));
+}
+
+#[test]
+fn a_record_is_replaced_whole() {
+    let (_dir, store) = store();
+    let mut created = create(&store, "0123456789ab", "web");
+    created.record.phase = Phase::Succeeded;
+    commit(&created.dirs, &created.record).expect("commit");
+    assert_eq!(store.find("web").expect("found").record(), Some(&created.record));
+    assert!(!created.dirs.runtime.join("record.tmp").exists());
+}
