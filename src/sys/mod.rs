@@ -20,6 +20,7 @@ pub mod process;
 pub mod socket;
 pub mod stdio;
 pub mod terminal;
+pub mod tree;
 
 pub use error::{Error, Result, describe};
 pub use nix::errno::Errno;

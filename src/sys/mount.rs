@@ -20,13 +20,19 @@ impl Attributes {
     pub const NO_SUID: Attributes = Attributes(libc::MOUNT_ATTR_NOSUID);
     pub const NO_DEV: Attributes = Attributes(libc::MOUNT_ATTR_NODEV);
     pub const NO_EXEC: Attributes = Attributes(libc::MOUNT_ATTR_NOEXEC);
+
+    /// Both; as `|`, for constants.
+    #[must_use]
+    pub const fn and(self, other: Attributes) -> Attributes {
+        Attributes(self.0 | other.0)
+    }
 }
 
 impl std::ops::BitOr for Attributes {
     type Output = Attributes;
 
     fn bitor(self, other: Attributes) -> Attributes {
-        Attributes(self.0 | other.0)
+        self.and(other)
     }
 }
 

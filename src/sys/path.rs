@@ -201,6 +201,56 @@ pub fn change_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     .named(|| format!("fchmodat({mode:o})"))
 }
 
+/// An O_PATH descriptor of one name in a directory; a symlink is opened itself.
+pub fn open_below(directory: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd> {
+    open_path(directory, name.as_os_str()).named(|| format!("openat({})", name.display()))
+}
+
+/// Permission bits.
+pub fn mode(fd: BorrowedFd<'_>) -> Result<u32> {
+    fstat(fd).map(|stat| stat.st_mode & 0o7777).named(|| "fstat()".to_owned())
+}
+
+/// What a symlink says, given an O_PATH descriptor of it.
+pub fn link_target(link: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
+    readlinkat(link, "").map(Into::into).named(|| "readlinkat()".to_owned())
+}
+
+/// A new regular file `name` with the bytes and the mode of the one behind an O_PATH descriptor.
+pub fn copy_file(from: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    let call = || format!("copy({})", name.display());
+    let mut source = std::fs::File::open(through_proc(from)).named(call)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(at, name, flags, Mode::from_bits_truncate(0o600)).named(call)?;
+    let mut target = std::fs::File::from(fd);
+    std::io::copy(&mut source, &mut target).named(call)?;
+    nix::sys::stat::fchmod(&target, Mode::from_bits_truncate(mode(from)?)).named(call)
+}
+
+/// The first `limit` bytes of a regular file. Anything else is ENOENT, and a FIFO does not make us wait.
+pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let call = || format!("open({})", path.display());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, Mode::empty()).named(call)?;
+    if file_kind(fd.as_fd())? != FileKind::Regular {
+        return Err(Error { call: call(), errno: Errno::ENOENT });
+    }
+    let mut bytes = Vec::new();
+    let mut file = std::io::Read::take(std::fs::File::from(fd), limit as u64);
+    std::io::Read::read_to_end(&mut file, &mut bytes).named(|| format!("read({})", path.display()))?;
+    Ok(bytes)
+}
+
+/// A regular file that this process may execute, by its effective ids: else EACCES, ENOENT, ….
+pub fn is_executable(path: &Path) -> Result<()> {
+    let call = || format!("access({}, X_OK)", path.display());
+    let stat = nix::sys::stat::stat(path).named(call)?;
+    if kind(&stat) != SFlag::S_IFREG {
+        return Err(Error { call: call(), errno: Errno::EACCES });
+    }
+    nix::unistd::faccessat(nix::fcntl::AT_FDCWD, path, nix::unistd::AccessFlags::X_OK, AtFlags::AT_EACCESS).named(call)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Descriptors 0, 1 and 2, pipes, and what else a program must not inherit.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
@@ -18,6 +18,28 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     let call = || "fcntl(O_NONBLOCK)".to_owned();
     let flags = fcntl(fd, FcntlArg::F_GETFL).named(call)?;
     fcntl(fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK)).named(call).map(drop)
+}
+
+/// Up to `limit` bytes; `None` when there are none now, empty at the end.
+pub fn read_some(fd: BorrowedFd<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; limit];
+    match nix::unistd::read(fd, &mut bytes) {
+        Ok(count) => {
+            bytes.truncate(count);
+            Ok(Some(bytes))
+        }
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).named(|| "read()".to_owned()),
+    }
+}
+
+/// How many bytes were taken; `None` when there is no room now.
+pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<Option<usize>> {
+    match nix::unistd::write(fd, bytes) {
+        Ok(count) => Ok(Some(count)),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).named(|| "write()".to_owned()),
+    }
 }
 
 /// Opens a device for reading and writing.
@@ -47,44 +69,34 @@ fn duplicate_to(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
     if rc < 0 { Err(last(|| format!("dup2({target})"))) } else { Ok(()) }
 }
 
-/// Puts `kept` at 3, 4, … (surviving exec) and closes every descriptor above. No path into `/proc/self/fd` leads to the
-/// host after this (CVE-2024-21626). Returns the new owners.
-pub fn keep_only(kept: [OwnedFd; 2]) -> Result<[OwnedFd; 2]> {
-    // First out of the way: F_DUPFD gives numbers that no target has.
-    let high = |fd: &OwnedFd| -> Result<OwnedFd> {
-        let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(16)).named(|| "fcntl(F_DUPFD_CLOEXEC)".to_owned())?;
-        // SAFETY: F_DUPFD_CLOEXEC has just made this descriptor and nobody else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(number) })
-    };
-    let [first, second] = &kept;
-    let (first, second) = (high(first)?, high(second)?);
-    duplicate_to(first.as_fd(), 3)?;
-    duplicate_to(second.as_fd(), 4)?;
-    // The old owners would close numbers that mean something else from here on.
-    std::mem::forget((kept, first, second));
-    close_from(5)?;
-    // SAFETY: 3 and 4 are open (dup2 above) and every earlier owner was forgotten.
-    let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
-    Ok([owned(3), owned(4)])
+/// Closes everything above 2 but `kept`. No path into `/proc/self/fd` leads to the host after this (CVE-2024-21626).
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, u32::MAX, 0)
 }
 
-/// close_range(2) of everything from `first` on.
-pub fn close_from(first: u32) -> Result<()> {
-    // SAFETY: integers only. Callers are about to exec or have just forked: no owner of a closed descriptor runs again.
-    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, MAX)"))) }
+fn close_range(first: u32, last_one: u32, flags: u32) -> Result<()> {
+    // SAFETY: integers only. Callers are about to exec: no owner of a closed descriptor runs again.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last_one, flags) };
+    if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, {last_one})"))) }
 }
 
 /// Marks everything from `first` on close-on-exec.
 pub fn close_from_on_exec(first: u32) -> Result<()> {
-    // SAFETY: integers only; descriptors stay open until exec.
-    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, MAX, CLOEXEC)"))) }
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Makes a descriptor close-on-exec.
-pub fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
-    fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).named(|| "fcntl(FD_CLOEXEC)".to_owned()).map(drop)
+/// Lets a descriptor survive exec.
+pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).named(|| "fcntl(F_SETFD)".to_owned()).map(drop)
 }
 
 /// Undoes what Rust's runtime and the supervisor did to signals: SIGPIPE kills again, nothing is blocked.
