@@ -4,5 +4,7 @@
 
 mod failure;
 pub mod idmap;
+pub mod remove;
+mod tree;
 
 pub use failure::Failure;

@@ -16,6 +16,7 @@ pub mod privileges;
 pub mod process;
 pub mod socket;
 pub mod stdio;
+pub mod tree;
 
 pub use error::{Error, Result, describe};
 pub use nix::errno::Errno;
