@@ -18,3 +18,5 @@ pub mod state;
 pub mod step;
 pub mod supervisor;
 pub mod sys;
+#[cfg(test)]
+mod testing;

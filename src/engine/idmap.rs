@@ -126,8 +126,6 @@ impl Drop for Tool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::plan::idmap::{ContainerId, HostId, UsernsMode};
 
@@ -143,8 +141,14 @@ mod tests {
     fn with_tool(script: &str) -> Result<(), Failure> {
         let dir = tempfile::tempdir().expect("a directory");
         let tool = dir.path().join("tool");
-        std::fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("written");
-        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        // Written by another process: a test that forks in another thread would inherit our descriptor, and then nobody
+        // can execute the file (ETXTBSY).
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
+            .arg(&tool)
+            .arg(script);
+        assert!(shell.status().expect("sh runs").success());
         write_maps(7, &plan(MapWriter::Tools { newuidmap: tool.clone(), newgidmap: tool }))
     }
 

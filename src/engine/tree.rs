@@ -26,7 +26,7 @@ const SHOWN_COMPONENTS: usize = 8;
 ///
 /// What is left is what the errors say (the first [`MAX_ERRORS`] of them). Directories on the way to it that are ours
 /// are left with mode 0777, so that ids of the pod can empty them in turn: keep such trees below a 0700 directory.
-pub fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Vec<Error> {
+pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Vec<Error> {
     let mut walk = Walk { levels: Vec::new(), errors: Vec::new() };
     match unlink(parent, name) {
         Ok(()) => return Vec::new(),
@@ -42,7 +42,7 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Vec<Error> {
 }
 
 /// Removes everything below an open directory, which itself stays; errors as [`remove_tree`] has them.
-pub fn empty_directory(directory: BorrowedFd<'_>) -> Vec<Error> {
+pub(super) fn empty_directory(directory: BorrowedFd<'_>) -> Vec<Error> {
     let mut names = Vec::new();
     let listed = for_each_entry(directory, |name, _| {
         names.push(name);
