@@ -8,7 +8,17 @@ mod copy;
 pub mod exec;
 mod failure;
 pub mod idmap;
+pub mod launcher;
+mod message;
+mod mounts;
+pub mod process;
+pub mod programs;
 pub mod remove;
+mod root;
+pub mod sandbox;
+mod sources;
 mod tree;
+mod user;
+pub mod volumes;
 
 pub use failure::{During, Failure, Result};

@@ -96,8 +96,9 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 /// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
 /// Ends: as pause, or at the supervisor's death.
 fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
-    privileges::hide_from_ptrace().during(Step::CreateNamespaces, "")?;
     speaker.wait_for_maps()?;
+    // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
+    privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
     privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
     // After the change of ids, which clears it. Our parent is outside our pid namespace: its absence shows on the socket.
     clone::die_with_parent(None).during(Step::BecomeRoot, "")?;

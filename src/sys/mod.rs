@@ -19,6 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod socket;
 pub mod stdio;
+pub mod terminal;
 pub mod tree;
 
 pub use error::{Error, Result, describe};
