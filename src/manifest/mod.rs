@@ -23,7 +23,7 @@ mod tree;
 
 pub use capability::LINUX_CAPABILITIES;
 pub use pod::*;
-pub use problem::{ManifestErrors, Problem};
+pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use schema::supported_fields;
 pub use tree::Position;
 

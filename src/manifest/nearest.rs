@@ -37,8 +37,9 @@ fn closeness(wanted: &[char], name: &[char], distance: usize) -> Option<Closenes
     if distance == 0 || (distance == 1 && shorter >= 3) {
         return Some(Closeness::Slip);
     }
-    let contained = name.starts_with(wanted) || name.ends_with(wanted) || wanted.starts_with(name);
-    if shorter >= 4 && contained {
+    // `environment` for `env`, but no two-letter word for all that end in it.
+    let longer = wanted.starts_with(name) && shorter >= 3;
+    if longer || (shorter >= 4 && (name.starts_with(wanted) || name.ends_with(wanted))) {
         return Some(Closeness::Part);
     }
     (distance <= shorter / 3).then_some(Closeness::Similar)
@@ -67,7 +68,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 6] = ["command", "args", "mountPath", "volumeMounts", "hostNetwork", "fc"];
+    const NAMES: [&str; 7] = ["env", "command", "args", "mountPath", "volumeMounts", "hostNetwork", "fc"];
 
     #[test]
     fn finds_what_was_meant() {
@@ -80,6 +81,8 @@ mod tests {
             ("volumesMount", Some("volumeMounts")),
             ("hostnetwork", Some("hostNetwork")),
             ("host_network", Some("hostNetwork")),
+            ("argument", None),
+            ("environment", Some("env")),
             ("fs", None),
             ("x", None),
             ("", None),

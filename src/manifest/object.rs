@@ -159,7 +159,8 @@ impl<'t> Slot<'t> {
             return Some(*value);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let mut message = format!("`{}` is not one of {}", excerpt(word), names.join(", "));
+        let shown: Vec<&str> = names.iter().map(|name| if name.is_empty() { "\"\"" } else { name }).collect();
+        let mut message = format!("`{}` is not one of {}", excerpt(word), shown.join(", "));
         if let Some((name, _)) = nearest(word, names) {
             message.push_str(&format!("; did you mean `{name}`?"));
         }
@@ -221,7 +222,12 @@ impl<'t> Object<'t> {
     /// [`Object::take`] of a field that must be there.
     pub(super) fn require(&mut self, name: &'static str, why: &str, problems: &mut Problems) -> Option<Slot<'t>> {
         let slot = self.take(name);
-        if slot.is_none() {
+        // Where it was meant but mistyped, the unknown field's own error says all.
+        let mistyped = |entry: &Entry| {
+            let typed = entry.key.text.as_str();
+            self.schema.standing(typed) == Standing::Unknown && nearest(typed, [name]).is_some()
+        };
+        if slot.is_none() && !self.entries.iter().any(mistyped) {
             problems.absent(self.position, &self.path_of(name), format!("is required: {why}"));
         }
         slot

@@ -37,7 +37,7 @@ pub struct ManifestErrors {
     source_name: String,
     problems: Vec<Problem>,
     /// Found but not kept.
-    uncounted: usize,
+    unkept: usize,
 }
 
 impl ManifestErrors {
@@ -50,7 +50,7 @@ impl ManifestErrors {
     /// How many there are in all.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.problems.len() + self.uncounted
+        self.problems.len() + self.unkept
     }
 
     /// `web.yaml:7:5: spec.containers[0].comand: unknown field; did you mean `command`?`, one line each.
@@ -99,7 +99,7 @@ pub(super) enum Coverage {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     kept: Vec<Problem>,
-    uncounted: usize,
+    unkept: usize,
     pub(super) coverage: Coverage,
 }
 
@@ -128,7 +128,7 @@ impl Problems {
 
     fn push(&mut self, position: Option<Position>, path: &str, message: String, class: ProblemClass) {
         if self.is_full() {
-            self.uncounted += 1;
+            self.unkept += 1;
         } else {
             self.kept.push(Problem { position, path: path.to_owned(), message, class });
         }
@@ -146,22 +146,27 @@ impl Problems {
     pub(super) fn into_errors(mut self, source_name: &str) -> ManifestErrors {
         // Stable: at one place the order of discovery stays.
         self.kept.sort_by_key(|problem| problem.position);
-        ManifestErrors { source_name: source_name.to_owned(), problems: self.kept, uncounted: self.uncounted }
+        ManifestErrors { source_name: source_name.to_owned(), problems: self.kept, unkept: self.unkept }
     }
 }
 
 /// A piece of the user's text for a message: short, on one line, and without anything that a terminal obeys or that
 /// changes how the rest of the line reads (control characters, bidirectional overrides, invisible ones).
 pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+/// [`excerpt`] in full length, for texts that are not the user's.
+pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == MAX_EXCERPT {
-            safe.push('…');
-            break;
-        }
-        match character {
-            c if c.is_control() || is_invisible(c) => safe.extend(c.escape_default()),
-            c => safe.push(c),
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
         }
     }
     safe

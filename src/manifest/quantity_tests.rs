@@ -6,8 +6,12 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     text.parse()
 }
 
+fn of(text: &str) -> Quantity {
+    parse(text).unwrap_or_else(|error| panic!("{text:?} {error}"))
+}
+
 fn nanos(text: &str) -> i128 {
-    parse(text).unwrap_or_else(|error| panic!("{text:?} {error}")).nanos()
+    of(text).nanos()
 }
 
 #[test]
@@ -57,10 +61,10 @@ fn fractions() {
 
 #[test]
 fn rounds_up_when_asked_for_units() {
-    let quantity = parse("1.0005").unwrap();
+    let quantity = of("1.0005");
     assert_eq!((quantity.value(), quantity.milli()), (2, 1001));
-    assert_eq!(parse("-1.5").unwrap().value(), -2);
-    assert_eq!(parse("100u").unwrap().milli(), 1);
+    assert_eq!(of("-1.5").value(), -2);
+    assert_eq!(of("100u").milli(), 1);
 }
 
 #[test]
@@ -125,7 +129,7 @@ proptest! {
     fn binary_suffixes_are_powers_of_1024(number in 0_u32..7, index in 0_usize..6) {
         let suffix = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][index];
         let power = 1_i128 << (10 * (index + 1));
-        prop_assert_eq!(parse(&format!("{number}{suffix}")).unwrap().value(), i128::from(number) * power);
+        prop_assert_eq!(of(&format!("{number}{suffix}")).value(), i128::from(number) * power);
     }
 
     #[test]

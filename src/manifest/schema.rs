@@ -1,4 +1,4 @@
-//! Every field of Kubernetes' Pod (v1, as of 1.37's `core/v1/types.go`): what sandpod does with it.
+//! Every field of Kubernetes' Pod (`core/v1/types.go` of Kubernetes, July 2026): what sandpod does with it.
 //!
 //! The lists serve the messages: a name that Kubernetes knows is told apart from a typo. They do not decide what is
 //! accepted, the reader does: what it does not take is refused (see [`super::object`]).
@@ -70,7 +70,7 @@ pub fn supported_fields() -> impl Iterator<Item = String> {
     })
 }
 
-const ALL: [&Schema; 13] = [
+pub(super) const ALL: [&Schema; 13] = [
     &ROOT,
     &METADATA,
     &SPEC,

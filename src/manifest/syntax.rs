@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use super::MAX_TEXT_BYTES;
-use super::problem::{Coverage, Problems, excerpt};
+use super::problem::{Coverage, Problems, escaped, excerpt};
 use super::scalar::ScalarKind;
 use super::tree::{Entry, Key, Node, Position, Scalar, Value};
 
@@ -91,10 +91,8 @@ pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
             Ok((event, span)) => builder.feed(event, position(&span.start)),
             Err(error) => Err(syntax_error(&error, builder.open.len())),
         };
-        if let Err((position, message)) = fed {
-            builder.problems.add(position, "", message);
-            builder.problems.coverage = Coverage::Partial;
-            builder.close_all();
+        if let Err(stop) = fed {
+            builder.stop(stop);
             break;
         }
     }
@@ -105,7 +103,13 @@ fn position(marker: &Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-type Stop = (Position, String);
+/// Why reading ended before the text did.
+enum Stop {
+    /// What stands before it can be checked all the same.
+    Syntax(Position, String),
+    /// A bomb: not worth a look at its parts, and its other errors would hide this one.
+    Budget(Position, String),
+}
 
 fn syntax_error(error: &ScanError, depth: usize) -> Stop {
     let message = match error.kind() {
@@ -113,7 +117,10 @@ fn syntax_error(error: &ScanError, depth: usize) -> Stop {
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabAtBlockScalarStart
         | ErrorKind::TabInIndentation => "a tab cannot indent YAML; use spaces".to_owned(),
-        ErrorKind::RecursionLimitExceeded => format!("is nested more than {MAX_DEPTH} deep"),
+        ErrorKind::TabInPlainScalar => "a tab cannot stand here; use spaces".to_owned(),
+        ErrorKind::RecursionLimitExceeded => {
+            return Stop::Budget(position(error.marker()), format!("is nested more than {MAX_DEPTH} deep"));
+        }
         ErrorKind::UnknownAnchor => {
             "this alias (`*name`) has no anchor (`&name`) before it; a text that starts with `*` needs quotes"
                 .to_owned()
@@ -124,9 +131,19 @@ fn syntax_error(error: &ScanError, depth: usize) -> Stop {
         ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey if depth > 0 => {
             "is indented unlike its neighbours; align it with them".to_owned()
         }
-        kind => excerpt(&kind.to_string()),
+        ErrorKind::ExpectedFlowMappingSeparator => "a `,` or `}` is missing before this".to_owned(),
+        ErrorKind::ExpectedFlowSequenceSeparator => "a `,` or `]` is missing before this".to_owned(),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
+            "a quoted text is not closed before this; add the quote at its end".to_owned()
+        }
+        ErrorKind::UnclosedFlowCollection { open } => format!("this `{open}` is never closed"),
+        ErrorKind::MappingValueNotAllowed => {
+            "a `: ` cannot stand here; put the text in quotes, or check the indentation".to_owned()
+        }
+        // Fixed texts of the parser; characters of the manifest in them are escaped all the same.
+        kind => kind.to_string().lines().map(escaped).collect::<Vec<_>>().join(" "),
     };
-    (position(error.marker()), format!("not valid YAML: {message}"))
+    Stop::Syntax(position(error.marker()), format!("not valid YAML or JSON: {message}"))
 }
 
 /// A collection whose end has not come yet.
@@ -177,10 +194,11 @@ impl TreeBuilder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err((position, "not valid YAML: this alias stands inside of what it names".to_owned()));
+                    let message = "not valid YAML or JSON: this alias stands inside of what it names";
+                    return Err(Stop::Syntax(position, message.to_owned()));
                 };
                 if self.open.len() + node.height() > MAX_DEPTH {
-                    return Err((position, format!("is nested more than {MAX_DEPTH} deep by its aliases")));
+                    return Err(Stop::Budget(position, format!("is nested more than {MAX_DEPTH} deep by its aliases")));
                 }
                 // Paid for before it is copied, or a bomb would go off first.
                 let cost = node.cost();
@@ -196,17 +214,15 @@ impl TreeBuilder<'_> {
     fn pay(&mut self, cost: usize, position: Position) -> Result<(), Stop> {
         self.cost += cost;
         if self.cost > MAX_TREE_COST {
-            return Err((
-                position,
-                "is too large here once its aliases are written out; a Pod is never this large".to_owned(),
-            ));
+            let message = "is too large here once its aliases are written out; a Pod is never this large";
+            return Err(Stop::Budget(position, message.to_owned()));
         }
         Ok(())
     }
 
     fn start(&mut self, open: Open, position: Position) -> Result<(), Stop> {
         if self.open.len() >= MAX_DEPTH {
-            return Err((position, format!("not valid YAML: is nested more than {MAX_DEPTH} deep")));
+            return Err(Stop::Budget(position, format!("is nested more than {MAX_DEPTH} deep")));
         }
         self.open.push(open);
         Ok(())
@@ -223,6 +239,20 @@ impl TreeBuilder<'_> {
             Open::Sequence { position, anchor, items } => (Node { position, value: Value::Sequence(items) }, anchor),
             Open::Mapping { position, anchor, mapping } => {
                 (Node { position, value: Value::Mapping(mapping.into_entries()) }, anchor)
+            }
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.problems.coverage = Coverage::Partial;
+        match stop {
+            Stop::Syntax(position, message) => {
+                self.problems.add(position, "", message);
+                self.close_all();
+            }
+            Stop::Budget(position, message) => {
+                self.problems.add(position, "", message);
+                self.documents.clear();
             }
         }
     }
