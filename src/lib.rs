@@ -9,6 +9,7 @@
 //! No layer calls back up. Everything is decided in [`plan`], which has no effects; `engine` leaves no choice open.
 //! `unsafe` lives in [`sys`] and nowhere else.
 
+pub mod cli;
 pub mod host;
 pub mod manifest;
 pub mod plan;
