@@ -10,6 +10,7 @@
 //! `unsafe` lives in [`sys`] and nowhere else.
 
 pub mod engine;
+pub mod cli;
 pub mod host;
 pub mod manifest;
 pub mod plan;

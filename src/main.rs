@@ -1,1 +1,5 @@
-fn main() {}
+//! Words in, words out: see [`sandpod::cli`].
+
+fn main() -> std::process::ExitCode {
+    sandpod::cli::main()
+}

@@ -80,6 +80,12 @@ impl StoredPod {
         }
     }
 
+    /// The same pod as it is on disk now.
+    #[must_use]
+    pub fn reload(&self) -> StoredPod {
+        read_pod(self.dirs.clone(), self.id.clone())
+    }
+
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.dirs.runtime.join("control.sock")
@@ -167,28 +173,18 @@ impl Store {
         options.open(&path).doing("open", &path)
     }
 
+    fn dirs(&self, id: &str) -> PodDirs {
+        PodDirs { runtime: self.runtime.join("pods").join(id), data: self.data.join("pods").join(id) }
+    }
+
     fn read_all(&self) -> Vec<StoredPod> {
         let mut ids: Vec<String> =
             [&self.runtime, &self.data].iter().flat_map(|dir| ids_in(&dir.join("pods"))).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| self.read_pod(id)).collect();
+        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| read_pod(self.dirs(&id), id)).collect();
         pods.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         pods
-    }
-
-    fn read_pod(&self, id: String) -> StoredPod {
-        let dirs = PodDirs { runtime: self.runtime.join("pods").join(&id), data: self.data.join("pods").join(&id) };
-        // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
-        let liveness = liveness(&dirs);
-        let record = read_record(&dirs);
-        let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let name = match (&record, &plan) {
-            (StoredRecord::Read(record), _) => record.name.clone(),
-            (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
-            _ => id.clone(),
-        };
-        StoredPod { id, name, dirs, record, plan, liveness }
     }
 
     fn make_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
@@ -300,6 +296,19 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
     write().and_then(|mut file| file.write_all(bytes)).doing("write", &unfinished)?;
     fs::rename(&unfinished, path).doing("rename", path)
+}
+
+fn read_pod(dirs: PodDirs, id: String) -> StoredPod {
+    // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
+    let liveness = liveness(&dirs);
+    let record = read_record(&dirs);
+    let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let name = match (&record, &plan) {
+        (StoredRecord::Read(record), _) => record.name.clone(),
+        (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
+        _ => id.clone(),
+    };
+    StoredPod { id, name, dirs, record, plan, liveness }
 }
 
 fn read_record(dirs: &PodDirs) -> StoredRecord {

@@ -1,0 +1,302 @@
+//! What may be typed. Parser, help, completions and man pages all come from these definitions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan::idmap::UsernsChoice;
+
+/// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
+#[derive(Debug, Parser)]
+#[command(name = "sandpod", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = "A pod is named by its name or by a unique beginning of its id.\n\
+    Exit codes: the main container's own (128+n for a signal); 125 sandpod failed, 126 the command cannot be\n\
+    executed, 127 it is not there, 2 bad usage or a bad manifest.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a pod from a manifest, or one container without a manifest
+    Run(RunArguments),
+    /// Print everything that `run` would do, and do nothing
+    Plan(PlanArguments),
+    /// List pods
+    Ps(PsArguments),
+    /// Print everything about a pod as JSON
+    Inspect(InspectArguments),
+    /// Print what a pod's containers wrote
+    Logs(LogsArguments),
+    /// Run another command in a container
+    Exec(ExecArguments),
+    /// Join a running container's stdin, stdout and stderr
+    Attach(AttachArguments),
+    /// Wait until pods have ended, and print their exit codes
+    Wait(WaitArguments),
+    /// End pods: SIGTERM, then SIGKILL after the grace period
+    Stop(StopArguments),
+    /// Send a signal to the first process of a pod's containers
+    Kill(KillArguments),
+    /// Remove ended pods and everything they left
+    Rm(RmArguments),
+    /// Print sandpod's version
+    Version(VersionArguments),
+    /// Print a completion script for a shell
+    Completions(CompletionsArguments),
+    /// Print a man page (roff) of sandpod or of one verb
+    Man(ManArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+    /// Print the pod's id once it is ready, and leave it running
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    pub(crate) detach: bool,
+    /// Remove the pod when it has ended
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) rm: bool,
+    /// No warnings or degradations on stderr
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Where a pod comes from; shared by `run` and `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// A Pod manifest (YAML or JSON), or `-` for stdin
+    #[arg(value_name = "FILE", required_unless_present = "image", conflicts_with = "image")]
+    pub(crate) file: Option<PathBuf>,
+    /// The pod's name, instead of the manifest's
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Which ids stand behind the pod's
+    #[arg(long, value_enum, default_value_t = Userns::Auto, value_name = "MODE")]
+    pub(crate) userns: Userns,
+    #[command(flatten)]
+    pub(crate) single: SingleArguments,
+}
+
+/// A pod of one container, without a manifest.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One container without a manifest")]
+pub(crate) struct SingleArguments {
+    /// Its root file system: `host:` or `rootfs:DIR`
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// A path of the host to mount, `SRC:DST` or `SRC:DST:ro`; may be repeated
+    #[arg(long = "volume", short = 'v', value_name = "SRC:DST[:ro]", conflicts_with = "file")]
+    pub(crate) volumes: Vec<String>,
+    /// A variable, or with `NAME` alone the one of this environment; may be repeated
+    #[arg(long = "env", short = 'e', value_name = "NAME[=VALUE]", conflicts_with = "file")]
+    pub(crate) env: Vec<String>,
+    /// The directory to start in
+    #[arg(long, short = 'w', value_name = "DIR", conflicts_with = "file")]
+    pub(crate) workdir: Option<String>,
+    /// The ids to run as, inside the container
+    #[arg(long, short = 'u', value_name = "UID[:GID]", conflicts_with = "file")]
+    pub(crate) user: Option<String>,
+    /// Pass stdin on
+    #[arg(long, short, conflicts_with = "file")]
+    pub(crate) interactive: bool,
+    /// Give the container a terminal
+    #[arg(long, short, conflicts_with = "file")]
+    pub(crate) tty: bool,
+    /// The command and its arguments; without one, the image's own
+    #[arg(last = true, value_name = "CMD", conflicts_with = "file")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Userns {
+    /// Isolated, unless the pod mounts paths of the host
+    Auto,
+    /// 0 is you, the others are your subordinate ids
+    RootIsYou,
+    /// All ids are subordinate ids
+    Isolated,
+    /// Only you
+    Single,
+}
+
+impl From<Userns> for UsernsChoice {
+    fn from(typed: Userns) -> UsernsChoice {
+        match typed {
+            Userns::Auto => UsernsChoice::Auto,
+            Userns::RootIsYou => UsernsChoice::RootIsYou,
+            Userns::Isolated => UsernsChoice::Isolated,
+            Userns::Single => UsernsChoice::Single,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArguments {
+    /// Also pods that have ended
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    pub(crate) pod: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    pub(crate) pod: String,
+    /// Go on until the pod has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last N lines of each container
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u64>,
+    /// Only what was written since: a time (RFC 3339) or how long ago (`10m`, `1h30m`)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Begin every line with its time
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Only this container; the main one by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// All containers, in order of time, each line with its container's name
+    #[arg(long, visible_alias = "prefix", conflicts_with = "container")]
+    pub(crate) all_containers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArguments {
+    /// Pass stdin on
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// The container; the main one by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Run as this user of the container: `uid`, `uid:gid`, `name` or `name:group`
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// The directory to start in
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// A variable beside the container's own; may be repeated
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    pub(crate) pod: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Ctrl-P Ctrl-Q detaches and leaves the container running.")]
+pub(crate) struct AttachArguments {
+    /// The container; the main one by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    pub(crate) pod: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArguments {
+    /// Wait for this container to end for good
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArguments {
+    /// Seconds between SIGTERM and SIGKILL; the manifest's by default
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) time: Option<u64>,
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArguments {
+    /// By name or number
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    /// Only this container; all by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArguments {
+    /// Kill what still runs
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// All pods that have ended; with --force all pods
+    #[arg(short, long, conflicts_with = "pods")]
+    pub(crate) all: bool,
+    #[arg(required_unless_present = "all", value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// One verb; without it, sandpod itself
+    pub(crate) verb: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_agree_with_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_command() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        let run = parse("sandpod run --image host: -it -- ls -l --color").expect("parses");
+        assert!(matches!(run.verb, Verb::Run(run) if run.source.single.command == ["ls", "-l", "--color"]));
+        for line in ["sandpod exec -it web -- ls -l", "sandpod exec -it web ls -l"] {
+            let exec = parse(line).expect("parses");
+            assert!(matches!(exec.verb, Verb::Exec(exec) if exec.command == ["ls", "-l"] && exec.tty), "{line}");
+        }
+        for line in ["sandpod run", "sandpod run a.yaml --image host:", "sandpod run a.yaml -- ls", "sandpod rm"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One request to a pod's supervisor, and its replies.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use crate::report::{Report, exit_code};
+use crate::state::{Liveness, StoredPod};
+use crate::supervisor::protocol::{Reply, Request};
+use crate::sys::socket::Channel;
+
+/// A supervisor answers at once or not at all; only `Wait` and `Stop` take as long as they take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A connection on which one request was made.
+pub(crate) struct Conversation {
+    channel: Channel,
+    pod: String,
+}
+
+/// Makes one request. `None`: nobody supervises the pod any more, so its record is final.
+///
+/// # Errors
+/// It is supervised, but does not take the request.
+pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Option<Conversation>, Report> {
+    if pod.liveness == Liveness::Unsupervised {
+        return Ok(None);
+    }
+    let unreachable = |line: String| {
+        Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name)).because(line)
+    };
+    let channel = match Channel::connect(&pod.control_socket()) {
+        Ok(channel) => channel,
+        // It ended since we looked, or it is only starting or just ending.
+        Err(error) => {
+            return match io::Error::from_raw_os_error(error.number()).kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    if crate::state::wait_released(&pod.dirs, Duration::from_millis(500)) =>
+                {
+                    Ok(None)
+                }
+                _ => Err(unreachable(error.to_string())
+                    .hint(format!("if it hangs: `sandpod rm -f {}` ends it without asking it", pod.name))),
+            };
+        }
+    };
+    let bytes = serde_json::to_vec(request).map_err(|error| unreachable(error.to_string()))?;
+    channel.send(&bytes, fds).map_err(|error| unreachable(error.to_string()))?;
+    Ok(Some(Conversation { channel, pod: pod.name.clone() }))
+}
+
+impl Conversation {
+    /// The next reply and its descriptors; `None` when the supervisor has gone. Waits at most ten seconds.
+    pub(crate) fn reply_soon(&self) -> Result<Option<(Reply, Vec<OwnedFd>)>, Report> {
+        self.read(self.channel.receive_within(ANSWER))
+    }
+
+    /// As [`reply_soon`](Self::reply_soon), for as long as it takes.
+    pub(crate) fn reply(&self) -> Result<Option<(Reply, Vec<OwnedFd>)>, Report> {
+        self.read(self.channel.receive())
+    }
+
+    fn read(
+        &self,
+        received: crate::sys::Result<Option<crate::sys::socket::Message>>,
+    ) -> Result<Option<(Reply, Vec<OwnedFd>)>, Report> {
+        let broken = |line: String| {
+            Report::new(exit_code::FAILURE, format!("the supervisor of pod `{}` does not answer", self.pod))
+                .because(line)
+        };
+        let Some(message) = received.map_err(|error| broken(error.to_string()))? else { return Ok(None) };
+        match serde_json::from_slice(&message.bytes).map_err(|error| broken(error.to_string()))? {
+            Reply::Failed(report) => Err(report),
+            reply => Ok(Some((reply, message.fds))),
+        }
+    }
+}
+
+impl AsFd for Conversation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+/// What a verb says that needs a living pod.
+pub(crate) fn not_running(pod: &StoredPod) -> Report {
+    let report = Report::new(exit_code::FAILURE, format!("pod `{}` is not running", pod.name))
+        .because(format!("it is {}", pod.status()));
+    report.hint(format!("`sandpod logs {0}` shows what it wrote, `sandpod rm {0}` removes it", pod.name))
+}
+
+/// The reply to a request came, but it is none that the protocol has for it.
+pub(crate) fn unexpected(reply: &Reply) -> Report {
+    Report::new(exit_code::FAILURE, "the supervisor answered something else than was asked")
+        .because(format!("{reply:?}"))
+        .hint("it may be another version of sandpod: stop the pod and start it again")
+}
+
+/// The container that is meant: the named one, which must exist, or the pod's main one.
+pub(crate) fn container(pod: &StoredPod, named: Option<&str>) -> Result<String, Report> {
+    let names: Vec<&str> = match (&pod.plan, pod.record()) {
+        (Some(plan), _) => plan.containers.iter().map(|container| container.name.as_str()).collect(),
+        (None, Some(record)) => record.containers.iter().map(|container| container.name.as_str()).collect(),
+        (None, None) => Vec::new(),
+    };
+    let main = pod.plan.as_ref().map(|plan| plan.main.as_str()).or(names.first().copied());
+    let damaged = || Report::new(exit_code::FAILURE, format!("pod `{}`: its plan cannot be read", pod.name));
+    let Some(wanted) = named else { return main.map(str::to_owned).ok_or_else(damaged) };
+    if names.contains(&wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let report = Report::new(exit_code::FAILURE, format!("pod `{}` has no container `{wanted}`", pod.name))
+        .because(format!("it has {}", names.join(", ")));
+    Err(match crate::state::nearest(wanted, names.iter().copied()) {
+        Some(near) => report.hint(format!("did you mean `{near}`?")),
+        None => report,
+    })
+}
+
+/// The code with which the pod (its main container) or one container ended, from the record.
+pub(crate) fn recorded_exit(pod: &StoredPod, container: &str) -> Result<u8, Report> {
+    use crate::state::ContainerState;
+    let state = pod
+        .record()
+        .and_then(|record| record.containers.iter().find(|found| found.name == container))
+        .map(|found| &found.state);
+    match state {
+        Some(ContainerState::Terminated { exit, .. }) => Ok(exit_byte(exit.code())),
+        _ => Err(Report::new(exit_code::FAILURE, format!("the exit code of pod `{}` is not known", pod.name))
+            .because(format!("the pod is {}", pod.status()))
+            .hint(format!("`sandpod rm {}` removes it", pod.name))),
+    }
+}
+
+/// As a shell would see it.
+pub(crate) fn exit_byte(code: i32) -> u8 {
+    u8::try_from(code & 0xff).unwrap_or(exit_code::FAILURE)
+}

@@ -1,0 +1,261 @@
+//! A pod of one container from the command line alone: `run --image host: … -- CMD`.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::arguments::SingleArguments;
+use crate::manifest::{
+    Container, ContainerSecurityContext, EnvVar, HostPathType, Image, Metadata, Pod, PodSecurityContext, PodSpec,
+    RestartPolicy, Volume, VolumeMount, VolumeSource,
+};
+use crate::report::{Report, exit_code};
+
+/// The one container's name.
+const CONTAINER: &str = "main";
+
+fn usage(what: String) -> Report {
+    Report::new(exit_code::USAGE, what)
+}
+
+/// The pod; its name is `sandpod-` and four hexadecimal digits unless one is given.
+pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Report> {
+    let SingleArguments { image, volumes, env, workdir, user, interactive, tty, command } = asked;
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => format!("sandpod-{:04x}", chance()? & 0xffff),
+    };
+    let (volumes, volume_mounts): (Vec<Volume>, Vec<VolumeMount>) =
+        volumes.iter().enumerate().map(volume).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    check_mounts(&volume_mounts)?;
+    let (run_as_user, run_as_group) = user.as_deref().map(ids).transpose()?.unwrap_or((None, None));
+    if let Some(dir) = workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
+        return Err(usage(format!("--workdir {dir} is not absolute")).hint("it is a path inside the container"));
+    }
+    let container = Container {
+        name: CONTAINER.to_owned(),
+        image: parse_image(image.as_deref().unwrap_or_default())?,
+        command: command.clone(),
+        args: Vec::new(),
+        working_dir: workdir.clone(),
+        env: environment(env)?.into_iter().map(|(name, value)| EnvVar { name, value: literal(&value) }).collect(),
+        stdin: *interactive,
+        tty: *tty,
+        volume_mounts,
+        ports: Vec::new(),
+        security_context: ContainerSecurityContext { run_as_user, run_as_group, ..Default::default() },
+    };
+    // `$(VAR)` is the manifest's language; on the command line the shell has done its expansion already.
+    let container = Container { command: container.command.iter().map(|word| literal(word)).collect(), ..container };
+    Ok(Pod {
+        metadata: Metadata { name, namespace: None, labels: BTreeMap::new(), annotations: BTreeMap::new() },
+        spec: PodSpec {
+            containers: vec![container],
+            volumes,
+            restart_policy: RestartPolicy::Never,
+            termination_grace_period: Duration::from_secs(30),
+            share_process_namespace: false,
+            host_network: false,
+            host_ipc: false,
+            host_pid: false,
+            hostname: None,
+            security_context: PodSecurityContext::default(),
+        },
+    })
+}
+
+/// `$$(X)` is how a manifest writes `$(X)` (Kubernetes' expansion).
+fn literal(text: &str) -> String {
+    text.replace("$$", "$$$$").replace("$(", "$$(")
+}
+
+fn parse_image(typed: &str) -> Result<Image, Report> {
+    if typed == "host:" {
+        return Ok(Image::Host);
+    }
+    let Some(dir) = typed.strip_prefix("rootfs:") else {
+        return Err(usage(format!("--image {typed} is not supported yet"))
+            .hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
+    };
+    existing(dir).map(Image::Rootfs).map_err(|error| usage(format!("--image {typed}")).because(error))
+}
+
+/// The path of the host itself, with links and `..` resolved.
+fn existing(path: &str) -> Result<PathBuf, String> {
+    std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn volume((number, typed): (usize, &String)) -> Result<(Volume, VolumeMount), Report> {
+    let wrong = |why: &str| {
+        usage(format!("--volume {typed}")).because(why.to_owned()).hint("write SRC:DST, or SRC:DST:ro for read-only")
+    };
+    let parts: Vec<&str> = typed.split(':').collect();
+    let (source, destination, read_only) = match parts[..] {
+        [source, destination] | [source, destination, "rw"] => (source, destination, false),
+        [source, destination, "ro"] => (source, destination, true),
+        [_, _, _] => return Err(wrong("the third part is neither `ro` nor `rw`")),
+        _ => return Err(wrong("it has not two or three parts")),
+    };
+    if source.is_empty() || destination.is_empty() {
+        return Err(wrong("a path is empty"));
+    }
+    if !Path::new(destination).is_absolute() || Path::new(destination).components().any(|c| c == Component::ParentDir) {
+        return Err(wrong("DST must be absolute, without `..`"));
+    }
+    let path = existing(source).map_err(|error| wrong(&error))?;
+    let name = format!("volume-{number}");
+    let mount = VolumeMount { name: name.clone(), mount_path: destination.to_owned(), read_only };
+    Ok((Volume { name, source: VolumeSource::HostPath { path, kind: HostPathType::Unchecked } }, mount))
+}
+
+fn check_mounts(mounts: &[VolumeMount]) -> Result<(), Report> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let same = |other: &&VolumeMount| Path::new(&other.mount_path) == Path::new(&mount.mount_path);
+        if mounts[..index].iter().any(|other| same(&other)) {
+            return Err(usage(format!("--volume: two mounts at {}", mount.mount_path)));
+        }
+    }
+    Ok(())
+}
+
+fn ids(typed: &str) -> Result<(Option<u32>, Option<u32>), Report> {
+    let number = |text: &str| {
+        // The greatest number means "none" to the kernel (setresuid(2)).
+        text.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or_else(|| {
+            usage(format!("--user {typed}")).because(format!("`{text}` is not an id")).hint("write UID or UID:GID")
+        })
+    };
+    match typed.split_once(':') {
+        None => Ok((Some(number(typed)?), None)),
+        Some((user, group)) => Ok((Some(number(user)?), Some(number(group)?))),
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` from our own environment, where it must be set.
+pub(crate) fn environment(typed: &[String]) -> Result<Vec<(String, String)>, Report> {
+    typed
+        .iter()
+        .map(|entry| {
+            let (name, value) = match entry.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => {
+                    let value = std::env::var(entry).map_err(|error| {
+                        usage(format!("--env {entry}"))
+                            .because(error.to_string())
+                            .hint(format!("set it here, or write `--env {entry}=VALUE`"))
+                    })?;
+                    (entry.as_str(), value)
+                }
+            };
+            if name.is_empty() {
+                return Err(usage(format!("--env {entry}")).because("the name is empty"));
+            }
+            Ok((name.to_owned(), value))
+        })
+        .collect()
+}
+
+/// A pod's name is a DNS-1123 subdomain.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>
+pub(crate) fn check_name(name: &str) -> Result<(), Report> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(|b| inner(*b))
+            && bytes.last().is_some_and(|b| inner(*b))
+            && bytes.iter().all(|b| inner(*b) || *b == b'-')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(());
+    }
+    Err(usage(format!("--name {name} is not a pod's name"))
+        .because("a name is a DNS-1123 subdomain: a-z, 0-9, `-` and `.`, beginning and ending with a letter or digit")
+        .hint("for example `web` or `web-1`"))
+}
+
+/// 64 random bits.
+pub(crate) fn chance() -> Result<u64, Report> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Report::new(exit_code::FAILURE, "could not read /dev/urandom").because(error.to_string()))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> SingleArguments {
+        SingleArguments {
+            image: Some("host:".to_owned()),
+            volumes: Vec::new(),
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            interactive: false,
+            tty: false,
+            command: vec!["echo".to_owned(), "$(HOME) $$".to_owned()],
+        }
+    }
+
+    #[test]
+    fn one_container_that_is_never_restarted() {
+        let pod = pod(&asked(), None).expect("a pod");
+        assert!(pod.metadata.name.starts_with("sandpod-") && pod.metadata.name.len() == 12, "{}", pod.metadata.name);
+        assert_eq!(pod.spec.restart_policy, RestartPolicy::Never);
+        // What the manifest would expand stays as it was typed.
+        assert_eq!(pod.spec.containers[0].command, ["echo", "$$(HOME) $$$$"]);
+    }
+
+    #[test]
+    fn volumes_become_absolute_and_exist() {
+        let volumes = vec![".:/src".to_owned(), "/etc/../etc:/conf:ro".to_owned()];
+        let pod = pod(&SingleArguments { volumes, ..asked() }, Some("x")).expect("a pod");
+        let VolumeSource::HostPath { path, .. } = &pod.spec.volumes[0].source else { panic!("a host path") };
+        assert!(path.is_absolute());
+        assert!(
+            matches!(&pod.spec.volumes[1].source, VolumeSource::HostPath { path, .. } if path == Path::new("/etc"))
+        );
+        assert!(pod.spec.containers[0].volume_mounts[1].read_only);
+    }
+
+    #[test]
+    fn bad_words_are_bad_usage() {
+        let volume = |text: &str| SingleArguments { volumes: vec![text.to_owned()], ..asked() };
+        let user = |text: &str| SingleArguments { user: Some(text.to_owned()), ..asked() };
+        let env = |text: &str| SingleArguments { env: vec![text.to_owned()], ..asked() };
+        let image = |text: &str| SingleArguments { image: Some(text.to_owned()), ..asked() };
+        for wrong in [
+            volume("/etc"),
+            volume("/etc:relative"),
+            volume("/etc:/a/../b"),
+            volume("/etc:/a:rx"),
+            volume("/no/such/path:/a"),
+            volume(":/a"),
+            user("root"),
+            user("4294967295"),
+            user("1:"),
+            env("=x"),
+            env("SANDPOD_IS_NOT_SET"),
+            image("nginx"),
+            image("rootfs:/no/such/dir"),
+            SingleArguments { volumes: vec!["/etc:/a".to_owned(), "/usr:/a/".to_owned()], ..asked() },
+            SingleArguments { workdir: Some("x".to_owned()), ..asked() },
+        ] {
+            let report = pod(&wrong, None).expect_err(&format!("{wrong:?}"));
+            assert_eq!(report.exit_code, exit_code::USAGE, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_dns_subdomains() {
+        for good in ["web", "web-1", "a.b", "0"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Web", "-a", "a-", "a..b", "a_b", "a/b", &"x".repeat(254)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

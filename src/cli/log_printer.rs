@@ -1,0 +1,206 @@
+//! Log records as the user sees them: with or without their container's name and time, stdout and stderr apart or not.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+
+use super::log_line::{Record, Stream, Tag};
+use super::print::escape;
+
+const COLOURS: [AnsiColor; 6] =
+    [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::BrightRed];
+/// With names before the lines, the parts of a line are collected up to here; longer ones are broken.
+const LONGEST_JOINED: usize = 256 << 10;
+/// As much as a pipe takes without waiting once it is writable (PIPE_BUF).
+const CHUNK: usize = 4096;
+
+/// Where lines of the containers' stderr go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// To our stderr: `run` stands in for the program.
+    Apart,
+    /// To our stdout: a log is data.
+    Together,
+}
+
+/// Turns records into bytes for two descriptors, and writes them as fast as they are taken.
+pub(crate) struct Printer {
+    stdout: File,
+    stderr: File,
+    /// In order, so that a terminal shows both streams as they came.
+    queue: VecDeque<(Stream, Vec<u8>)>,
+    names: Vec<String>,
+    named: bool,
+    timestamps: bool,
+    streams: Streams,
+    muted: bool,
+    /// For each container and stream: a line that was begun.
+    begun: Vec<[Begun; 2]>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Begun {
+    open: bool,
+    text: Vec<u8>,
+}
+
+impl Printer {
+    /// `named`: every line begins with its container's name. Colours only for terminals, and not with NO_COLOR.
+    pub(crate) fn new(names: &[String], named: bool, timestamps: bool, streams: Streams) -> io::Result<Printer> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from)?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
+        let coloured = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let label = |(index, name): (usize, &String)| {
+            let colour = COLOURS[index % COLOURS.len()].on_default();
+            let style = if coloured { colour } else { Style::new() };
+            format!("{style}{:<width$} |{style:#} ", escape(name))
+        };
+        Ok(Printer {
+            stdout,
+            stderr,
+            queue: VecDeque::new(),
+            names: names.iter().enumerate().map(label).collect(),
+            named,
+            timestamps,
+            streams,
+            muted: false,
+            begun: vec![Default::default(); names.len()],
+        })
+    }
+
+    /// Queues a record of the container with this index.
+    pub(crate) fn add(&mut self, container: usize, record: &Record) {
+        if self.muted {
+            return;
+        }
+        let Record { time, stream, tag, text } = record;
+        let begun = &mut self.begun[container][*stream as usize];
+        let mut bytes = Vec::with_capacity(text.len() + 64);
+        if self.named {
+            begun.text.extend_from_slice(text);
+            if *tag == Tag::Partial && begun.text.len() < LONGEST_JOINED {
+                return;
+            }
+            bytes.extend_from_slice(self.names[container].as_bytes());
+            stamp(&mut bytes, *time, self.timestamps);
+            bytes.append(&mut begun.text);
+            bytes.push(b'\n');
+        } else {
+            // A prompt has no newline and must be seen all the same.
+            stamp(&mut bytes, *time, self.timestamps && !begun.open);
+            bytes.extend_from_slice(text);
+            begun.open = *tag == Tag::Partial;
+            if *tag == Tag::Full {
+                bytes.push(b'\n');
+            }
+        }
+        let to = if self.streams == Streams::Together { Stream::Stdout } else { *stream };
+        match self.queue.back_mut() {
+            Some((last, queued)) if *last == to && queued.len() < 64 << 10 => queued.append(&mut bytes),
+            _ => self.queue.push_back((to, bytes)),
+        }
+    }
+
+    /// What was begun and will not end: its container has gone.
+    pub(crate) fn add_unfinished(&mut self) {
+        for container in 0..self.begun.len() {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                if !self.begun[container][stream as usize].text.is_empty() {
+                    self.add(container, &Record { time: None, stream, tag: Tag::Full, text: Vec::new() });
+                }
+            }
+        }
+    }
+
+    /// The descriptor that the next bytes are for; `None` when there are none.
+    pub(crate) fn sink(&self) -> Option<BorrowedFd<'_>> {
+        let (stream, _) = self.queue.front()?;
+        Some(match stream {
+            Stream::Stdout => self.stdout.as_fd(),
+            Stream::Stderr => self.stderr.as_fd(),
+        })
+    }
+
+    /// Writes some of it; does not wait when [`sink`](Self::sink) is writable.
+    pub(crate) fn write_some(&mut self) -> io::Result<()> {
+        let Some((stream, bytes)) = self.queue.front_mut() else { return Ok(()) };
+        let sink = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let count = match sink.write(&bytes[..bytes.len().min(CHUNK)]) {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 0,
+            Err(error) => return Err(error),
+        };
+        bytes.drain(..count);
+        if bytes.is_empty() {
+            self.queue.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Nobody reads it any more: what is queued and what comes is dropped.
+    pub(crate) fn mute(&mut self) {
+        self.queue.clear();
+        self.muted = true;
+    }
+}
+
+fn stamp(bytes: &mut Vec<u8>, time: Option<Timestamp>, wanted: bool) {
+    if let Some(time) = time.filter(|_| wanted) {
+        bytes.extend_from_slice(format!("{time:.9} ").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(stream: Stream, tag: Tag, text: &str) -> Record {
+        Record { time: Some(Timestamp::UNIX_EPOCH), stream, tag, text: text.as_bytes().to_vec() }
+    }
+
+    fn queued(printer: &Printer) -> Vec<(Stream, String)> {
+        let text = |(stream, bytes): &(Stream, Vec<u8>)| {
+            (*stream, anstream::adapter::strip_str(&String::from_utf8_lossy(bytes)).to_string())
+        };
+        printer.queue.iter().map(text).collect()
+    }
+
+    #[test]
+    fn names_are_aligned_and_parts_of_lines_joined() {
+        let names = ["web".to_owned(), "log-shipper".to_owned()];
+        let mut printer = Printer::new(&names, true, false, Streams::Together).expect("printer");
+        printer.add(0, &record(Stream::Stdout, Tag::Partial, "a"));
+        printer.add(1, &record(Stream::Stdout, Tag::Full, "x"));
+        printer.add(0, &record(Stream::Stdout, Tag::Full, "b"));
+        printer.add(1, &record(Stream::Stdout, Tag::Partial, "cut"));
+        printer.add_unfinished();
+        let expected = "log-shipper | x\nweb         | ab\nlog-shipper | cut\n".to_owned();
+        assert_eq!(queued(&printer), [(Stream::Stdout, expected)]);
+    }
+
+    #[test]
+    fn without_names_the_bytes_are_the_programs_own() {
+        let mut printer = Printer::new(&["main".to_owned()], false, false, Streams::Apart).expect("printer");
+        printer.add(0, &record(Stream::Stdout, Tag::Partial, "$ "));
+        printer.add(0, &record(Stream::Stderr, Tag::Full, "oops"));
+        printer.add(0, &record(Stream::Stdout, Tag::Full, "ls"));
+        let expected = [(Stream::Stdout, "$ "), (Stream::Stderr, "oops\n"), (Stream::Stdout, "ls\n")];
+        assert_eq!(queued(&printer), expected.map(|(stream, text)| (stream, text.to_owned())));
+    }
+
+    #[test]
+    fn a_time_stands_once_before_a_line_in_parts() {
+        let mut printer = Printer::new(&["main".to_owned()], false, true, Streams::Apart).expect("printer");
+        printer.add(0, &record(Stream::Stdout, Tag::Partial, "a"));
+        printer.add(0, &record(Stream::Stdout, Tag::Full, "b"));
+        assert_eq!(queued(&printer), [(Stream::Stdout, "1970-01-01T00:00:00.000000000Z ab\n".to_owned())]);
+    }
+}

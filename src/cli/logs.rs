@@ -1,0 +1,147 @@
+//! `sandpod logs`, and the logs of several containers in one order.
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::arguments::LogsArguments;
+use super::log_files::LogReader;
+use super::log_line::Record;
+use super::log_printer::{Printer, Streams};
+use super::{Outcome, client, follow, store};
+use crate::report::{Report, exit_code};
+use crate::state::StoredPod;
+
+/// Queued output beyond this waits in the files.
+const BATCH: usize = 256;
+
+/// Prints what there is; with `--follow` also what comes, until the pod has ended.
+pub(crate) fn logs(asked: &LogsArguments) -> Outcome {
+    let since = asked.since.as_deref().map(|typed| parse_since(typed, Timestamp::now())).transpose()?;
+    let pod = store()?.find(&asked.pod)?;
+    let names = if asked.all_containers {
+        all_containers(&pod)
+    } else {
+        vec![client::container(&pod, asked.container.as_deref())?]
+    };
+    let printer = Printer::new(&names, asked.all_containers, asked.timestamps, Streams::Together)?;
+    let mut shown = Shown::open(&pod, &names, asked.tail, since, printer)?;
+    if asked.follow {
+        let container = (!asked.all_containers).then(|| names[0].clone());
+        follow::until_end(&pod, container, &mut shown, None)?;
+    } else {
+        shown.print_all()?;
+    }
+    Ok(0)
+}
+
+/// In the plan's order.
+pub(crate) fn all_containers(pod: &StoredPod) -> Vec<String> {
+    match (&pod.plan, pod.record()) {
+        (Some(plan), _) => plan.containers.iter().map(|container| container.name.clone()).collect(),
+        (None, Some(record)) => record.containers.iter().map(|container| container.name.clone()).collect(),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// Logs of some containers on their way to a printer.
+pub(crate) struct Shown {
+    readers: Vec<LogReader>,
+    since: Option<Timestamp>,
+    pub(crate) printer: Printer,
+}
+
+impl Shown {
+    pub(crate) fn open(
+        pod: &StoredPod,
+        names: &[String],
+        tail: Option<u64>,
+        since: Option<Timestamp>,
+        printer: Printer,
+    ) -> Result<Shown, Report> {
+        let readers = names.iter().map(|name| LogReader::open(&log_path(pod, name), tail)).collect::<io::Result<_>>();
+        let readers = readers.map_err(|error| {
+            Report::new(exit_code::FAILURE, format!("could not read the logs of pod `{}`", pod.name))
+                .because(error.to_string())
+        })?;
+        Ok(Shown { readers, since, printer })
+    }
+
+    /// Hands some records to the printer, earliest first; false when there are none now.
+    pub(crate) fn advance(&mut self) -> io::Result<bool> {
+        for taken in 0..BATCH {
+            let Some((container, record)) = self.next()? else { return Ok(taken > 0) };
+            // A damaged line has no time; it is shown rather than lost.
+            if record.time.zip(self.since).is_none_or(|(time, since)| time >= since) {
+                self.printer.add(container, &record);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Everything that is there now.
+    pub(crate) fn print_all(&mut self) -> io::Result<()> {
+        while self.advance()? {
+            while self.printer.sink().is_some() {
+                self.printer.write_some()?;
+            }
+        }
+        self.printer.add_unfinished();
+        while self.printer.sink().is_some() {
+            self.printer.write_some()?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> io::Result<Option<(usize, Record)>> {
+        let mut earliest: Option<(usize, Option<Timestamp>)> = None;
+        for (index, reader) in self.readers.iter_mut().enumerate() {
+            let Some(record) = reader.peek()? else { continue };
+            if earliest.is_none_or(|(_, time)| record.time < time) {
+                earliest = Some((index, record.time));
+            }
+        }
+        let Some((index, _)) = earliest else { return Ok(None) };
+        Ok(self.readers[index].take().map(|record| (index, record)))
+    }
+}
+
+/// From the plan; where that cannot be read, where every plan puts it.
+fn log_path(pod: &StoredPod, container: &str) -> PathBuf {
+    let planned = pod.plan.as_ref().and_then(|plan| plan.containers.iter().find(|found| found.name == container));
+    planned.map_or_else(|| log_directory(pod).join(format!("{container}.log")), |found| found.log.path.clone())
+}
+
+pub(crate) fn log_directory(pod: &StoredPod) -> PathBuf {
+    pod.dirs.data.join("logs")
+}
+
+/// A time (RFC 3339), or how long ago.
+fn parse_since(typed: &str, now: Timestamp) -> Result<Timestamp, Report> {
+    if let Ok(time) = typed.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let ago: Option<SignedDuration> = typed.parse().ok();
+    ago.filter(|ago| !ago.is_negative()).and_then(|ago| now.checked_sub(ago).ok()).ok_or_else(|| {
+        Report::new(exit_code::USAGE, format!("--since {typed} is neither a time nor a duration"))
+            .hint("for example 2026-11-21T12:00:00Z, or 10m, or 1h30m")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_how_long_ago() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let since = |typed: &str| parse_since(typed, now).map(|time| time.to_string());
+        assert_eq!(since("10m").expect("ago"), "2026-11-21T11:50:00Z");
+        assert_eq!(since("1h30m").expect("ago"), "2026-11-21T10:30:00Z");
+        assert_eq!(since("2026-11-21T13:00:00+01:00").expect("a time"), "2026-11-21T12:00:00Z");
+        for bad in ["", "yesterday", "-5m", "10", "1000000y", "2026-11-21"] {
+            assert_eq!(since(bad).expect_err(bad).exit_code, exit_code::USAGE);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Words in, words out. One verb is one file; `run` is the architecture on one screen.
+//!
+//! Data goes to stdout, everything else to stderr. Owns the arguments, the one printer of errors, and the terminal.
+//! Must not make kernel calls of its own or decide anything about pods.
+
+#![allow(clippy::disallowed_methods, reason = "this layer may act")]
+
+mod arguments;
+mod attach;
+mod client;
+mod completions;
+mod compose;
+mod detach_keys;
+mod exec;
+mod follow;
+mod inspect;
+mod kill;
+mod log_files;
+mod log_line;
+mod log_printer;
+mod log_tail;
+mod logs;
+mod man;
+mod plan;
+mod print;
+mod ps;
+mod relay;
+mod rm;
+mod run;
+mod seams;
+mod source;
+mod stop;
+mod table;
+mod version;
+mod wait;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::report::{Report, exit_code};
+use crate::state::Store;
+use arguments::{Arguments, Verb};
+
+/// Why a verb did not succeed.
+enum Failure {
+    /// One error, or several of a verb that goes on after the first (`rm a b c`).
+    Reports(Vec<Report>),
+    /// Whoever read our stdout has gone; nobody is left to be told.
+    StdoutClosed,
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Failure {
+        Failure::Reports(vec![report])
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::StdoutClosed;
+        }
+        Report::new(exit_code::FAILURE, "could not write the output").because(error.to_string()).into()
+    }
+}
+
+impl From<crate::sys::Error> for Failure {
+    fn from(error: crate::sys::Error) -> Failure {
+        Report::new(exit_code::FAILURE, "a kernel call failed").because(error.to_string()).into()
+    }
+}
+
+/// The exit code of a verb that did what it was asked.
+type Outcome = Result<u8, Failure>;
+
+/// Runs one command line and says with which code the process ends.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Help and version go to stdout with 0, errors to stderr with 2 (clap's own convention).
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(exit_code::USAGE));
+        }
+    };
+    ExitCode::from(match dispatch(&arguments.verb) {
+        Ok(code) => code,
+        Err(Failure::StdoutClosed) => 0,
+        Err(Failure::Reports(reports)) => {
+            reports.iter().for_each(print::report);
+            reports.iter().map(|report| report.exit_code).max().unwrap_or(exit_code::FAILURE)
+        }
+    })
+}
+
+fn dispatch(verb: &Verb) -> Outcome {
+    match verb {
+        Verb::Run(asked) => run::run(asked),
+        Verb::Plan(asked) => plan::plan(asked),
+        Verb::Ps(asked) => ps::ps(asked),
+        Verb::Inspect(asked) => inspect::inspect(asked),
+        Verb::Logs(asked) => logs::logs(asked),
+        Verb::Exec(asked) => exec::exec(asked),
+        Verb::Attach(asked) => attach::attach(asked),
+        Verb::Wait(asked) => wait::wait(asked),
+        Verb::Stop(asked) => stop::stop(asked),
+        Verb::Kill(asked) => kill::kill(asked),
+        Verb::Rm(asked) => rm::rm(asked),
+        Verb::Version(asked) => version::version(asked),
+        Verb::Completions(asked) => completions::completions(asked),
+        Verb::Man(asked) => man::man(asked),
+    }
+}
+
+/// All pods of this user.
+fn store() -> Result<Store, Report> {
+    let (runtime, data) = seams::places()?;
+    Ok(Store::new(&runtime, &data))
+}
+
+/// Does something to each named pod and goes on after a failure.
+fn each(pods: &[String], mut act: impl FnMut(&str) -> Result<(), Failure>) -> Outcome {
+    let mut failed = Vec::new();
+    for pod in pods {
+        match act(pod) {
+            Ok(()) => {}
+            Err(Failure::Reports(reports)) => failed.extend(reports),
+            Err(Failure::StdoutClosed) => return Err(Failure::StdoutClosed),
+        }
+    }
+    if failed.is_empty() { Ok(0) } else { Err(Failure::Reports(failed)) }
+}

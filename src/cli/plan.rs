@@ -1,0 +1,17 @@
+//! `sandpod plan`
+
+use super::arguments::PlanArguments;
+use super::source::{self, Planned};
+use super::{Outcome, print, seams};
+
+/// Prints what `run` would do, and changes nothing.
+pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
+    let Planned { facts, plan } = source::planned(&asked.source)?;
+    facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
+    if asked.json {
+        print::json(&plan)?;
+    } else {
+        print::text(&seams::render(&plan))?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,97 @@
+//! The one printer of errors and notices. Everything here goes to stderr.
+
+use std::io::Write;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::report::Report;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default().bold();
+
+/// What, the chain below it, and the way out. A hint that nobody gave is looked up by where it failed and the errno.
+pub(crate) fn report(report: &Report) {
+    let hint = report.hint.clone().or_else(|| report.cause.and_then(|(step, errno)| super::seams::advice(step, errno)));
+    // Where stderr is closed nobody is left to be told.
+    let _ = anstream::stderr().write_all(render(report, hint.as_deref()).as_bytes());
+}
+
+fn render(report: &Report, hint: Option<&str>) -> String {
+    let mut text = String::new();
+    lines(&mut text, &format!("{RED}error:{RED:#} "), "  ", &report.what);
+    for line in &report.chain {
+        lines(&mut text, "  ", "  ", line);
+    }
+    if let Some(hint) = hint {
+        lines(&mut text, &format!("{CYAN}hint:{CYAN:#} "), "      ", hint);
+    }
+    text
+}
+
+/// One line on stderr: `warning: …`, `degraded: …`.
+pub(crate) fn notice(label: &str, message: &str) {
+    let mut text = String::new();
+    lines(&mut text, &format!("{YELLOW}{label}:{YELLOW:#} "), "  ", message);
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+fn lines(text: &mut String, first: &str, rest: &str, message: &str) {
+    for (index, line) in message.lines().enumerate() {
+        text.push_str(if index == 0 { first } else { rest });
+        text.push_str(&escape(line));
+        text.push('\n');
+    }
+}
+
+/// Text of a manifest or a file name may hold escape sequences; none of them reaches the terminal.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        // Directional controls reorder what the reader sees (CVE-2021-42574).
+        let reorders = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if (letter.is_control() && letter != '\t') || reorders {
+            escaped.extend(letter.escape_default());
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped
+}
+
+/// A value as indented JSON on stdout.
+pub(crate) fn json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    std::io::stdout().write_all(text.as_bytes())
+}
+
+/// Text on stdout.
+pub(crate) fn text(text: &str) -> std::io::Result<()> {
+    let mut stdout = anstream::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_why_and_the_way_out() {
+        let report = Report::new(125, "could not start pod `web`")
+            .because("creating the pod's namespaces")
+            .because("clone3(): No space left on device (ENOSPC)");
+        let plain = anstream::adapter::strip_str(&render(&report, Some("a kernel limit\nnot disk space"))).to_string();
+        assert_eq!(
+            plain,
+            "error: could not start pod `web`\n  creating the pod's namespaces\n  \
+             clone3(): No space left on device (ENOSPC)\nhint: a kernel limit\n      not disk space\n"
+        );
+    }
+
+    #[test]
+    fn no_control_character_reaches_the_terminal() {
+        assert_eq!(escape("a\u{1b}[2Jb\u{7}\r\u{202e}é\u{9b}"), "a\\u{1b}[2Jb\\u{7}\\r\\u{202e}é\\u{9b}");
+    }
+}

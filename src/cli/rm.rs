@@ -1,0 +1,96 @@
+//! `sandpod rm`
+
+use std::time::{Duration, Instant};
+
+use super::arguments::RmArguments;
+use super::{Failure, Outcome, seams, store};
+use crate::report::{Report, exit_code};
+use crate::state::{Liveness, Store, StoredPod, wait_released};
+use crate::sys::process::ProcessId;
+use crate::sys::socket::Channel;
+
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
+/// The kernel ends a killed process at once unless it hangs in a device or a network file system.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// Removes every named pod and goes on after a failure.
+pub(crate) fn rm(asked: &RmArguments) -> Outcome {
+    let store = store()?;
+    let names = if asked.all { all(&store, asked.force)? } else { asked.pods.clone() };
+    super::each(&names, |name| {
+        let pod = store.find(name)?;
+        if pod.liveness == Liveness::Supervised && !asked.force {
+            return Err(still_runs(&pod).into());
+        }
+        let failed = remove(&pod);
+        if failed.is_empty() { Ok(()) } else { Err(Failure::Reports(failed)) }
+    })
+}
+
+/// By id: a damaged pod may have no name, and two may claim the same.
+fn all(store: &Store, force: bool) -> Result<Vec<String>, Report> {
+    let mut pods = store.list()?;
+    pods.retain(|pod| force || pod.liveness == Liveness::Unsupervised);
+    Ok(pods.into_iter().map(|pod| pod.id).collect())
+}
+
+fn still_runs(pod: &StoredPod) -> Report {
+    Report::new(exit_code::FAILURE, format!("pod `{}` is running", pod.name))
+        .because(format!("it is {}", pod.status()))
+        .hint(format!("`sandpod stop {0}` first, or `sandpod rm -f {0}`", pod.name))
+}
+
+/// Kills what lives of the pod and removes what it left; the same for a pod that ended, was killed, or half exists.
+pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
+    if let Err(report) = end(pod) {
+        return vec![report];
+    }
+    match &pod.plan {
+        Some(plan) => seams::remove_pod(&pod.dirs, &plan.sandbox.idmap),
+        None => seams::remove_without_plan(&pod.dirs),
+    }
+}
+
+/// Supervisor first, so that it restarts nothing; its death takes pause along, and pause's every process of the pod.
+pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
+    let what = || format!("could not end pod `{}`", pod.name);
+    let failed = |error: crate::sys::Error| Report::new(exit_code::FAILURE, what()).because(error.to_string());
+    if pod.liveness == Liveness::Supervised {
+        let supervisor = supervisor(pod).ok_or_else(|| {
+            Report::new(exit_code::FAILURE, what())
+                .because("it is supervised, but its record does not say by which process")
+                .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.runtime.join("lock").display()))
+        })?;
+        kill(supervisor).map_err(failed)?;
+        if !wait_released(&pod.dirs, DEATH) {
+            return Err(Report::new(exit_code::FAILURE, what())
+                .because(format!("process {} was killed but has not gone", supervisor.pid)));
+        }
+    }
+    if let Some(pause) = pod.record().and_then(|record| record.pause) {
+        kill(pause).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A supervisor writes who it is as its first act: give one that was born a moment ago the time for it.
+fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut found = pod.record().and_then(|record| record.supervisor);
+    while found.is_none() && Instant::now() < deadline {
+        // With a damaged record it is still known to the kernel: whoever listens on the socket.
+        if let Ok(listener) = Channel::connect(&pod.control_socket()).and_then(|channel| channel.peer()) {
+            return ProcessId::of(listener.0);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        found = pod.reload().record().and_then(|record| record.supervisor);
+    }
+    found
+}
+
+fn kill(process: ProcessId) -> crate::sys::Result<()> {
+    let Some(pidfd) = process.open()? else { return Ok(()) };
+    pidfd.signal(KILL)?;
+    pidfd.wait_gone(DEATH).map(drop)
+}

@@ -1,0 +1,146 @@
+//! `sandpod run`: the straight line, one call for each layer.
+
+use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::arguments::RunArguments;
+use super::follow::{self, Ending};
+use super::seams::{self, FirstAttach};
+use super::source::{self, Planned};
+use super::{Failure, Outcome, print, relay, rm};
+use crate::report::{Report, exit_code};
+use crate::state::{Store, StoredPod};
+use crate::supervisor::protocol::StartReply;
+use crate::sys::poll::{self, Want};
+use crate::sys::socket::Channel;
+use crate::sys::terminal::{ForegroundSignals, Sent};
+
+/// read → parse → probe → plan → create → start the supervisor → follow.
+pub(crate) fn run(asked: &RunArguments) -> Outcome {
+    let Planned { facts, plan } = source::planned(&asked.source)?;
+    if !asked.quiet {
+        facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
+        plan.degradations
+            .iter()
+            .for_each(|lost| print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning)));
+    }
+    let single = &asked.source.single;
+    check_terminal(single.tty && single.interactive)?;
+    let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    let created = store.create(&plan, Timestamp::now())?;
+    let (ours, theirs) = first_attach(single.interactive || single.tty)?;
+    let channel = seams::start_supervisor(created, &plan, theirs)?;
+    // Only now: the supervisor has signals of its own, and must not begin with ours blocked.
+    let signals = ForegroundSignals::block()?;
+    let master = ready(&store, &plan.sandbox.id, &channel, &signals)?;
+    drop(channel);
+    if asked.detach {
+        print::text(&format!("{}\n", plan.sandbox.id))?;
+        return Ok(0);
+    }
+    let pod = store.find(&plan.sandbox.id)?;
+    let ending = match ours {
+        Some(ours) => interact(&pod, &ours, master, single.interactive, &signals),
+        None => follow::follow(&pod, &signals),
+    };
+    finish(&pod, ending, asked.rm)
+}
+
+fn check_terminal(wanted: bool) -> Result<(), Report> {
+    if !wanted || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Report::new(exit_code::USAGE, "-i and -t together need a terminal, and stdin is none")
+        .hint("leave out -t to pass stdin on as it is"))
+}
+
+/// The client's ends of the main container's stdio, and the container's, when somebody is to talk to it.
+fn first_attach(wanted: bool) -> Result<(Option<relay::Ends>, Option<FirstAttach>), Failure> {
+    if !wanted {
+        return Ok((None, None));
+    }
+    let (stdio, stdio_theirs) = UnixStream::pair()?;
+    let (stderr, stderr_theirs) = UnixStream::pair()?;
+    Ok((Some(relay::Ends { stdio, stderr }), Some(FirstAttach { stdio: stdio_theirs, stderr: stderr_theirs })))
+}
+
+/// Waits until the pod is ready; gives the terminal's master where the main container has one. Whoever interrupts a
+/// start wants nothing left of it.
+fn ready(store: &Store, id: &str, channel: &Channel, signals: &ForegroundSignals) -> Result<Option<OwnedFd>, Failure> {
+    use std::os::fd::AsFd;
+    loop {
+        let woken = poll::any(&[(channel.as_fd(), Want::Read), (signals.as_fd(), Want::Read)], None)?;
+        if woken[1]
+            && let Some(Sent::End(signal)) = signals.next()
+        {
+            let mut reports = store.find(id).map_or_else(|report| vec![report], |pod| rm::remove(&pod));
+            let code = u8::try_from(128 + signal).unwrap_or(exit_code::FAILURE);
+            reports.insert(0, Report::new(code, "interrupted while the pod was starting; it is removed"));
+            return Err(Failure::Reports(reports));
+        }
+        if woken[0] {
+            return started(channel).map_err(Failure::from);
+        }
+    }
+}
+
+fn started(channel: &Channel) -> Result<Option<OwnedFd>, Report> {
+    let died = |why: String| {
+        Report::new(exit_code::FAILURE, "the pod's supervisor died while the pod was starting")
+            .because(why)
+            .hint("`sandpod ps -a` shows what is left of it, `sandpod rm` removes that")
+    };
+    let Some(message) = channel.receive_within(Duration::from_secs(10)).map_err(|error| died(error.to_string()))?
+    else {
+        return Err(died("it closed its socket without a word".to_owned()));
+    };
+    match serde_json::from_slice(&message.bytes).map_err(|error| died(error.to_string()))? {
+        StartReply::Ready => Ok(message.fds.into_iter().next()),
+        StartReply::Failed(report) => Err(report),
+    }
+}
+
+/// The caller's terminal (or pipes) is the container's, until it ends.
+fn interact(
+    pod: &StoredPod,
+    ours: &relay::Ends,
+    master: Option<OwnedFd>,
+    interactive: bool,
+    signals: &ForegroundSignals,
+) -> Result<Ending, Failure> {
+    let options = relay::Options { input: interactive, detach_keys: interactive && master.is_some() };
+    let mut stopper = follow::Stopper::new(pod);
+    match relay::attached(ours, master, options, signals, |_| stopper.interrupt())? {
+        relay::End::Closed => follow::outcome(pod),
+        relay::End::Detached => Ok(Ending::Detached),
+    }
+}
+
+fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Outcome {
+    let code = match ending {
+        Ok(Ending::Detached) => {
+            print::notice("detached", &format!("`sandpod attach {}` comes back to it", pod.name));
+            return Ok(0);
+        }
+        Ok(Ending::Exited(code)) => Ok(code),
+        Err(failure) => Err(failure),
+    };
+    if !remove {
+        return code;
+    }
+    // Its supervisor has said its last word, but may not have left yet.
+    let _ = crate::state::wait_released(&pod.dirs, Duration::from_secs(5));
+    let failed = rm::remove(&pod.reload());
+    match (code, failed.is_empty()) {
+        (code, true) => code,
+        (Err(Failure::Reports(mut first)), false) => {
+            first.extend(failed);
+            Err(Failure::Reports(first))
+        }
+        (_, false) => Err(Failure::Reports(failed)),
+    }
+}

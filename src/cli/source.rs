@@ -1,0 +1,81 @@
+//! From what was typed to a plan: the first half of `run`, and all of `plan`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::arguments::SourceArguments;
+use super::{compose, seams};
+use crate::host::Facts;
+use crate::manifest::{Image, Pod};
+use crate::plan::PodPlan;
+use crate::report::{Report, exit_code};
+use crate::step::Step;
+
+/// A manifest is refused above 1 MiB; one byte more is enough to know.
+const MAX_MANIFEST: u64 = (1 << 20) + 1;
+
+/// The pod that was asked for, what this host allows, and everything decided about it.
+pub(crate) struct Planned {
+    pub(crate) facts: Facts,
+    pub(crate) plan: PodPlan,
+}
+
+/// Reads or composes the pod, probes the host, and plans. Changes nothing.
+pub(crate) fn planned(asked: &SourceArguments) -> Result<Planned, Report> {
+    if let Some(name) = &asked.name {
+        compose::check_name(name)?;
+    }
+    let pod = match &asked.file {
+        Some(file) => {
+            let (text, name) = read(file)?;
+            seams::parse(&text, &name)?
+        }
+        None => compose::pod(&asked.single, asked.name.as_deref())?,
+    };
+    let facts = probe(&pod)?;
+    let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
+    let request = seams::Request { id, name: asked.name.clone(), userns: asked.userns.into() };
+    let plan = seams::plan(&pod, &facts, &request)?;
+    Ok(Planned { facts, plan })
+}
+
+fn probe(pod: &Pod) -> Result<Facts, Report> {
+    let images = || pod.spec.containers.iter().map(|container| &container.image);
+    let rootfs: Vec<PathBuf> = images()
+        .filter_map(|image| match image {
+            Image::Rootfs(directory) => Some(directory.clone()),
+            Image::Host => None,
+        })
+        .collect();
+    seams::probe(images().any(|image| *image == Image::Host), rootfs)
+}
+
+/// The manifest's bytes, never more than the cap, and the name that errors give it. A FIFO is read like a file.
+fn read(file: &Path) -> Result<(Vec<u8>, String), Report> {
+    let (name, opened) = if file == Path::new("-") {
+        ("stdin".to_owned(), Ok(None))
+    } else {
+        (file.display().to_string(), File::open(file).map(Some))
+    };
+    let mut bytes = Vec::new();
+    opened
+        .and_then(|opened| match opened {
+            Some(file) => file.take(MAX_MANIFEST).read_to_end(&mut bytes),
+            None => io::stdin().lock().take(MAX_MANIFEST).read_to_end(&mut bytes),
+        })
+        .map_err(|error| unreadable(&name, &error))?;
+    Ok((bytes, name))
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Report {
+    let mut report = Report::new(exit_code::USAGE, format!("could not read the manifest {name}"))
+        .because(Step::ReadManifest.doing())
+        .because(error.to_string());
+    report.cause = error.raw_os_error().map(|errno| (Step::ReadManifest, errno));
+    match error.kind() {
+        io::ErrorKind::IsADirectory => report.hint("it is a directory: name the file in it"),
+        io::ErrorKind::NotFound => report.hint("`-` reads the manifest from stdin"),
+        _ => report,
+    }
+}
