@@ -9,8 +9,8 @@
 //! No layer calls back up. Everything is decided in [`plan`], which has no effects; `engine` leaves no choice open.
 //! `unsafe` lives in [`sys`] and nowhere else.
 
-pub mod engine;
 pub mod cli;
+pub mod engine;
 pub mod host;
 pub mod manifest;
 pub mod plan;

@@ -217,6 +217,13 @@ fn single(facts: &Facts, why: String) -> IdMapPlan {
     }
 }
 
+/// The map with every id that a pod of this user can have: for removing files whose own map is not known any more.
+#[must_use]
+pub fn widest(facts: &Facts) -> IdMapPlan {
+    let why = "the pod's own map is not known".to_owned();
+    full(facts, UsernsMode::RootIsYou, why.clone()).unwrap_or_else(|_| single(facts, why))
+}
+
 /// What keeps this host from maps with more than one id; `None`: nothing does.
 pub(super) fn full_map_lack(facts: &Facts) -> Option<Degradation> {
     full(facts, UsernsMode::RootIsYou, String::new()).err()

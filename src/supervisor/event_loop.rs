@@ -1,16 +1,16 @@
 //! The supervisor's loop: waits for anything to happen, tells the lifecycle machine, does what it says.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::AtEnd;
 use super::clients::{Client, Clients};
 use super::lifecycle::{self, Action, ContainerStatus, Event};
 use super::output::{Output, Side};
 use super::protocol::StartReply;
+use super::{AtEnd, FirstAttach};
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::{self, Sandbox};
 use crate::engine::{During, Failure, Result, launcher, remove, volumes};
@@ -69,6 +69,9 @@ pub(super) struct Supervisor<'a> {
     origin: Instant,
     /// Whoever started us, until it has its answer.
     starter: Option<Channel>,
+    /// Whoever takes part in the main container's stdio from the start; then its terminal.
+    first_attach: Option<FirstAttach>,
+    first_master: Option<OwnedFd>,
     /// Why the first start of a container failed.
     start_failure: Option<Report>,
     finished: bool,
@@ -86,7 +89,7 @@ impl Watch {
         Ok(Watch { poller: Poller::new()?, sources: BTreeMap::new(), next: 0 })
     }
 
-    pub(super) fn add(&mut self, fd: std::os::fd::BorrowedFd<'_>, source: Source, interest: Interest) -> Option<u64> {
+    pub(super) fn add(&mut self, fd: BorrowedFd<'_>, source: Source, interest: Interest) -> Option<u64> {
         let token = self.next;
         self.poller.add(fd, token, interest).ok()?;
         self.next += 1;
@@ -94,7 +97,7 @@ impl Watch {
         Some(token)
     }
 
-    pub(super) fn remove(&mut self, fd: std::os::fd::BorrowedFd<'_>, source: Source) {
+    pub(super) fn remove(&mut self, fd: BorrowedFd<'_>, source: Source) {
         // ENOENT: it was not watched just now.
         let _ = self.poller.remove(fd);
         self.sources.retain(|_, known| *known != source);
@@ -103,7 +106,13 @@ impl Watch {
 
 impl<'a> Supervisor<'a> {
     /// Runs the pod to its end. Whatever happens, `starter` gets an answer and nothing half-made stays.
-    pub(super) fn supervise(created: CreatedPod, plan: &'a PodPlan, at_end: AtEnd, starter: Channel) {
+    pub(super) fn supervise(
+        created: CreatedPod,
+        plan: &'a PodPlan,
+        at_end: AtEnd,
+        attach: Option<FirstAttach>,
+        starter: Channel,
+    ) {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
         let CreatedPod { record, lock: _held_until_we_end, .. } = created;
         let answer = |report: Report| {
@@ -133,6 +142,8 @@ impl<'a> Supervisor<'a> {
             record,
             origin: Instant::now(),
             starter: Some(starter),
+            first_attach: attach,
+            first_master: None,
             start_failure: None,
             finished: false,
         };
@@ -247,6 +258,11 @@ impl<'a> Supervisor<'a> {
                 let identity = ProcessId::of(pid);
                 self.containers[index].running = Some(Running { pid, process, identity, started_at: Timestamp::now() });
                 self.open_output(index, stdio);
+                if plan.name == self.plan.main
+                    && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
+                {
+                    self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
+                }
                 Event::ContainerStarted { index }
             }
             Err(failure) => {
@@ -277,8 +293,10 @@ impl<'a> Supervisor<'a> {
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
         let reply = serde_json::to_vec(&StartReply::Ready).unwrap_or_default();
-        let _ = starter.send(&reply, &[]);
-        drop(starter);
+        let master = self.first_master.take();
+        let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
+        let _ = starter.send(&reply, &fds);
+        drop((starter, master));
         memfd::trim_heap();
         memfd::forget_program_pages();
     }

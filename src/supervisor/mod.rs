@@ -12,6 +12,7 @@ mod output;
 pub mod protocol;
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 use crate::engine::{During, Failure, Result};
 use crate::plan::PodPlan;
@@ -31,9 +32,18 @@ pub enum AtEnd {
     Remove,
 }
 
+/// A client that takes part in the main container's stdio from its first byte on, as with [`protocol::Request::Attach`].
+/// A terminal's master comes beside [`protocol::StartReply::Ready`].
+#[derive(Debug)]
+pub struct FirstAttach {
+    /// stdin and stdout.
+    pub stdio: UnixStream,
+    pub stderr: UnixStream,
+}
+
 /// Starts the supervisor of a pod that has been created. One [`protocol::StartReply`] comes on the returned channel; its
 /// end without one means that the supervisor died.
-pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd) -> Result<Channel> {
+pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
     let step = Step::StartSupervisor;
     let threads = process::thread_count().during(step, "")?;
     if threads != 1 {
@@ -47,7 +57,7 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd) -> Result<Chann
         clone::Fork::Child => {
             drop(ours);
             detach(plan);
-            Supervisor::supervise(created, plan, at_end, theirs);
+            Supervisor::supervise(created, plan, at_end, attach, theirs);
             clone::exit_now(0);
         }
     }
