@@ -3,4 +3,5 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 pub mod lifecycle;
+pub mod log;
 pub mod protocol;
