@@ -165,6 +165,20 @@ fn a_megabyte_of_typos() {
 }
 
 #[test]
+fn thousands_of_volumes_and_wrong_mounts() {
+    let mut text = String::from("kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  volumes:\n");
+    for number in 0..9000 {
+        writeln!(text, "  - name: a-rather-long-name-of-a-volume-{number}").unwrap();
+    }
+    text.push_str("  containers:\n  - name: a\n    image: 'host:'\n    volumeMounts:\n");
+    for number in 0..9000 {
+        writeln!(text, "    - {{name: a-rather-long-name-of-volume-{number}, mountPath: /m{number}}}").unwrap();
+    }
+    assert!(text.len() < manifest::MAX_TEXT_BYTES);
+    refuse_fast(text.as_bytes(), "(9000 errors)");
+}
+
+#[test]
 fn one_key_of_a_megabyte() {
     let text = format!("? {}\n: 1\n", "k".repeat(1_000_000));
     refuse_fast(text.as_bytes(), "unknown field");

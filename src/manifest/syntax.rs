@@ -138,7 +138,8 @@ fn syntax_error(error: &ScanError, depth: usize) -> Stop {
         }
         ErrorKind::UnclosedFlowCollection { open } => format!("this `{open}` is never closed"),
         ErrorKind::MappingValueNotAllowed => {
-            "a `: ` cannot stand here; put the text in quotes, or check the indentation".to_owned()
+            "a `:` before a space or the line's end cannot stand here; put the text in quotes, or check the indentation"
+                .to_owned()
         }
         // Fixed texts of the parser; characters of the manifest in them are escaped all the same.
         kind => kind.to_string().lines().map(escaped).collect::<Vec<_>>().join(" "),

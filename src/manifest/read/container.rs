@@ -1,6 +1,6 @@
 //! One entry of `spec.containers`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::image;
 use super::metadata::named;
@@ -16,7 +16,7 @@ use crate::manifest::tree::Position;
 
 /// What a container is checked against.
 pub(super) struct Surroundings<'s> {
-    pub(super) volumes: &'s [String],
+    pub(super) volumes: &'s BTreeSet<String>,
     pub(super) security: &'s UserRules,
 }
 
@@ -42,7 +42,7 @@ fn fields(
     });
     let name = name.unwrap_or_default();
     let image = object
-        .require("image", "`host:` (this machine's own system) or `rootfs:/DIR`", problems)
+        .require("image", "\"host:\" (this machine's own system, in quotes) or rootfs:/DIR", problems)
         .and_then(|slot| image::read(&slot, problems));
     let (security_context, rules) = match object.take("securityContext") {
         Some(slot) => security::container(&slot, problems),
@@ -95,7 +95,7 @@ fn env(slot: &Slot<'_>, problems: &mut Problems) -> Vec<EnvVar> {
     slot.list(problems).iter().filter_map(|item| item.object(&schema::ENV, problems, read)).collect()
 }
 
-fn volume_mounts(slot: &Slot<'_>, volumes: &[String], problems: &mut Problems) -> Vec<VolumeMount> {
+fn volume_mounts(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Vec<VolumeMount> {
     let mut places: HashMap<String, Position> = HashMap::new();
     let mut read = |object: &mut Object<'_>, problems: &mut Problems| {
         let name = object
@@ -121,10 +121,14 @@ fn volume_mounts(slot: &Slot<'_>, volumes: &[String], problems: &mut Problems) -
     items.iter().filter_map(|item| item.object(&schema::VOLUME_MOUNT, problems, &mut read)).collect()
 }
 
-fn declared(slot: &Slot<'_>, volumes: &[String], problems: &mut Problems) -> Option<String> {
+/// Volumes that a wrong name is compared with: thousands of both would take minutes.
+const MAX_COMPARED: usize = 100;
+
+fn declared(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Option<String> {
     let name = slot.string(problems)?;
-    if !volumes.iter().any(|volume| volume == name) {
-        let advice = match nearest(name, volumes.iter().map(String::as_str)) {
+    if !volumes.contains(name) {
+        let compared = if problems.is_full() { 0 } else { MAX_COMPARED };
+        let advice = match nearest(name, volumes.iter().map(String::as_str).take(compared)) {
             Some((volume, _)) => format!("did you mean `{}`?", excerpt(volume)),
             None => "declare it there".to_owned(),
         };

@@ -41,7 +41,8 @@ enum Refusal {
 }
 
 fn parse(text: &str) -> Result<Image, Refusal> {
-    const USE: &str = "use `host:` (this machine's own system) or `rootfs:/DIR` (an unpacked root file system)";
+    const USE: &str =
+        "use \"host:\" (this machine's own system, in quotes) or rootfs:/DIR (an unpacked root file system)";
     let name = excerpt(text);
     if text == "host:" {
         return Ok(Image::Host);
@@ -56,6 +57,10 @@ fn parse(text: &str) -> Result<Image, Refusal> {
     }
     if text.trim().is_empty() {
         return Err(Refusal::Invalid(format!("is empty; {USE}")));
+    }
+    // What YAML leaves of an unquoted `image: host:`.
+    if text == "host" {
+        return Err(Refusal::Invalid("`host` lacks its colon; write \"host:\", in quotes".to_owned()));
     }
     if text.starts_with("host:") {
         return Err(Refusal::Invalid(format!(

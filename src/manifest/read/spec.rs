@@ -1,6 +1,6 @@
 //! `spec`: what concerns the Pod as a whole, and the rules between its containers and volumes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::container::{self, Surroundings};
@@ -87,7 +87,7 @@ impl UniqueNames {
 struct Volumes {
     readable: Vec<Volume>,
     /// Also the names of volumes that have errors, so that their mounts are not reported as well.
-    declared: Vec<String>,
+    declared: BTreeSet<String>,
 }
 
 fn volumes(slot: &Slot<'_>, problems: &mut Problems) -> Volumes {
@@ -97,7 +97,7 @@ fn volumes(slot: &Slot<'_>, problems: &mut Problems) -> Volumes {
         let Some(read) = volume::read(&item, problems) else { continue };
         if let Some((name, slot)) = read.name {
             names.add(&name, "volume name", &slot, problems);
-            volumes.declared.push(name.clone());
+            volumes.declared.insert(name.clone());
             volumes.readable.extend(read.source.map(|source| Volume { name, source }));
         }
     }
