@@ -125,18 +125,13 @@ impl<'a> Supervisor<'a> {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, sandbox, programs, signals, timer, control, watch } = prepared;
-        let containers = plan.containers.iter().map(|container| Container {
-            running: None,
-            output: Output::new(&container.log),
-            ended: None,
-        });
+        let Prepared { record, containers, sandbox, programs, signals, timer, control, watch } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
             programs,
             pod: lifecycle::Pod::new(plan),
-            containers: containers.collect(),
+            containers,
             clients: Clients::default(),
             watch,
             record,
@@ -367,6 +362,7 @@ const SIGKILL: i32 = 9;
 /// What exists before the loop runs.
 struct Prepared {
     record: Record,
+    containers: Vec<Container>,
     sandbox: Sandbox,
     programs: Programs,
     signals: Signals,
@@ -391,13 +387,18 @@ impl Prepared {
             watch.add(fd, source, Interest::Readable);
         }
         volumes::prepare(plan)?;
+        let mut containers = Vec::with_capacity(plan.containers.len());
+        for container in &plan.containers {
+            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+            containers.push(Container { running: None, output, ended: None });
+        }
         let programs = Programs::prepare()?;
         let sandbox = sandbox::start(&plan.sandbox, &programs)?;
         record.pause = ProcessId::of(sandbox.pid);
         record.phase = Phase::Starting;
         record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
         write(plan, &record)?;
-        Ok(Prepared { record, sandbox, programs, signals, timer, control, watch })
+        Ok(Prepared { record, containers, sandbox, programs, signals, timer, control, watch })
     }
 }
 

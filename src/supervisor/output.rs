@@ -100,8 +100,8 @@ impl Attached {
 }
 
 impl Output {
-    pub(super) fn new(plan: &LogPlan) -> Output {
-        Output { log: LogFile::new(plan), ends: None, attached: BTreeMap::new() }
+    pub(super) fn open(plan: &LogPlan) -> crate::sys::Result<Output> {
+        Ok(Output { log: LogFile::open(plan)?, ends: None, attached: BTreeMap::new() })
     }
 
     /// A line of ours in the container's log.

@@ -60,10 +60,11 @@ struct Failure {
     code: Option<i32>,
 }
 
-/// One pod. Its first container is the main one: `run` ends with its exit code.
+/// One pod. `run` ends with its main container's exit code.
 #[derive(Debug)]
 pub struct Pod {
     containers: Vec<Container>,
+    main: usize,
     policy: RestartPolicy,
     grace: Duration,
     course: Course,
@@ -74,12 +75,15 @@ pub struct Pod {
 impl Pod {
     #[must_use]
     pub fn new(plan: &PodPlan) -> Pod {
-        Pod::of(plan.containers.iter().map(|container| container.name.clone()), &plan.lifecycle)
+        let names = plan.containers.iter().map(|container| container.name.clone());
+        let main = plan.containers.iter().position(|container| container.name == plan.main).unwrap_or(0);
+        Pod { main, ..Pod::of(names, &plan.lifecycle) }
     }
 
     fn of(names: impl Iterator<Item = String>, lifecycle: &LifecyclePlan) -> Pod {
         Pod {
             containers: names.map(Container::new).collect(),
+            main: 0,
             policy: lifecycle.restart_policy,
             grace: lifecycle.termination_grace_period,
             course: Course::Starting,
@@ -157,7 +161,7 @@ impl Pod {
         if !matches!(self.course, Course::Finished(_)) {
             return None;
         }
-        let main = || self.exit_of(0).map(Exit::code);
+        let main = || self.exit_of(self.main).map(Exit::code);
         Some(self.failure_code.or_else(main).unwrap_or(i32::from(exit_code::FAILURE)))
     }
 
