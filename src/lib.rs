@@ -10,6 +10,7 @@
 //! `unsafe` lives in [`sys`] and nowhere else.
 
 pub mod cli;
+pub mod engine;
 pub mod host;
 pub mod manifest;
 pub mod plan;
@@ -18,3 +19,5 @@ pub mod state;
 pub mod step;
 pub mod supervisor;
 pub mod sys;
+#[cfg(test)]
+mod testing;

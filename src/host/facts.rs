@@ -109,7 +109,8 @@ pub enum OverlaySupport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcVisibility {
     Full,
-    /// The mounts that cover parts of it.
+    /// The mounts that cover parts of it; `/proc` itself when it is read-only or not `relatime`, which a new one would
+    /// have to be too. Empty: no procfs is mounted at all.
     Masked {
         by: Vec<PathBuf>,
     },
@@ -130,7 +131,8 @@ pub struct HostRoot {
     pub links: Vec<(String, PathBuf)>,
     /// Of `usr bin sbin lib* etc opt`, those that are real directories.
     pub dirs: Vec<HostRootDir>,
-    /// Directories below `/var` (two levels: `lib/nginx`), which a package may expect to find, empty.
+    /// Directories below `/var`, relative to it, parents first (`lib`, `lib/nginx`): a package may expect to find
+    /// them, empty. Of `lib cache log spool`, two levels, at most 400.
     pub var_dirs: Vec<PathBuf>,
 }
 

@@ -1,7 +1,23 @@
 //! What this machine allows: reads, never changes.
+//!
+//! Parsers are pure functions over text; [`probe`] reads the text, with bounds.
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod advice;
+mod dirs;
 mod facts;
+mod idmap_tool;
+mod kernel;
+mod mountinfo;
+mod probe;
+#[cfg(test)]
+mod recorded;
+mod subid;
+mod switches;
+mod tree;
+mod user;
 
+pub use advice::advice;
 pub use facts::*;
+pub use probe::{Asked, probe};

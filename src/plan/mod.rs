@@ -1,6 +1,135 @@
 //! Decides everything, does nothing: no file, environment, process, clock or chance in here.
+//!
+//! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
+//! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
+//! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
+//! give), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
+//!
+//! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
+mod annotations;
+mod container;
+pub mod degradation;
+mod expansion;
+#[cfg(test)]
+mod fixtures;
 pub mod idmap;
+mod mounts;
+mod process;
+pub mod render;
+mod root;
+mod sandbox;
+mod security;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use types::*;
+
+use crate::host::{Facts, UserNamespaces};
+use crate::manifest::{Metadata, Pod, PodSpec};
+use crate::report::{Report, exit_code};
+use annotations::Annotations;
+use idmap::UsernsChoice;
+
+/// What the command line adds to the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// 12 hexadecimal digits; chance is the caller's affair.
+    pub id: String,
+    /// `--name`: instead of `metadata.name`.
+    pub name: Option<String>,
+    /// `--userns`; with `Auto` the annotation `sandpod.dev/userns` decides, if there is one.
+    pub userns: UsernsChoice,
+}
+
+/// Decides everything about `pod` on the host of `facts`.
+///
+/// # Errors
+/// A manifest that contradicts itself or asks for what must not be (exit code 2), or one that this host cannot run as
+/// written (exit code 125); each with its fix where there is one.
+pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Report> {
+    require_user_namespaces(facts)?;
+    let Pod { metadata, spec } = pod;
+    let Metadata { name, namespace, labels, annotations } = metadata;
+    let PodSpec {
+        containers,
+        volumes,
+        restart_policy,
+        termination_grace_period,
+        share_process_namespace,
+        host_network,
+        host_ipc,
+        host_pid,
+        hostname,
+        security_context,
+    } = spec;
+    let Request { id, name: name_asked, userns } = request;
+
+    let known = annotations::read(annotations)?;
+    let main = main_container(&known, containers)?;
+    let (idmap, mut degradations) = idmap::decide(facts, &idmap::Wish::new(*userns, &known), containers, volumes)?;
+    let sharing = sandbox::Sharing {
+        process_namespace: *share_process_namespace,
+        host_network: *host_network,
+        host_ipc: *host_ipc,
+        host_pid: *host_pid,
+    };
+    let name = name_asked.as_ref().unwrap_or(name);
+    let volumes_planned = sandbox::volumes(volumes, &sharing);
+    let namespaces = sandbox::namespaces(&sharing)?;
+    let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
+    let sandbox = SandboxPlan {
+        id: id.clone(),
+        name: name.clone(),
+        namespace: namespace.clone(),
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        idmap,
+        namespaces,
+        dirs: sandbox::dirs(id, facts),
+        memory_volumes: volumes_planned.memory,
+        disk_volumes: volumes_planned.disk,
+        host_paths: volumes_planned.host_paths,
+        etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
+        hostname,
+    };
+    let scope = container::PodScope {
+        facts,
+        sandbox: &sandbox,
+        volumes,
+        container_pid: sandbox::container_pid(&sharing),
+        security: security_context,
+    };
+    let containers = containers.iter().map(|c| container::plan(c, &scope)).collect::<Result<Vec<_>, _>>()?;
+    degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
+    let lifecycle =
+        LifecyclePlan { restart_policy: *restart_policy, termination_grace_period: *termination_grace_period };
+    Ok(PodPlan { sandbox, containers, main, lifecycle, degradations })
+}
+
+/// Without a user namespace there is no pod, so this is said before anything else.
+fn require_user_namespaces(facts: &Facts) -> Result<(), Report> {
+    match &facts.user_namespaces {
+        UserNamespaces::Allowed => Ok(()),
+        UserNamespaces::Forbidden { switch, value, fix } => {
+            Err(Report::new(exit_code::FAILURE, "this host forbids user namespaces, which every pod needs")
+                .because(format!("{switch} is {value}"))
+                .hint(fix.clone()))
+        }
+    }
+}
+
+/// The first container, unless `kubectl`'s own annotation names another.
+fn main_container(known: &Annotations, containers: &[crate::manifest::Container]) -> Result<String, Report> {
+    let Some(wanted) = known.default_container else {
+        let first = containers.first().ok_or_else(|| Report::new(exit_code::USAGE, "the pod has no container"))?;
+        return Ok(first.name.clone());
+    };
+    if containers.iter().any(|c| c.name == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let names: Vec<_> = containers.iter().map(|c| format!("`{}`", c.name)).collect();
+    Err(Report::new(exit_code::USAGE, format!("annotation {} names no container of the pod", annotations::MAIN))
+        .because(format!("it says `{wanted}`; the containers are {}", names.join(", "))))
+}

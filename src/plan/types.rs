@@ -128,7 +128,11 @@ pub struct PortPlan {
 pub enum RootPlan {
     /// overlayfs: `lower` is never written to.
     Overlay { lower: PathBuf },
+    /// No overlayfs here (`no-overlay`): a whole copy of `source`, made at every start, below `dirs.data`.
+    Copy { source: PathBuf },
     /// `host:`: an empty directory with links, and one overlay (or read-only bind) for each directory of the host.
+    /// `fresh` is sorted, so that a parent comes before its children; `links` may lie in fresh directories
+    /// (`var/run`), so they come after. All paths are relative to the new root.
     HostTree { links: Vec<(String, PathBuf)>, dirs: Vec<HostTreeDir>, fresh: Vec<FreshDir> },
 }
 
@@ -192,7 +196,7 @@ pub struct ProcessPlan {
     pub uid: ContainerId,
     /// `runAsGroup`; `None`: the user's group in the container's /etc/passwd, else 0 (as CRI runtimes do).
     pub gid: Option<ContainerId>,
-    /// True when the manifest asks `runAsNonRoot`; the plan has checked `uid`.
+    /// True unless the manifest says `allowPrivilegeEscalation: true`.
     pub no_new_privs: bool,
     /// Names without `CAP_`; the bounding set. Only root has them effective, as in Kubernetes.
     pub capabilities: Vec<String>,

@@ -1,5 +1,74 @@
-//! One process per pod: starts it, watches it, ends it.
+//! One process for each pod: starts it, watches it, ends it. Host namespaces, your uid, one thread.
+//!
+//! [`lifecycle`] decides what happens next, purely; [`event_loop`] brings it events and does its actions.
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod clients;
+mod event_loop;
+pub mod lifecycle;
+pub mod log;
+mod output;
 pub mod protocol;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use crate::engine::{During, Failure, Result};
+use crate::plan::PodPlan;
+use crate::state::CreatedPod;
+use crate::step::Step;
+use crate::sys::socket::Channel;
+use crate::sys::{Errno, Error, Namespaces, clone, process, stdio};
+
+use event_loop::Supervisor;
+
+/// What becomes of the pod's files when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Logs and record stay until `sandpod rm`.
+    Keep,
+    /// `run -d --rm`.
+    Remove,
+}
+
+/// A client that takes part in the main container's stdio from its first byte on, as with [`protocol::Request::Attach`].
+/// A terminal's master comes beside [`protocol::StartReply::Ready`].
+#[derive(Debug)]
+pub struct FirstAttach {
+    /// stdin and stdout.
+    pub stdio: UnixStream,
+    pub stderr: UnixStream,
+}
+
+/// Starts the supervisor of a pod that has been created. One [`protocol::StartReply`] comes on the returned channel; its
+/// end without one means that the supervisor died.
+pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
+    let step = Step::StartSupervisor;
+    let threads = process::thread_count().during(step, "")?;
+    if threads != 1 {
+        // A fork would copy the locks of threads that do not exist in the copy.
+        let call = format!("fork with {threads} threads");
+        return Err(Failure::new(step, "", &Error { call, errno: Errno::EINVAL }));
+    }
+    let (ours, theirs) = Channel::pair().during(step, "")?;
+    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, "")? {
+        clone::Fork::Parent { .. } => Ok(ours),
+        clone::Fork::Child => {
+            drop(ours);
+            detach(plan);
+            Supervisor::supervise(created, plan, at_end, attach, theirs);
+            clone::exit_now(0);
+        }
+    }
+}
+
+/// Leaves the caller's session, terminal and standard streams. What a bug says on stderr goes to a file.
+fn detach(plan: &PodPlan) {
+    // None of this can fail in a way that the pod would notice: it then keeps the caller's streams.
+    let _ = stdio::new_session();
+    let Ok(null) = stdio::open_device("/dev/null") else { return };
+    let said = std::fs::File::create(plan.sandbox.dirs.data.join("supervisor.log"));
+    let stderr = said.as_ref().map_or(null.as_fd(), AsFd::as_fd);
+    let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), stderr);
+}

@@ -43,3 +43,10 @@ impl<T> Named<T> for std::io::Result<T> {
 pub(crate) fn last(call: impl FnOnce() -> String) -> Error {
     Error { call: call(), errno: Errno::last() }
 }
+
+/// `No such file or directory (ENOENT)`.
+#[must_use]
+pub fn describe(errno: i32) -> String {
+    let errno = Errno::from_raw(errno);
+    format!("{} ({errno:?})", errno.desc())
+}

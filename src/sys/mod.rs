@@ -4,12 +4,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod clone;
 mod error;
+pub mod event;
 pub mod inotify;
+pub mod memfd;
+pub mod mount;
+pub mod net;
+pub mod path;
 pub mod poll;
 pub mod private_dir;
+pub mod privileges;
+pub mod probe;
 pub mod process;
 pub mod socket;
+pub mod stdio;
 pub mod terminal;
+pub mod tree;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, describe};
+pub use nix::errno::Errno;
+pub use nix::sched::CloneFlags as Namespaces;

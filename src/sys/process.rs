@@ -105,6 +105,13 @@ impl AsFd for PidFd {
     }
 }
 
+impl From<OwnedFd> for PidFd {
+    /// `fd` must be a pidfd, as clone3 gives it.
+    fn from(fd: OwnedFd) -> PidFd {
+        PidFd(fd)
+    }
+}
+
 impl From<PidFd> for OwnedFd {
     fn from(fd: PidFd) -> OwnedFd {
         fd.0

@@ -1,0 +1,88 @@
+//! Another process in a running container: `sandpod exec`.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+use super::failure::{During, Result};
+use super::launcher::{Started, await_exec};
+use super::message::{KillOnDrop, Message, Speaker};
+use super::process::{Command, Wish};
+use super::programs::Programs;
+use super::sandbox::root_of;
+use crate::plan::{NamespaceMode, ProcessPlan, SandboxPlan};
+use crate::step::Step;
+use crate::sys::process::PidFd;
+use crate::sys::socket::Channel;
+use crate::sys::{Namespaces, clone, privileges};
+
+/// What to run, where.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub pod: &'a SandboxPlan,
+    pub container: &'a str,
+    /// How the container relates to the pod's pid namespace.
+    pub pid: NamespaceMode,
+    /// The container's first process.
+    pub init: &'a PidFd,
+    /// The container's own process plan with this call's argv, environment and directory.
+    pub process: &'a ProcessPlan,
+    /// `exec -u`.
+    pub user: Option<&'a str>,
+}
+
+/// Starts the process. `given` are the client's stdin, stdout and stderr; `None` makes a terminal.
+pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>) -> Result<Started> {
+    let (step, name) = (Step::EnterPod, entry.container);
+    let (ours, theirs) = Channel::pair().during(step, name)?;
+    let supervisor = std::process::id().cast_signed();
+    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, name)? {
+        clone::Fork::Child => {
+            drop(ours);
+            let speaker = Speaker::new(theirs);
+            let Err(failure) = enter(entry, programs, given, &speaker, supervisor);
+            speaker.say_failed(failure);
+            clone::exit_now(125);
+        }
+        clone::Fork::Parent { pidfd, .. } => {
+            drop(theirs);
+            let launcher = KillOnDrop::new(pidfd);
+            let started = await_exec(ours, name)?;
+            let _ = launcher.disarm();
+            Ok(started)
+        }
+    }
+}
+
+/// Who: a child of the supervisor on its way into the container. Ends: as the command, after one more fork, because
+/// setns(2) into a pid namespace only holds for children.
+fn enter(
+    entry: &Entry<'_>,
+    programs: &Programs,
+    given: Option<[OwnedFd; 3]>,
+    speaker: &Speaker,
+    supervisor: i32,
+) -> Result<Infallible> {
+    let (step, name) = (Step::EnterPod, entry.container);
+    privileges::hide_from_ptrace().during(step, name)?;
+    let namespaces = super::launcher::pod_namespaces(entry.pod.namespaces) | Namespaces::CLONE_NEWNS;
+    let own_pid = match entry.pid {
+        NamespaceMode::Container | NamespaceMode::Pod => Namespaces::CLONE_NEWPID,
+        NamespaceMode::Node => Namespaces::empty(),
+    };
+    clone::join_all(entry.init, namespaces | own_pid).during(step, name)?;
+    privileges::become_identity(&root_of(&entry.pod.idmap)).during(Step::BecomeRoot, name)?;
+    if !clone::die_with_parent(Some(supervisor)).during(Step::BecomeRoot, name)? {
+        clone::exit_now(125);
+    }
+    match clone::fork_into(Namespaces::empty(), clone::Parent::CallersParent).during(Step::CreateContainer, name)? {
+        clone::Fork::Parent { .. } => clone::exit_now(0),
+        clone::Fork::Child => {}
+    }
+    speaker.say(Step::CreateContainer, &Message::Born, &[])?;
+    let wish = given.map_or(Wish::Terminal, Wish::Given);
+    Command { process: entry.process, idmap: &entry.pod.idmap, name, user: entry.user }.execute(
+        wish,
+        speaker,
+        programs.enter(),
+    )
+}

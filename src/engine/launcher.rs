@@ -1,0 +1,167 @@
+//! Starting a container: the launcher's way from the supervisor into the pod. `plan/` decides, this does.
+//!
+//! ```text
+//! supervisor ── fork ──▶ launcher    enters the pod's namespaces; opens sources with your rights; becomes root;
+//!                        │           builds the root file system as detached mounts
+//!                        └─ fork ──▶ bridge      a process inside the pod's pid namespace: the kernel refuses
+//!                                    │           CLONE_NEWPID to one whose children live in another (EINVAL)
+//!                                    └─ clone3 ─▶ init     own mount and pid namespace; mounts, pivots, executes
+//! ```
+//! Each fork uses CLONE_PARENT, so that all three are the supervisor's children and init's exit status comes to it.
+
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+
+use super::failure::{During, Result};
+use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
+use super::process::{Command, Stdio};
+use super::programs::Programs;
+use super::root::Root;
+use super::sandbox::{Sandbox, root_of};
+use super::sources::Sources;
+use super::{mounts, process};
+use crate::plan::{ContainerPlan, NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::step::Step;
+use crate::sys::process::PidFd;
+use crate::sys::socket::Channel;
+use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
+
+/// A container's first process, executing the user's command.
+#[derive(Debug)]
+pub struct Started {
+    pub pid: i32,
+    pub process: PidFd,
+    pub stdio: Stdio,
+}
+
+/// Starts a container. On failure nothing of it is left but files below its directory, which the next start clears.
+pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, container: &ContainerPlan) -> Result<Started> {
+    let step = Step::EnterPod;
+    let (ours, theirs) = Channel::pair().during(step, &container.name)?;
+    let supervisor = std::process::id().cast_signed();
+    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, &container.name)? {
+        clone::Fork::Child => {
+            drop(ours);
+            let speaker = Speaker::new(theirs);
+            let launcher = Launcher { sandbox, programs, pod, container, speaker: &speaker, supervisor };
+            let Err(failure) = launcher.run();
+            speaker.say_failed(failure);
+            clone::exit_now(125);
+        }
+        clone::Fork::Parent { pidfd, .. } => {
+            drop(theirs);
+            let launcher = KillOnDrop::new(pidfd);
+            let started = await_exec(ours, &container.name)?;
+            // It has done its work and ends by itself; its exit is reaped with the others.
+            let _ = launcher.disarm();
+            Ok(started)
+        }
+    }
+}
+
+/// Listens until the child executes the user's command (the stream ends) or fails.
+pub fn await_exec(channel: Channel, on: &str) -> Result<Started> {
+    let listener = Listener::new(channel)?;
+    let mut born: Option<(i32, KillOnDrop)> = None;
+    let mut stdio = Stdio::Passed;
+    loop {
+        match listener.hear(Step::CreateContainer, on)? {
+            Heard::Born { pid } => {
+                // A child of ours that nobody has waited for: its pid cannot be anybody else's yet.
+                born = Some((pid, KillOnDrop::new(PidFd::open(pid).during(Step::CreateContainer, on)?)));
+            }
+            Heard::Stdio { terminal, fds } => stdio = Stdio::from_child(terminal, fds),
+            Heard::Workshop(_) => {}
+            Heard::End => {
+                let Some((pid, process)) = born else { return Err(died(Step::CreateContainer, on)) };
+                let Some(process) = process.disarm() else { return Err(died(Step::CreateContainer, on)) };
+                return Ok(Started { pid, process, stdio });
+            }
+        }
+    }
+}
+
+struct Launcher<'a> {
+    sandbox: &'a Sandbox,
+    programs: &'a Programs,
+    pod: &'a SandboxPlan,
+    container: &'a ContainerPlan,
+    speaker: &'a Speaker,
+    supervisor: i32,
+}
+
+impl Launcher<'_> {
+    /// Who: a child of the supervisor, outside the pod's pid namespace. Why: only a process that has both your ids and
+    /// the pod's capabilities can open what you may read and mount it in the pod. Ends: when init exists.
+    fn run(&self) -> Result<Infallible> {
+        let name = &self.container.name;
+        privileges::hide_from_ptrace().during(Step::EnterPod, name)?;
+        self.enter_pod()?;
+        // From here on: the workshop's tree, still with your ids, and every capability in the pod's user namespace.
+        let sources = Sources::open(self.pod, self.container)?;
+        let identity = root_of(&self.pod.idmap);
+        privileges::become_identity(&identity).during(Step::BecomeRoot, name)?;
+        if !clone::die_with_parent(Some(self.supervisor)).during(Step::BecomeRoot, name)? {
+            clone::exit_now(125);
+        }
+        stdio::set_umask(0o022);
+        let root = Root::build(self.container, &sources)?;
+
+        let step = Step::CreateContainer;
+        let mut namespaces = Namespaces::CLONE_NEWNS;
+        if self.container.pid == NamespaceMode::Container {
+            namespaces |= Namespaces::CLONE_NEWPID;
+            let bridge = clone::fork_into(Namespaces::empty(), clone::Parent::CallersParent).during(step, name)?;
+            if matches!(bridge, clone::Fork::Parent { .. }) {
+                clone::exit_now(0);
+            }
+        }
+        match clone::fork_into(namespaces, clone::Parent::CallersParent).during(step, name)? {
+            clone::Fork::Parent { .. } => clone::exit_now(0),
+            clone::Fork::Child => self.become_init(&sources, &root),
+        }
+    }
+
+    /// setns(2): pause's namespaces in one step, then the workshop; ends in the directory of the pod's tmpfs.
+    fn enter_pod(&self) -> Result<()> {
+        let (step, name) = (Step::EnterPod, &self.container.name);
+        clone::join_all(&self.sandbox.process, pod_namespaces(self.pod.namespaces)).during(step, name)?;
+        let workshop = self.sandbox.workshop.as_fd();
+        clone::join(workshop, Namespaces::CLONE_NEWNS).during(step, name)?;
+        path::change_directory(&self.pod.dirs.runtime).during(step, name)
+    }
+
+    /// Who: the first process of the container. Why: mounts what it will see, gives up what it must not have, executes
+    /// the user's command. Ends: as that command, or at the death of the supervisor or of pause.
+    fn become_init(&self, sources: &Sources, root: &Root) -> Result<Infallible> {
+        let container = self.container;
+        self.speaker.say(Step::CreateContainer, &Message::Born, &[])?;
+        mounts::mount_all(container, sources, root)?;
+        mount::pivot_to_current_directory().during(Step::EnterRoot, &container.name)?;
+        let stdio = if container.process.tty { process::Wish::Terminal } else { process::Wish::Pipes };
+        Command { process: &container.process, idmap: &self.pod.idmap, name: &container.name, user: None }.execute(
+            stdio,
+            self.speaker,
+            self.programs.enter(),
+        )
+    }
+}
+
+/// Those of pause's namespaces that are not the host's, without its mount namespace, which is empty.
+#[must_use]
+pub fn pod_namespaces(modes: SandboxNamespaces) -> Namespaces {
+    let SandboxNamespaces { pid, net, ipc, uts, cgroup } = modes;
+    let mut flags = Namespaces::CLONE_NEWUSER;
+    for (mode, flag) in [
+        (pid, Namespaces::CLONE_NEWPID),
+        (net, Namespaces::CLONE_NEWNET),
+        (ipc, Namespaces::CLONE_NEWIPC),
+        (uts, Namespaces::CLONE_NEWUTS),
+        (cgroup, Namespaces::CLONE_NEWCGROUP),
+    ] {
+        if mode == NamespaceMode::Pod {
+            flags |= flag;
+        }
+    }
+    flags
+}

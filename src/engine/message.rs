@@ -1,0 +1,153 @@
+//! What a child says to the supervisor while it sets itself up, in this order; the end of the stream is a successful exec
+//! (every socket is close-on-exec) or a death.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::{During, Failure, Result};
+use crate::step::Step;
+use crate::sys::process::PidFd;
+use crate::sys::socket::Channel;
+use crate::sys::{Errno, Error};
+
+/// A start that takes longer than this has been stuck: a root file system on a dead NFS server, say.
+pub const START_DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// pause, with the mount namespace in which launchers work (`sandbox.rs`).
+    Workshop,
+    /// A container's first process exists; the kernel says which pid, in the supervisor's numbers.
+    Born,
+    /// Pipes: stdout, stderr, and stdin's write end where the container has one.
+    Pipes,
+    /// The master of the container's terminal.
+    Terminal,
+    Failed(Failure),
+}
+
+/// The child's end.
+#[derive(Debug)]
+pub struct Speaker(Channel);
+
+impl Speaker {
+    #[must_use]
+    pub fn new(channel: Channel) -> Speaker {
+        Speaker(channel)
+    }
+
+    pub fn say(&self, step: Step, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let bytes = serde_json::to_vec(message).unwrap_or_default();
+        self.0.send(&bytes, fds).during(step, "telling the supervisor")
+    }
+
+    /// The last word of a child that gives up. If nobody listens any more, nobody needs to know.
+    pub fn say_failed(&self, failure: Failure) {
+        let _ = self.say(failure.step, &Message::Failed(failure.clone()), &[]);
+    }
+
+    /// Waits until the supervisor has written the id maps; its death ends us, too.
+    pub fn wait_for_maps(&self) -> Result<()> {
+        match self.0.receive().during(Step::WriteIdMaps, "")? {
+            Some(_) => Ok(()),
+            None => crate::sys::clone::exit_now(125),
+        }
+    }
+
+    /// False when the supervisor has gone.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        match self.0.try_receive() {
+            Ok(None) => false,
+            Ok(Some(_)) => true,
+            Err(error) => error.errno == Errno::EAGAIN,
+        }
+    }
+}
+
+impl AsFd for Speaker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The supervisor's end.
+#[derive(Debug)]
+pub struct Listener {
+    channel: Channel,
+    deadline: Instant,
+}
+
+/// A message, or how the stream ended.
+#[derive(Debug)]
+pub enum Heard {
+    Workshop(OwnedFd),
+    Born { pid: i32 },
+    Stdio { terminal: bool, fds: Vec<OwnedFd> },
+    End,
+}
+
+impl Listener {
+    pub fn new(channel: Channel) -> Result<Listener> {
+        channel.pass_credentials().during(Step::StartSupervisor, "")?;
+        Ok(Listener { channel, deadline: Instant::now() + START_DEADLINE })
+    }
+
+    /// The next message. A failure that the child reports is this function's error.
+    pub fn hear(&self, step: Step, on: &str) -> Result<Heard> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let Some(message) = self.channel.receive_within(left).during(step, on)? else { return Ok(Heard::End) };
+        // The four bytes of the enter program, which cannot write JSON.
+        if let Ok(errno) = <[u8; 4]>::try_from(message.bytes.as_slice()) {
+            let errno = i32::from_ne_bytes(errno);
+            return Err(Failure { step: Step::ExecuteCommand, on: on.to_owned(), call: "execve()".to_owned(), errno });
+        }
+        let garbled = |what: &str| Failure::new(step, on, &Error { call: what.to_owned(), errno: Errno::EPROTO });
+        let mut fds = message.fds;
+        match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {
+            Message::Failed(failure) => Err(failure),
+            Message::Workshop => fds.pop().map(Heard::Workshop).ok_or_else(|| garbled("no mount namespace came")),
+            Message::Born => {
+                message.sender.map(|pid| Heard::Born { pid }).ok_or_else(|| garbled("no credentials came"))
+            }
+            Message::Pipes => Ok(Heard::Stdio { terminal: false, fds }),
+            Message::Terminal => Ok(Heard::Stdio { terminal: true, fds }),
+        }
+    }
+}
+
+/// The failure of a child that ended without a word: killed, or crashed.
+#[must_use]
+pub fn died(step: Step, on: &str) -> Failure {
+    let error = Error { call: "the process died before it could say why".to_owned(), errno: Errno::ECHILD };
+    Failure::new(step, on, &error)
+}
+
+/// A child that is killed unless its start succeeds.
+#[derive(Debug)]
+pub struct KillOnDrop(Option<PidFd>);
+
+impl KillOnDrop {
+    #[must_use]
+    pub fn new(process: PidFd) -> KillOnDrop {
+        KillOnDrop(Some(process))
+    }
+
+    /// The start succeeded.
+    #[must_use]
+    pub fn disarm(mut self) -> Option<PidFd> {
+        self.0.take()
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            // Nothing can be done about a failure here; the pod's teardown looks for the process again.
+            let _ = process.signal(9);
+            let _ = process.wait_gone(Duration::from_secs(5));
+        }
+    }
+}

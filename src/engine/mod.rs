@@ -1,0 +1,24 @@
+//! Does the plan, in order. `plan/X` decides, `engine/X` does; no choice is left here.
+//!
+//! Everything that forks lives here, and forks from a process with a single thread (the supervisor).
+
+#![allow(clippy::disallowed_methods, reason = "this layer may act")]
+
+mod copy;
+pub mod exec;
+mod failure;
+pub mod idmap;
+pub mod launcher;
+mod message;
+mod mounts;
+pub mod process;
+pub mod programs;
+pub mod remove;
+mod root;
+pub mod sandbox;
+mod sources;
+mod tree;
+mod user;
+pub mod volumes;
+
+pub use failure::{During, Failure, Result};

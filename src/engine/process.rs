@@ -1,0 +1,227 @@
+//! From a process inside a container to the user's command: stdio, ids, capabilities, exec. A container's first process
+//! and an `exec` into it take the same way.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::failure::{During, Failure, Result};
+use super::message::{Message, Speaker};
+use super::user::{self, User};
+use crate::plan::ProcessPlan;
+use crate::plan::idmap::IdMapPlan;
+use crate::step::Step;
+use crate::sys::path::{self, Missing};
+use crate::sys::{self, Errno, Error, clone, memfd, privileges, stdio};
+
+/// A container's ends, as the supervisor holds them.
+#[derive(Debug)]
+pub enum Stdio {
+    Pipes {
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        stdin: Option<OwnedFd>,
+    },
+    Terminal {
+        master: OwnedFd,
+    },
+    /// The client's own descriptors; nothing for the supervisor to hold.
+    Passed,
+}
+
+impl Stdio {
+    /// As they came with a message; anything else than agreed is none at all.
+    #[must_use]
+    pub fn from_child(terminal: bool, fds: Vec<OwnedFd>) -> Stdio {
+        let mut fds = fds.into_iter();
+        match (terminal, fds.next(), fds.next(), fds.next()) {
+            (true, Some(master), None, None) => Stdio::Terminal { master },
+            (false, Some(stdout), Some(stderr), stdin) => Stdio::Pipes { stdout, stderr, stdin },
+            _ => Stdio::Passed,
+        }
+    }
+}
+
+/// What the process shall have as stdin, stdout and stderr.
+#[derive(Debug)]
+pub enum Wish {
+    /// New pipes to the supervisor; stdin is a pipe or `/dev/null`, as the plan says.
+    Pipes,
+    /// A new terminal of the container's own devpts, its master to the supervisor.
+    Terminal,
+    /// These three, from the client of an `exec`.
+    Given([OwnedFd; 3]),
+}
+
+/// A command about to be executed.
+#[derive(Debug)]
+pub struct Command<'a> {
+    pub process: &'a ProcessPlan,
+    pub idmap: &'a IdMapPlan,
+    /// The container, for errors.
+    pub name: &'a str,
+    /// `exec -u`: resolved in the container's own /etc/passwd.
+    pub user: Option<&'a str>,
+}
+
+impl Command<'_> {
+    /// Gives up everything that the command must not have, and executes it. Called inside the container's root.
+    pub fn execute(&self, wish: Wish, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
+        let step = Step::DropPrivileges;
+        let user = self.user()?;
+        self.make_working_directory(&user)?;
+        self.open_stdio(wish, &user, speaker)?;
+        stdio::close_all_but(&[speaker.as_fd(), enter]).during(step, self.name)?;
+        stdio::set_umask(0o022);
+        privileges::leave_session_keyring().during(step, self.name)?;
+        stdio::reset_signals().during(step, self.name)?;
+        let keep = &self.process.capabilities;
+        privileges::limit_bounding_set(keep).during(step, self.name)?;
+        privileges::become_identity(&user.identity).during(step, self.name)?;
+        // As in Kubernetes: only root has capabilities in effect; for others they bound what a file may give.
+        let effective: &[String] = if user.identity.uid == 0 { keep } else { &[] };
+        privileges::limit_capabilities(effective).during(step, self.name)?;
+        if self.process.no_new_privs {
+            privileges::no_new_privileges().during(step, self.name)?;
+        }
+        // The last change of ids has cleared what the launcher set; without a pid namespace of the pod this is all
+        // that ties the command to the supervisor's life.
+        clone::die_with_parent(None).during(step, self.name)?;
+        if !speaker.has_listener() {
+            clone::exit_now(125);
+        }
+        self.enter_working_directory()?;
+        Err(self.replace_this_program(&user, speaker, enter))
+    }
+
+    fn user(&self) -> Result<User> {
+        let found = match self.user {
+            Some(text) => user::parse(text),
+            None => user::of_ids(self.process.uid, self.process.gid),
+        };
+        let user = found.map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))?;
+        user.within(self.idmap).map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))
+    }
+
+    /// As runtimes do for an image's WORKDIR. Resolved by us and not by the kernel: no magic link leads it outside.
+    fn make_working_directory(&self, user: &User) -> Result<()> {
+        let (step, cwd) = (Step::DropPrivileges, &self.process.cwd);
+        let on = format!("working directory {}", cwd.display());
+        let root = path::open_host_path(Path::new("/")).during(step, &on)?;
+        if path::open_in_root(root.as_fd(), cwd, Missing::Fail).is_ok() {
+            return Ok(());
+        }
+        let made = path::open_in_root(root.as_fd(), cwd, Missing::MakeDirectory).during(step, &on)?;
+        path::change_owner(made.as_fd(), user.identity.uid, user.identity.gid).during(step, &on)
+    }
+
+    /// After the change of ids, so that the user's own rights decide; nothing but stdio and sockets is open any more.
+    fn enter_working_directory(&self) -> Result<()> {
+        let (step, cwd) = (Step::DropPrivileges, &self.process.cwd);
+        let on = format!("working directory {}", cwd.display());
+        path::change_directory(cwd).during(step, &on)?;
+        let outside = || Error { call: "getcwd()".to_owned(), errno: Errno::ENOENT };
+        // A directory outside the root has no path: the kernel says "(unreachable)…" and std an error.
+        match std::env::current_dir() {
+            Ok(here) if here.is_absolute() => Ok(()),
+            _ => Err(Failure::new(step, on, &outside())),
+        }
+    }
+
+    fn open_stdio(&self, wish: Wish, user: &User, speaker: &Speaker) -> Result<()> {
+        let (step, name) = (Step::OpenStdio, self.name);
+        let (uid, gid) = (user.identity.uid, user.identity.gid);
+        stdio::new_session().during(step, name)?;
+        match wish {
+            Wish::Given([stdin, stdout, stderr]) => {
+                stdio::set_stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()).during(step, name)
+            }
+            Wish::Terminal => {
+                let (master, slave) = stdio::open_terminal().during(step, name)?;
+                path::change_owner(slave.as_fd(), uid, gid).during(step, name)?;
+                stdio::control_terminal(slave.as_fd()).during(step, name)?;
+                speaker.say(step, &Message::Terminal, &[master.as_fd()])?;
+                stdio::set_stdio(slave.as_fd(), slave.as_fd(), slave.as_fd()).during(step, name)
+            }
+            Wish::Pipes => {
+                let (stdout_out, stdout) = stdio::pipe().during(step, name)?;
+                let (stderr_out, stderr) = stdio::pipe().during(step, name)?;
+                // So that the command may open /dev/stdout, as nginx's image does for its logs.
+                for end in [&stdout, &stderr] {
+                    path::change_owner(end.as_fd(), uid, gid).during(step, name)?;
+                }
+                if !self.process.stdin {
+                    speaker.say(step, &Message::Pipes, &[stdout_out.as_fd(), stderr_out.as_fd()])?;
+                    let null = stdio::open_device("/dev/null").during(step, name)?;
+                    return stdio::set_stdio(null.as_fd(), stdout.as_fd(), stderr.as_fd()).during(step, name);
+                }
+                let (stdin, stdin_in) = stdio::pipe().during(step, name)?;
+                path::change_owner(stdin.as_fd(), uid, gid).during(step, name)?;
+                speaker.say(step, &Message::Pipes, &[stdout_out.as_fd(), stderr_out.as_fd(), stdin_in.as_fd()])?;
+                stdio::set_stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()).during(step, name)
+            }
+        }
+    }
+
+    /// Only returns when it failed; a failure of the user's own file is told by the enter program.
+    fn replace_this_program(&self, user: &User, speaker: &Speaker, enter: BorrowedFd<'_>) -> Failure {
+        let command = self.process.argv.first().map_or("", String::as_str);
+        let failed = |error: &Error| Failure::new(Step::ExecuteCommand, command, error);
+        let environment = self.environment(user);
+        let program = match find_program(command, &environment) {
+            Ok(program) => program,
+            Err(error) => return failed(&error),
+        };
+        let report = std::os::fd::AsRawFd::as_raw_fd(&speaker.as_fd()).to_string();
+        let mut argv = Vec::with_capacity(self.process.argv.len() + 2);
+        for text in [program, report].iter().chain(&self.process.argv) {
+            match memfd::c_string(text) {
+                Ok(text) => argv.push(text),
+                Err(error) => return failed(&error),
+            }
+        }
+        let environment = environment.iter().map(|(name, value)| memfd::c_string(format!("{name}={value}")));
+        let environment: Vec<CString> = match environment.collect() {
+            Ok(environment) => environment,
+            Err(error) => return failed(&error),
+        };
+        match stdio::keep_on_exec(speaker.as_fd()) {
+            Ok(()) => failed(&memfd::execute(enter, &argv, &environment)),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// The plan's, and HOME from the container's /etc/passwd where the manifest says none (as CRI runtimes do).
+    fn environment(&self, user: &User) -> Vec<(String, String)> {
+        let mut environment = self.process.env.clone();
+        if !environment.iter().any(|(name, _)| name == "HOME") {
+            environment.push(("HOME".to_owned(), user.home.clone()));
+        }
+        environment
+    }
+}
+
+/// As execvp(3) searches, but with the container's own PATH.
+fn find_program(command: &str, environment: &[(String, String)]) -> sys::Result<String> {
+    let missing = || Error { call: format!("looking for `{command}` in PATH"), errno: Errno::ENOENT };
+    if command.contains('/') {
+        return Ok(command.to_owned());
+    }
+    if command.is_empty() {
+        return Err(missing());
+    }
+    let path = environment.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+    let mut denied = None;
+    for directory in path.split(':') {
+        // An empty part of PATH means the current directory.
+        let directory = if directory.is_empty() { "." } else { directory };
+        let candidate = format!("{directory}/{command}");
+        match path::is_executable(Path::new(&candidate)) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if error.errno == Errno::ENOENT || error.errno == Errno::ENOTDIR => {}
+            Err(error) => denied = Some(error),
+        }
+    }
+    Err(denied.unwrap_or_else(missing))
+}

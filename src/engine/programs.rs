@@ -1,0 +1,45 @@
+//! The programs that run in a pod on our behalf, each from a sealed memfd: pause and enter (src/pause/).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::failure::{During, Result};
+use crate::step::Step;
+use crate::sys::memfd;
+
+const PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+const ENTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/enter"));
+
+/// One set for each pod, made once by its supervisor.
+#[derive(Debug)]
+pub struct Programs {
+    pause: OwnedFd,
+    enter: OwnedFd,
+}
+
+impl Programs {
+    /// Where there is no tiny program for this architecture, a sealed copy of ourselves plays its role by its first
+    /// argument ([`crate::cli::roles`]). A copy, so that our own file cannot be reached either.
+    pub fn prepare() -> Result<Programs> {
+        let prepare = |name, bytes: &[u8]| {
+            let program = if bytes.is_empty() { memfd::sealed_self() } else { memfd::sealed_program(name, bytes) };
+            program.during(Step::StartSupervisor, name)
+        };
+        Ok(Programs { pause: prepare("pause", PAUSE)?, enter: prepare("enter", ENTER)? })
+    }
+
+    #[must_use]
+    pub fn pause(&self) -> BorrowedFd<'_> {
+        self.pause.as_fd()
+    }
+
+    #[must_use]
+    pub fn enter(&self) -> BorrowedFd<'_> {
+        self.enter.as_fd()
+    }
+}
+
+/// What stands in for the tiny programs: false on x86-64.
+#[must_use]
+pub fn are_copies_of_ourselves() -> bool {
+    PAUSE.is_empty()
+}

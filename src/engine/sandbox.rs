@@ -1,0 +1,190 @@
+//! The sandbox: pause and the namespaces it holds. `plan/sandbox.rs` decides, this does.
+//!
+//! Two mount namespaces are made. The **workshop** is a copy of the host's tree with the pod's tmpfs in it; launchers
+//! build root file systems there. Only the supervisor holds it, by descriptor, and it ends with the supervisor. **pause's
+//! own** is an empty read-only tmpfs: whoever reaches `/proc/1/root` in a shared pid namespace, with whatever capability,
+//! finds nothing (docs/decisions/0003-workshop.md).
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::failure::{During, Failure, Result};
+use super::idmap::write_maps;
+use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
+use super::programs::Programs;
+use crate::plan::idmap::{IdMapPlan, MapWriter};
+use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::step::Step;
+use crate::sys::mount::{Attributes, DetachedMount};
+use crate::sys::privileges::Identity;
+use crate::sys::process::PidFd;
+use crate::sys::socket::Channel;
+use crate::sys::{Namespaces, clone, memfd, mount, net, path, privileges, stdio};
+
+/// A running pause.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub pid: i32,
+    pub process: PidFd,
+    /// The mount namespace in which launchers work.
+    pub workshop: OwnedFd,
+}
+
+/// The directory of the pod's tmpfs on which containers put their root before they enter it.
+pub const ROOT_MOUNT_POINT: &str = "root";
+
+/// Starts pause. On failure nothing is left.
+pub fn start(plan: &SandboxPlan, programs: &Programs) -> Result<Sandbox> {
+    let step = Step::CreateNamespaces;
+    // The child's copy of the mount tree keeps this as its current directory: the mount point of the pod's tmpfs.
+    path::change_directory(&plan.dirs.runtime).during(step, "")?;
+    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
+    let (ours, theirs) = Channel::pair().during(step, "")?;
+    match clone::fork_into(new_namespaces(plan.namespaces), clone::Parent::Caller).during(step, "")? {
+        clone::Fork::Child => {
+            drop(ours);
+            let speaker = Speaker::new(theirs);
+            let Err(failure) = become_pause(plan, programs, &volumes, &speaker);
+            speaker.say_failed(failure);
+            clone::exit_now(125);
+        }
+        clone::Fork::Parent { pid, pidfd } => {
+            drop(theirs);
+            let child = KillOnDrop::new(pidfd);
+            let workshop = bring_up(plan, pid, ours)?;
+            let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
+            if process.wait_gone(std::time::Duration::ZERO).during(Step::StartPause, "")? {
+                return Err(died(Step::StartPause, ""));
+            }
+            Ok(Sandbox { pid, process, workshop })
+        }
+    }
+}
+
+/// The parent's side: maps, then listen until pause executes.
+fn bring_up(plan: &SandboxPlan, pid: i32, channel: Channel) -> Result<OwnedFd> {
+    write_maps(pid, &plan.idmap)?;
+    channel.send(b"maps", &[]).during(Step::WriteIdMaps, "")?;
+    let listener = Listener::new(channel)?;
+    let mut workshop = None;
+    loop {
+        match listener.hear(Step::SetUpSandbox, "pause")? {
+            Heard::Workshop(fd) => workshop = Some(fd),
+            Heard::End => return workshop.ok_or_else(|| died(Step::SetUpSandbox, "pause")),
+            Heard::Born { .. } | Heard::Stdio { .. } => {}
+        }
+    }
+}
+
+fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
+    let SandboxNamespaces { pid, net, ipc, uts, cgroup: _ } = modes;
+    let mut flags = Namespaces::CLONE_NEWUSER | Namespaces::CLONE_NEWNS;
+    for (mode, flag) in [
+        (pid, Namespaces::CLONE_NEWPID),
+        (net, Namespaces::CLONE_NEWNET),
+        (ipc, Namespaces::CLONE_NEWIPC),
+        (uts, Namespaces::CLONE_NEWUTS),
+    ] {
+        if mode == NamespaceMode::Pod {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
+/// Ends: as pause, or at the supervisor's death.
+fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
+    speaker.wait_for_maps()?;
+    // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
+    privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
+    privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
+    // After the change of ids, which clears it. Our parent is outside our pid namespace: its absence shows on the socket.
+    clone::die_with_parent(None).during(Step::BecomeRoot, "")?;
+    if !speaker.has_listener() {
+        clone::exit_now(125);
+    }
+
+    let step = Step::SetUpSandbox;
+    stdio::set_umask(0);
+    if plan.namespaces.cgroup == NamespaceMode::Pod {
+        clone::unshare(Namespaces::CLONE_NEWCGROUP).during(step, "cgroup namespace")?;
+    }
+    if plan.namespaces.uts == NamespaceMode::Pod {
+        net::set_hostname(&plan.hostname).during(step, "hostname")?;
+    }
+    if plan.namespaces.net == NamespaceMode::Pod {
+        net::bring_loopback_up().during(step, "loopback")?;
+    }
+    for name in &plan.disk_volumes {
+        // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
+        path::make_directory(volumes.as_fd(), Path::new(name), 0o777).during(step, format_args!("volume `{name}`"))?;
+    }
+    mount_pod_tmpfs(plan)?;
+    let workshop = clone::own_namespace("mnt").during(step, "")?;
+    speaker.say(step, &Message::Workshop, &[workshop.as_fd()])?;
+    drop(workshop);
+
+    let step = Step::StartPause;
+    clone::unshare(Namespaces::CLONE_NEWNS).during(step, "")?;
+    enter_empty_root().during(step, "")?;
+    stdio::close_from_on_exec(3).during(step, "")?;
+    let error = memfd::execute(programs.pause(), &[c"pause".to_owned()], &[]);
+    Err(Failure::new(step, "", &error))
+}
+
+/// Mounts the pod's tmpfs on the current directory, enters it, and puts into it what the pod shares.
+fn mount_pod_tmpfs(plan: &SandboxPlan) -> Result<()> {
+    let step = Step::SetUpSandbox;
+    let limits = Attributes::NO_SUID | Attributes::NO_DEV;
+    // Files of ours only: the few of /etc, and mount points.
+    let options = [("mode", Some("0755")), ("size", Some("1m"))];
+    let tmpfs =
+        DetachedMount::create("tmpfs", &options, limits | Attributes::NO_EXEC).during(step, "the pod's tmpfs")?;
+    let here = path::open_host_path(Path::new(".")).during(step, "")?;
+    tmpfs.attach(here.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
+    path::enter_directory(tmpfs.as_fd()).during(step, "")?;
+    for directory in [ROOT_MOUNT_POINT, "etc", "volumes"] {
+        path::make_directory(tmpfs.as_fd(), Path::new(directory), 0o755).during(step, directory)?;
+    }
+    for file in &plan.etc_files {
+        let name = Path::new("etc").join(&file.name);
+        path::write_file(tmpfs.as_fd(), &name, file.text.as_bytes()).during(step, name.display())?;
+        let fd = path::open_host_path(&name).during(step, name.display())?;
+        path::change_mode(fd.as_fd(), 0o644).during(step, name.display())?;
+    }
+    for volume in &plan.memory_volumes {
+        let on = volume.path.display();
+        let size = volume.size.map(|bytes| bytes.to_string());
+        let mut options = vec![("mode", Some(if volume.path == Path::new("shm") { "1777" } else { "0777" }))];
+        options.extend(size.as_deref().map(|size| ("size", Some(size))));
+        path::make_directory(tmpfs.as_fd(), &volume.path, 0o755).during(step, &on)?;
+        let target = path::open_host_path(&volume.path).during(step, &on)?;
+        let mounted = DetachedMount::create("tmpfs", &options, limits).during(step, &on)?;
+        mounted.attach(target.as_fd(), &volume.path).during(step, &on)?;
+    }
+    Ok(())
+}
+
+/// A root with nothing in it, which nobody can write to.
+fn enter_empty_root() -> crate::sys::Result<()> {
+    let attributes = Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
+    let empty = DetachedMount::create("tmpfs", &[("mode", Some("0555")), ("size", Some("4k"))], attributes)?;
+    let null = stdio::open_device("/dev/null")?;
+    stdio::set_stdio(null.as_fd(), null.as_fd(), null.as_fd())?;
+    let target = path::open_host_path(Path::new(ROOT_MOUNT_POINT))?;
+    empty.attach(target.as_fd(), Path::new(ROOT_MOUNT_POINT))?;
+    path::enter_directory(empty.as_fd())?;
+    mount::pivot_to_current_directory()
+}
+
+/// The pod's root id. With a map written by ourselves, setgroups(2) is denied (user_namespaces(7)).
+#[must_use]
+pub fn root_of(map: &IdMapPlan) -> Identity {
+    let groups = match map.writer {
+        MapWriter::Tools { .. } => Some(Vec::new()),
+        MapWriter::Direct => None,
+    };
+    Identity { uid: 0, gid: 0, groups }
+}

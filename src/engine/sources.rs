@@ -1,0 +1,82 @@
+//! Everything of the host that a container will see, opened by descriptor with *your* rights: a path in your 0700 home
+//! can be reached by you and by no id of an isolated map. From here on nothing is looked up by a host path again.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::failure::{During, Result};
+use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan};
+use crate::step::Step;
+use crate::sys::mount::{Attributes, DetachedMount, Reach};
+use crate::sys::path;
+
+/// The device nodes of a container: the host's own, by bind, since a user namespace may not make any (mknod(2)).
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+#[derive(Debug)]
+pub struct Sources {
+    /// `dirs.data/containers/<name>`, where the root's writable part goes.
+    pub store: OwnedFd,
+    pub root: RootSource,
+    /// In the order of the plan's mounts; `None` for a file system that is made new.
+    pub mounts: Vec<Option<DetachedMount>>,
+    /// Name below /dev, and the host's node.
+    pub devices: Vec<(&'static str, DetachedMount)>,
+}
+
+#[derive(Debug)]
+pub enum RootSource {
+    /// The directory below an overlay, or the one to copy.
+    Directory(OwnedFd),
+    /// One for each directory of the host's root, in the plan's order.
+    HostDirectories(Vec<OwnedFd>),
+}
+
+impl Sources {
+    pub fn open(pod: &SandboxPlan, container: &ContainerPlan) -> Result<Sources> {
+        let step = Step::OpenSources;
+        let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
+        let store = open(&pod.dirs.data.join("containers").join(&container.name))?;
+        let root = match &container.root {
+            RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => RootSource::Directory(open(lower)?),
+            RootPlan::HostTree { dirs, .. } => {
+                let opened = dirs.iter().map(|dir| open(&Path::new("/").join(&dir.name)));
+                RootSource::HostDirectories(opened.collect::<Result<_>>()?)
+            }
+        };
+        let mut mounts = Vec::with_capacity(container.mounts.len());
+        for mount in &container.mounts {
+            let source = source_of(pod, &mount.kind)?;
+            if let (Some(source), true) = (&source, mount.read_only) {
+                source.add(Attributes::READ_ONLY, Reach::Recursive).during(step, mount.destination.display())?;
+            }
+            mounts.push(source);
+        }
+        let mut devices = Vec::with_capacity(DEVICES.len());
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            let device = DetachedMount::copy_of(None, &path, Reach::ThisMount).during(step, path.display())?;
+            devices.push((name, device));
+        }
+        Ok(Sources { store, root, mounts, devices })
+    }
+}
+
+/// The existing tree behind a mount, as a mount of its own.
+fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount>> {
+    let path = match kind {
+        MountKind::ProcBind => Path::new("/proc").to_owned(),
+        MountKind::SysBind => Path::new("/sys").to_owned(),
+        MountKind::MqueueBind => Path::new("/dev/mqueue").to_owned(),
+        MountKind::PodTmpfs { source } => pod.dirs.runtime.join(source),
+        MountKind::DiskVolume { name } => pod.dirs.data.join("volumes").join(name),
+        MountKind::HostPath { source } => source.clone(),
+        MountKind::Proc
+        | MountKind::Sysfs
+        | MountKind::Dev
+        | MountKind::DevPts
+        | MountKind::Mqueue
+        | MountKind::Tmpfs { .. } => return Ok(None),
+    };
+    DetachedMount::copy_of(None, &path, Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
+}

@@ -1,0 +1,73 @@
+//! What must be on disk before the first process: the pod's own directories, and the host paths its manifest names.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::failure::{During, Failure, Result};
+use crate::manifest::HostPathType;
+use crate::plan::{HostPathPlan, PodPlan};
+use crate::step::Step;
+use crate::sys::path::{self, FileKind};
+use crate::sys::{Errno, Error};
+
+const STEP: Step = Step::PrepareVolumes;
+
+/// Makes the directories in which the pod's ids will write, and checks every hostPath.
+///
+/// They get mode 0777: an id of an isolated map is neither you nor in your groups. Nobody else comes near them, since
+/// the directory above them is 0700 and yours; pod processes get there by descriptor only.
+pub fn prepare(plan: &PodPlan) -> Result<()> {
+    let data = &plan.sandbox.dirs.data;
+    let root = path::open_host_path(data).during(STEP, data.display())?;
+    for (name, mode) in [("containers", 0o700), ("volumes", 0o777), ("logs", 0o700)] {
+        path::make_directory(root.as_fd(), Path::new(name), mode).during(STEP, name)?;
+    }
+    for container in &plan.containers {
+        let name = Path::new("containers").join(&container.name);
+        path::make_directory(root.as_fd(), &name, 0o777).during(STEP, name.display())?;
+    }
+    plan.sandbox.host_paths.iter().try_for_each(check_host_path)
+}
+
+/// <https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types>
+fn check_host_path(host_path: &HostPathPlan) -> Result<()> {
+    let HostPathPlan { volume, path, kind } = host_path;
+    let on = format!("volume `{volume}`: hostPath {}", path.display());
+    let wanted = match kind {
+        HostPathType::Unchecked => None,
+        HostPathType::Directory | HostPathType::DirectoryOrCreate => Some(FileKind::Directory),
+        HostPathType::File | HostPathType::FileOrCreate => Some(FileKind::Regular),
+        HostPathType::Socket => Some(FileKind::Socket),
+        HostPathType::CharDevice => Some(FileKind::CharDevice),
+        HostPathType::BlockDevice => Some(FileKind::BlockDevice),
+    };
+    let opened = match path::open_host_path(path) {
+        Err(error) if error.errno == Errno::ENOENT => match kind {
+            HostPathType::DirectoryOrCreate => {
+                std::fs::create_dir_all(path).map_err(|error| io_failure(&on, "mkdir", path, &error))?;
+                path::open_host_path(path)
+            }
+            HostPathType::FileOrCreate => {
+                let made = std::fs::OpenOptions::new().create_new(true).write(true).open(path);
+                made.map_err(|error| io_failure(&on, "open", path, &error))?;
+                path::open_host_path(path)
+            }
+            _ => Err(error),
+        },
+        other => other,
+    }
+    .during(STEP, &on)?;
+    let found = path::file_kind(opened.as_fd()).during(STEP, &on)?;
+    match wanted {
+        Some(wanted) if wanted != found => {
+            let call = format!("it is a {found:?}, the manifest's type is {kind:?}");
+            Err(Failure::new(STEP, on, &Error { call, errno: Errno::EINVAL }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn io_failure(on: &str, call: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32));
+    Failure::new(STEP, on, &Error { call: format!("{call}({})", path.display()), errno })
+}

@@ -1,0 +1,219 @@
+//! `/proc/self/mountinfo` (proc_pid_mountinfo(5)), read once and asked several questions. Pure.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::ProcVisibility;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    id: u64,
+    parent: u64,
+    /// What of the file system is mounted: `/`, or a subdirectory for a bind mount.
+    root: PathBuf,
+    point: PathBuf,
+    options: String,
+    fs_type: String,
+    super_options: String,
+}
+
+impl Mount {
+    fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|found| found == option)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.has("ro") || self.super_options.split(',').any(|found| found == "ro")
+    }
+}
+
+/// All mounts of our mount namespace that our root directory reaches.
+#[derive(Debug, Default)]
+pub(super) struct MountTable(Vec<Mount>);
+
+impl MountTable {
+    /// Lines that are no mountinfo are left out: the kernel writes none, and a wrong guess here only costs a later
+    /// EPERM with its own explanation.
+    pub(super) fn parse(text: &[u8]) -> MountTable {
+        MountTable(text.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
+    }
+
+    /// Mount points strictly below a directory, sorted. Lossy where they are not UTF-8: they are shown, never opened.
+    pub(super) fn below(&self, directory: &Path) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = self
+            .0
+            .iter()
+            .filter(|mount| mount.point != directory && mount.point.starts_with(directory))
+            .map(|mount| printable(&mount.point))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// The rule of `mnt_already_visible` in the kernel's fs/namespace.c, for a procfs that a new user namespace mounts
+    /// read-write with the default relatime: one procfs in sight must show everything.
+    pub(super) fn procfs(&self) -> ProcVisibility {
+        let whole = |mount: &&Mount| mount.fs_type == "proc" && mount.root == Path::new("/");
+        // The procfs with the fewest covers is the one worth repairing.
+        let fewest = self.0.iter().filter(whole).map(|mount| self.covers(mount)).min_by_key(Vec::len);
+        match fewest {
+            Some(by) if by.is_empty() => ProcVisibility::Full,
+            by => ProcVisibility::Masked { by: by.unwrap_or_default() },
+        }
+    }
+
+    /// What keeps one procfs from being fully visible: the procfs itself when its flags are stricter than the new one's
+    /// would be (they are locked in the new user namespace), and each mount directly on it.
+    fn covers(&self, procfs: &Mount) -> Vec<PathBuf> {
+        let mut covers = Vec::new();
+        let same_atime = procfs.has("relatime") && !procfs.has("noatime") && !procfs.has("nodiratime");
+        if procfs.is_read_only() || !same_atime {
+            covers.push(printable(&procfs.point));
+        }
+        let children = self.0.iter().filter(|mount| mount.parent == procfs.id && mount.id != procfs.id);
+        covers.extend(children.filter(|child| !covers_nothing(procfs, child)).map(|child| printable(&child.point)));
+        covers.sort();
+        covers.dedup();
+        covers
+    }
+}
+
+/// Directories that procfs makes as mount points and keeps empty for good (`proc_create_mount_point`,
+/// `register_sysctl_mount_point`): a mount on them hides nothing. Any other directory counts, even an empty one.
+const ALWAYS_EMPTY: [&str; 4] = ["sys/fs/binfmt_misc", "fs/nfsd", "xen", "openprom"];
+
+fn covers_nothing(procfs: &Mount, child: &Mount) -> bool {
+    child.point.strip_prefix(&procfs.point).is_ok_and(|inside| ALWAYS_EMPTY.iter().any(|dir| inside == Path::new(dir)))
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let _device = fields.next()?;
+    let root = path(fields.next()?);
+    let point = path(fields.next()?);
+    let options = text(fields.next()?);
+    // Optional fields (`shared:1`, …) until a lone dash.
+    fields.by_ref().find(|field| *field == b"-")?;
+    let fs_type = text(fields.next()?);
+    let _source = fields.next()?;
+    // Some file systems have no options of their own; the line then ends early.
+    let super_options = fields.next().map(text).unwrap_or_default();
+    Some(Mount { id, parent, root, point, options, fs_type, super_options })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
+/// Space, tab, newline and backslash (and `#`) are written as `\040` and so on.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        if let (b'\\', Some(digits @ [b'0'..=b'3', b'0'..=b'7', b'0'..=b'7'])) = (first, after.get(..3)) {
+            bytes.push(digits.iter().fold(0, |value, digit| value << 3 | (digit - b'0')));
+            rest = &after[3..];
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Facts are written as JSON, which has no bytes.
+fn printable(path: &Path) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(lines: &[&str]) -> MountTable {
+        MountTable::parse(lines.join("\n").as_bytes())
+    }
+
+    fn masked(paths: &[&str]) -> ProcVisibility {
+        ProcVisibility::Masked { by: paths.iter().map(PathBuf::from).collect() }
+    }
+
+    const PROC: &str = "22 27 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:5 - proc proc rw";
+
+    #[test]
+    fn a_systemd_host_shows_all_of_proc() {
+        let autofs = "35 22 0:30 / /proc/sys/fs/binfmt_misc rw,relatime shared:14 - autofs systemd-1 rw,fd=29";
+        let binfmt = "80 35 0:44 / /proc/sys/fs/binfmt_misc rw,nosuid shared:60 - binfmt_misc binfmt_misc rw";
+        assert_eq!(table(&[PROC, autofs, binfmt]).procfs(), ProcVisibility::Full);
+    }
+
+    #[test]
+    fn docker_masks_it() {
+        let table = table(&[
+            "700 690 0:90 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw",
+            "701 700 0:90 /bus /proc/bus ro,nosuid,nodev,noexec,relatime - proc proc rw",
+            "702 700 0:90 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw",
+            "703 700 0:91 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755",
+            "704 702 0:95 / /proc/sys/deep rw - tmpfs tmpfs rw",
+        ]);
+        assert_eq!(table.procfs(), masked(&["/proc/bus", "/proc/kcore", "/proc/sys"]));
+    }
+
+    #[test]
+    fn one_whole_procfs_elsewhere_is_enough() {
+        let cover = "30 22 0:40 / /proc/scsi ro,relatime - tmpfs tmpfs ro";
+        let other = "31 27 0:41 / /run/proc rw,relatime - proc proc rw";
+        assert_eq!(table(&[PROC, cover]).procfs(), masked(&["/proc/scsi"]));
+        assert_eq!(table(&[PROC, cover, other]).procfs(), ProcVisibility::Full);
+        let part = "31 27 0:41 /sys /run/proc rw,relatime - proc proc rw";
+        assert_eq!(table(&[PROC, cover, part]).procfs(), masked(&["/proc/scsi"]));
+    }
+
+    #[test]
+    fn flags_of_the_procfs_itself_are_locked() {
+        for options in ["ro,relatime", "rw,noatime", "rw", "rw,nodiratime,relatime"] {
+            let line = format!("22 27 0:21 / /proc {options} - proc proc rw");
+            assert_eq!(table(&[&line]).procfs(), masked(&["/proc"]), "{options}");
+        }
+        assert_eq!(table(&["22 27 0:21 / /proc rw,relatime - proc proc ro"]).procfs(), masked(&["/proc"]));
+        assert_eq!(table(&[]).procfs(), masked(&[]));
+    }
+
+    #[test]
+    fn mounts_below_a_directory_by_whole_names_and_unescaped() {
+        let table = table(&[
+            "1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+            "2 1 8:2 / /usr rw - ext4 /dev/sda2 rw",
+            r"3 2 8:3 / /usr/my\040disk\134x rw - ext4 /dev/sda3 rw",
+            "4 1 8:4 / /usrlocal rw - ext4 /dev/sda4 rw",
+            "5 2 8:5 / /usr/local rw - tmpfs none",
+        ]);
+        assert_eq!(table.below(Path::new("/usr")), [Path::new("/usr/local"), Path::new(r"/usr/my disk\x")]);
+        assert_eq!(table.below(Path::new("/etc")), [] as [&Path; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(text: Vec<u8>) {
+            let table = MountTable::parse(&text);
+            table.procfs();
+            table.below(Path::new("/"));
+        }
+
+        #[test]
+        fn any_fields_are_survived(line in r"[0-9]{1,22} [0-9]{0,4} [^\n]{0,9} (/[\\0-9a-z]{0,9}){1,2} /[\\0-9]{0,9} rw - proc") {
+            MountTable::parse(line.as_bytes()).procfs();
+        }
+    }
+}

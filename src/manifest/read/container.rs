@@ -1,0 +1,193 @@
+//! One entry of `spec.containers`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::image;
+use super::metadata::named;
+use super::security::{self, UserRules};
+use super::spec::UniqueNames;
+use crate::manifest::names;
+use crate::manifest::nearest::nearest;
+use crate::manifest::object::{Object, Slot};
+use crate::manifest::pod::{Container, ContainerPort, EnvVar, Image, Protocol, VolumeMount};
+use crate::manifest::problem::{Problems, excerpt};
+use crate::manifest::schema;
+use crate::manifest::tree::Position;
+
+/// What a container is checked against.
+pub(super) struct Surroundings<'s> {
+    pub(super) volumes: &'s BTreeSet<String>,
+    pub(super) security: &'s UserRules,
+}
+
+pub(super) fn read(
+    slot: &Slot<'_>,
+    surroundings: &Surroundings<'_>,
+    names: &mut UniqueNames,
+    problems: &mut Problems,
+) -> Option<Container> {
+    slot.object(&schema::CONTAINER, problems, |object, problems| fields(object, surroundings, names, problems))
+}
+
+fn fields(
+    object: &mut Object<'_>,
+    surroundings: &Surroundings<'_>,
+    names: &mut UniqueNames,
+    problems: &mut Problems,
+) -> Container {
+    let name = object.require("name", "the container's name, unique in the Pod", problems).and_then(|slot| {
+        let name = named(&slot, names::dns_label, problems)?;
+        names.add(&name, "container name", &slot, problems);
+        Some(name)
+    });
+    let name = name.unwrap_or_default();
+    let image = object
+        .require("image", "\"host:\" (this machine's own system, in quotes) or rootfs:/DIR", problems)
+        .and_then(|slot| image::read(&slot, problems));
+    let (security_context, rules) = match object.take("securityContext") {
+        Some(slot) => security::container(&slot, problems),
+        None => Default::default(),
+    };
+    security::check_non_root(surroundings.security, &rules, &name, problems);
+    Container {
+        name,
+        image: image.unwrap_or(Image::Host),
+        command: strings(object, "command", problems),
+        args: strings(object, "args", problems),
+        working_dir: object.take("workingDir").and_then(|slot| working_dir(&slot, problems)),
+        env: object.take("env").map(|slot| env(&slot, problems)).unwrap_or_default(),
+        stdin: flag(object, "stdin", problems),
+        tty: flag(object, "tty", problems),
+        volume_mounts: object
+            .take("volumeMounts")
+            .map(|slot| volume_mounts(&slot, surroundings.volumes, problems))
+            .unwrap_or_default(),
+        ports: object.take("ports").map(|slot| ports(&slot, problems)).unwrap_or_default(),
+        security_context,
+    }
+}
+
+fn strings(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> Vec<String> {
+    object.take(name).map(|slot| slot.strings(problems)).unwrap_or_default()
+}
+
+fn flag(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> bool {
+    object.take(name).and_then(|slot| slot.boolean(problems)).unwrap_or(false)
+}
+
+/// Empty is as good as absent, as in Kubernetes.
+fn working_dir(slot: &Slot<'_>, problems: &mut Problems) -> Option<String> {
+    if slot.string(problems)?.is_empty() {
+        return None;
+    }
+    named(slot, names::absolute_path, problems)
+}
+
+/// A name may stand twice: the last one wins, as in Kubernetes.
+fn env(slot: &Slot<'_>, problems: &mut Problems) -> Vec<EnvVar> {
+    let read = |object: &mut Object<'_>, problems: &mut Problems| {
+        let name = object
+            .require("name", "the variable's name", problems)
+            .and_then(|slot| named(&slot, names::env_name, problems));
+        let value = object.take("value").and_then(|slot| slot.string(problems));
+        EnvVar { name: name.unwrap_or_default(), value: value.unwrap_or_default().to_owned() }
+    };
+    slot.list(problems).iter().filter_map(|item| item.object(&schema::ENV, problems, read)).collect()
+}
+
+fn volume_mounts(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Vec<VolumeMount> {
+    let mut places: HashMap<String, Position> = HashMap::new();
+    let mut read = |object: &mut Object<'_>, problems: &mut Problems| {
+        let name = object
+            .require("name", "the name of a volume of the Pod", problems)
+            .and_then(|slot| declared(&slot, volumes, problems));
+        let path =
+            object.require("mountPath", "where the volume appears in the container", problems).and_then(|slot| {
+                let path = mount_path(&slot, problems)?;
+                if let Some(first) = places.get(&path) {
+                    slot.invalid(problems, format!("`{}` already has a volume mounted, at {first}", excerpt(&path)));
+                } else {
+                    places.insert(path.clone(), slot.position());
+                }
+                Some(path)
+            });
+        VolumeMount {
+            name: name.unwrap_or_default(),
+            mount_path: path.unwrap_or_default(),
+            read_only: flag(object, "readOnly", problems),
+        }
+    };
+    let items = slot.list(problems);
+    items.iter().filter_map(|item| item.object(&schema::VOLUME_MOUNT, problems, &mut read)).collect()
+}
+
+/// Volumes that a wrong name is compared with: thousands of both would take minutes.
+const MAX_COMPARED: usize = 100;
+
+fn declared(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Option<String> {
+    let name = slot.string(problems)?;
+    if !volumes.contains(name) {
+        let compared = if problems.is_full() { 0 } else { MAX_COMPARED };
+        let advice = match nearest(name, volumes.iter().map(String::as_str).take(compared)) {
+            Some((volume, _)) => format!("did you mean `{}`?", excerpt(volume)),
+            None => "declare it there".to_owned(),
+        };
+        problems.absent(
+            slot.position(),
+            &slot.path,
+            format!("no volume `{}` in spec.volumes; {advice}", excerpt(name)),
+        );
+    }
+    Some(name.to_owned())
+}
+
+/// Absolute and normalized.
+fn mount_path(slot: &Slot<'_>, problems: &mut Problems) -> Option<String> {
+    let path = names::normalized_path(&named(slot, names::absolute_path, problems)?);
+    if path.contains(':') {
+        slot.invalid(problems, "must not contain `:` (Kubernetes says so)");
+        return None;
+    }
+    if path == "/" {
+        slot.invalid(problems, "must not be `/`: it would hide the container's whole root file system");
+        return None;
+    }
+    Some(path)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Transport {
+    Supported(Protocol),
+    Sctp,
+}
+
+const PROTOCOLS: [(&str, Transport); 3] = [
+    ("TCP", Transport::Supported(Protocol::Tcp)),
+    ("UDP", Transport::Supported(Protocol::Udp)),
+    ("SCTP", Transport::Sctp),
+];
+
+fn ports(slot: &Slot<'_>, problems: &mut Problems) -> Vec<ContainerPort> {
+    let mut names = UniqueNames::default();
+    let mut read = |object: &mut Object<'_>, problems: &mut Problems| {
+        let name = object.take("name").and_then(|slot| {
+            let name = named(&slot, names::port_name, problems)?;
+            names.add(&name, "port name", &slot, problems);
+            Some(name)
+        });
+        let number = object
+            .require("containerPort", "a number from 1 to 65535", problems)
+            .and_then(|slot| slot.integer(1..=65535, problems))
+            .and_then(|number| u16::try_from(number).ok());
+        let protocol = object.take("protocol").and_then(|slot| match slot.choice(&PROTOCOLS, problems)? {
+            Transport::Supported(protocol) => Some(protocol),
+            Transport::Sctp => {
+                problems.unsupported(slot.position(), &slot.path, "SCTP is not supported; use TCP or UDP");
+                None
+            }
+        });
+        ContainerPort { name, container_port: number.unwrap_or_default(), protocol: protocol.unwrap_or(Protocol::Tcp) }
+    };
+    let items = slot.list(problems);
+    items.iter().filter_map(|item| item.object(&schema::PORT, problems, &mut read)).collect()
+}

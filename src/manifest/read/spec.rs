@@ -1,0 +1,116 @@
+//! `spec`: what concerns the Pod as a whole, and the rules between its containers and volumes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::container::{self, Surroundings};
+use super::metadata::named;
+use super::{security, volume};
+use crate::manifest::names;
+use crate::manifest::object::{Object, Slot};
+use crate::manifest::pod::{Container, PodSpec, RestartPolicy, Volume};
+use crate::manifest::problem::{Problems, excerpt};
+use crate::manifest::tree::Position;
+
+const RESTART_POLICIES: [(&str, RestartPolicy); 3] =
+    [("Always", RestartPolicy::Always), ("OnFailure", RestartPolicy::OnFailure), ("Never", RestartPolicy::Never)];
+
+/// Seconds; Kubernetes' default.
+const DEFAULT_GRACE: i64 = 30;
+
+pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec {
+    // Volumes and the pod's security first, wherever they stand: containers are checked against them.
+    let volumes = object.take("volumes").map(|slot| volumes(&slot, problems)).unwrap_or_default();
+    let (security_context, pod_security) = match object.take("securityContext") {
+        Some(slot) => security::pod(&slot, problems),
+        None => Default::default(),
+    };
+    let surroundings = Surroundings { volumes: &volumes.declared, security: &pod_security };
+    let containers = object
+        .require("containers", "a Pod has at least one container", problems)
+        .map(|slot| containers(&slot, &surroundings, problems));
+
+    let host_pid = flag(object, "hostPID", problems);
+    let share_process_namespace = object.take("shareProcessNamespace").and_then(|slot| {
+        let share = slot.boolean(problems)?;
+        if share && host_pid {
+            slot.invalid(
+                problems,
+                "must not be true together with hostPID, which already shares all processes; remove one",
+            );
+        }
+        Some(share)
+    });
+    let grace = object
+        .take("terminationGracePeriodSeconds")
+        .and_then(|slot| slot.integer(0..=i64::from(i32::MAX), problems))
+        .unwrap_or(DEFAULT_GRACE);
+    PodSpec {
+        containers: containers.unwrap_or_default(),
+        volumes: volumes.readable,
+        restart_policy: object
+            .take("restartPolicy")
+            .and_then(|slot| slot.choice(&RESTART_POLICIES, problems))
+            .unwrap_or(RestartPolicy::Always),
+        termination_grace_period: Duration::from_secs(grace.unsigned_abs()),
+        share_process_namespace: share_process_namespace.unwrap_or(false),
+        host_network: flag(object, "hostNetwork", problems),
+        host_ipc: flag(object, "hostIPC", problems),
+        host_pid,
+        hostname: object.take("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
+        security_context,
+    }
+}
+
+fn flag(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> bool {
+    object.take(name).and_then(|slot| slot.boolean(problems)).unwrap_or(false)
+}
+
+/// Notes each name's first place and refuses it a second time.
+#[derive(Debug, Default)]
+pub(super) struct UniqueNames(HashMap<String, Position>);
+
+impl UniqueNames {
+    pub(super) fn add(&mut self, name: &str, what: &str, slot: &Slot<'_>, problems: &mut Problems) {
+        if let Some(first) = self.0.get(name) {
+            slot.invalid(
+                problems,
+                format!("the {what} `{}` is already used at {first}; give each its own", excerpt(name)),
+            );
+        } else {
+            self.0.insert(name.to_owned(), slot.position());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Volumes {
+    readable: Vec<Volume>,
+    /// Also the names of volumes that have errors, so that their mounts are not reported as well.
+    declared: BTreeSet<String>,
+}
+
+fn volumes(slot: &Slot<'_>, problems: &mut Problems) -> Volumes {
+    let mut volumes = Volumes::default();
+    let mut names = UniqueNames::default();
+    for item in slot.list(problems) {
+        let Some(read) = volume::read(&item, problems) else { continue };
+        if let Some((name, slot)) = read.name {
+            names.add(&name, "volume name", &slot, problems);
+            volumes.declared.insert(name.clone());
+            volumes.readable.extend(read.source.map(|source| Volume { name, source }));
+        }
+    }
+    volumes
+}
+
+fn containers(slot: &Slot<'_>, surroundings: &Surroundings<'_>, problems: &mut Problems) -> Vec<Container> {
+    let items = slot.list(problems);
+    let mut names = UniqueNames::default();
+    let containers =
+        items.iter().filter_map(|item| container::read(item, surroundings, &mut names, problems)).collect();
+    if items.is_empty() && slot.is_list() {
+        slot.invalid(problems, "is empty; a Pod has at least one container");
+    }
+    containers
+}

@@ -1,0 +1,119 @@
+//! One entry of `spec.volumes`.
+
+use std::path::PathBuf;
+
+use super::metadata::named;
+use crate::manifest::names;
+use crate::manifest::object::{Object, Slot};
+use crate::manifest::pod::{HostPathType, VolumeSource};
+use crate::manifest::problem::{Problems, excerpt};
+use crate::manifest::quantity::Quantity;
+use crate::manifest::schema;
+
+/// What could be read of a volume.
+pub(super) struct Read<'t> {
+    pub(super) name: Option<(String, Slot<'t>)>,
+    pub(super) source: Option<VolumeSource>,
+}
+
+pub(super) fn read<'t>(slot: &Slot<'t>, problems: &mut Problems) -> Option<Read<'t>> {
+    slot.object(&schema::VOLUME, problems, |object, problems| {
+        let name = object.require("name", "mounts refer to it", problems).and_then(|slot| {
+            // Kept though it breaks the rule: it is declared all the same.
+            let text = slot.string(problems)?.to_owned();
+            named(&slot, names::dns_label, problems);
+            Some((text, slot))
+        });
+        Read { name, source: source(object, problems) }
+    })
+}
+
+fn source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSource> {
+    // Kubernetes makes an emptyDir of a volume whose source is null. For `configMap:` that can only be a slip.
+    let sources: Vec<&str> = schema::VOLUME.names().filter(|name| !["name", "emptyDir"].contains(name)).collect();
+    for key in object.null_fields(&sources) {
+        problems.add(key.position, &object.path_of(&key.text), "has no value; fill it in or remove it");
+    }
+    let empty_dir = object.take("emptyDir");
+    let host_path = object.take("hostPath");
+    if let (Some(_), Some(second)) = (&empty_dir, &host_path) {
+        second.invalid(problems, "a volume has one source, and this one has emptyDir too; remove one");
+    }
+    match (empty_dir, host_path) {
+        (_, Some(slot)) => slot.object(&schema::HOST_PATH, problems, host_path_source)?,
+        (Some(slot), None) => slot.object(&schema::EMPTY_DIR, problems, empty_dir_source)?,
+        // Kubernetes' default (SetDefaults_Volume); when it has an unsupported source, that is a problem already.
+        (None, None) => Some(VolumeSource::EmptyDirDisk),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    Disk,
+    Memory,
+}
+
+fn empty_dir_source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSource> {
+    let medium = match object.take("medium") {
+        Some(slot) => medium(&slot, problems),
+        None => Some(Medium::Disk),
+    };
+    let limit = object.take("sizeLimit");
+    if let (Some(Medium::Disk), Some(slot)) = (medium, &limit) {
+        let message = "not supported yet on disk: it is enforced only for `medium: Memory`; remove it or add that";
+        problems.unsupported(slot.position(), &slot.path, message);
+    }
+    let size_limit = limit.and_then(|slot| size_limit(&slot, problems));
+    match medium? {
+        Medium::Disk => Some(VolumeSource::EmptyDirDisk),
+        Medium::Memory => Some(VolumeSource::EmptyDirMemory { size_limit }),
+    }
+}
+
+fn medium(slot: &Slot<'_>, problems: &mut Problems) -> Option<Medium> {
+    let text = slot.string(problems)?;
+    if text == "HugePages" || text.starts_with("HugePages-") {
+        problems.unsupported(
+            slot.position(),
+            &slot.path,
+            "HugePages are not supported yet; allowed: Memory, or nothing for disk",
+        );
+        return None;
+    }
+    slot.choice(&[("", Medium::Disk), ("Memory", Medium::Memory)], problems)
+}
+
+/// Bytes; a fraction of one is rounded up.
+fn size_limit(slot: &Slot<'_>, problems: &mut Problems) -> Option<u64> {
+    let text = slot.string_or_number(problems)?;
+    match text.parse::<Quantity>().map(|quantity| u64::try_from(quantity.value())) {
+        // tmpfs(5) takes size=0 for "no limit", the opposite of what stands there.
+        Ok(Ok(0)) => slot.invalid(problems, "must be more than 0; leave it out for no limit"),
+        Ok(Ok(bytes)) => return Some(bytes),
+        Ok(Err(_)) => slot.invalid(problems, format!("`{}` must not be negative", excerpt(text))),
+        Err(error) => slot.invalid(problems, format!("`{}` {error}", excerpt(text))),
+    }
+    None
+}
+
+const HOST_PATH_TYPES: [(&str, HostPathType); 8] = [
+    ("", HostPathType::Unchecked),
+    ("DirectoryOrCreate", HostPathType::DirectoryOrCreate),
+    ("Directory", HostPathType::Directory),
+    ("FileOrCreate", HostPathType::FileOrCreate),
+    ("File", HostPathType::File),
+    ("Socket", HostPathType::Socket),
+    ("CharDevice", HostPathType::CharDevice),
+    ("BlockDevice", HostPathType::BlockDevice),
+];
+
+fn host_path_source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSource> {
+    let path = object
+        .require("path", "the path on this machine", problems)
+        .and_then(|slot| named(&slot, names::absolute_path, problems));
+    let kind = match object.take("type") {
+        Some(slot) => slot.choice(&HOST_PATH_TYPES, problems),
+        None => Some(HostPathType::Unchecked),
+    };
+    Some(VolumeSource::HostPath { path: PathBuf::from(names::normalized_path(&path?)), kind: kind? })
+}

@@ -1,0 +1,379 @@
+//! Text to tree: YAML (of which JSON is a part, but for tabs) by the events of serde-saphyr's parser.
+//!
+//! Every step has a budget, so a bomb of aliases, nesting or sheer size is refused in milliseconds. After a syntax error
+//! the part before it is still handed on, for the other errors in it to be reported too.
+
+use std::collections::HashMap;
+
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+
+use super::MAX_TEXT_BYTES;
+use super::problem::{Coverage, Problems, escaped, excerpt};
+use super::scalar::ScalarKind;
+use super::tree::{Entry, Key, Node, Position, Scalar, Value};
+
+/// A Pod nests about ten deep.
+const MAX_DEPTH: usize = 64;
+/// Bytes of memory for the tree with all aliases written out.
+const MAX_TREE_COST: usize = 16 * 1024 * 1024;
+
+/// The text was refused before any of it was understood; the reason is among the problems.
+pub(super) struct Unreadable;
+
+/// The bytes as text, without a byte order mark.
+pub(super) fn decode<'b>(bytes: &'b [u8], problems: &mut Problems) -> Result<&'b str, Unreadable> {
+    if bytes.len() > MAX_TEXT_BYTES {
+        problems.general(too_long());
+        return Err(Unreadable);
+    }
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        problems.general("is UTF-16; save it as UTF-8");
+        return Err(Unreadable);
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let valid = bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok());
+            problems.add(end_of(valid.unwrap_or_default()), "", "is not UTF-8 from here on; save it as UTF-8");
+            Err(Unreadable)
+        }
+    }
+}
+
+/// Refuses what no YAML parser should be given: too much, or characters outside of YAML 1.2 section 5.1.
+pub(super) fn check_text(text: &str, problems: &mut Problems) -> Result<(), Unreadable> {
+    if text.len() > MAX_TEXT_BYTES {
+        problems.general(too_long());
+        return Err(Unreadable);
+    }
+    let forbidden = |c: char| {
+        (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) || matches!(c, '\u{fffe}' | '\u{ffff}')
+    };
+    if let Some((offset, character)) = text.char_indices().find(|(_, c)| forbidden(*c)) {
+        let what = if character == '\0' {
+            "a NUL byte".to_owned()
+        } else {
+            format!("the control character U+{:04X}", u32::from(character))
+        };
+        problems.add(end_of(&text[..offset]), "", format!("{what} cannot stand in YAML; remove it"));
+        return Err(Unreadable);
+    }
+    Ok(())
+}
+
+fn too_long() -> String {
+    format!("is longer than {MAX_TEXT_BYTES} bytes (1 MiB), the most that a manifest may have")
+}
+
+/// The position just after `text`.
+fn end_of(text: &str) -> Position {
+    let last_line = text.rsplit('\n').next().unwrap_or_default();
+    Position {
+        line: text.matches('\n').count() + 1,
+        column: last_line.trim_start_matches('\u{feff}').chars().count() + 1,
+    }
+}
+
+/// The documents of the text that say something. A document that is cut short by a syntax error counts, and
+/// `problems.coverage` tells.
+pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let options = granit_parser::options! {
+        emit_comments: false,
+        disallow_directives: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let mut builder =
+        TreeBuilder { problems, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), cost: 0 };
+    for event in Parser::new_from_str_with_options(text, options) {
+        let fed = match event {
+            Ok((event, span)) => builder.feed(event, position(&span.start)),
+            Err(error) => Err(syntax_error(&error, builder.open.len())),
+        };
+        if let Err(stop) = fed {
+            builder.stop(stop);
+            break;
+        }
+    }
+    builder.documents
+}
+
+fn position(marker: &Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// Why reading ended before the text did.
+enum Stop {
+    /// What stands before it can be checked all the same.
+    Syntax(Position, String),
+    /// A bomb: not worth a look at its parts, and its other errors would hide this one.
+    Budget(Position, String),
+}
+
+fn syntax_error(error: &ScanError, depth: usize) -> Stop {
+    let message = match error.kind() {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInIndentation => "a tab cannot indent YAML; use spaces".to_owned(),
+        ErrorKind::TabInPlainScalar => "a tab cannot stand here; use spaces".to_owned(),
+        ErrorKind::RecursionLimitExceeded => {
+            return Stop::Budget(position(error.marker()), format!("is nested more than {MAX_DEPTH} deep"));
+        }
+        ErrorKind::UnknownAnchor => {
+            "this alias (`*name`) has no anchor (`&name`) before it; a text that starts with `*` needs quotes"
+                .to_owned()
+        }
+        ErrorKind::UnexpectedCharacter { character } => {
+            format!("no value can start with `{}`; put the text in quotes", excerpt(&character.to_string()))
+        }
+        ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey if depth > 0 => {
+            "is indented unlike its neighbours; align it with them".to_owned()
+        }
+        ErrorKind::ExpectedFlowMappingSeparator => "a `,` or `}` is missing before this".to_owned(),
+        ErrorKind::ExpectedFlowSequenceSeparator => "a `,` or `]` is missing before this".to_owned(),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
+            "a quoted text is not closed before this; add the quote at its end".to_owned()
+        }
+        ErrorKind::UnclosedFlowCollection { open } => format!("this `{open}` is never closed"),
+        ErrorKind::MappingValueNotAllowed => {
+            "a `:` before a space or the line's end cannot stand here; put the text in quotes, or check the indentation"
+                .to_owned()
+        }
+        // Fixed texts of the parser; characters of the manifest in them are escaped all the same.
+        kind => kind.to_string().lines().map(escaped).collect::<Vec<_>>().join(" "),
+    };
+    Stop::Syntax(position(error.marker()), format!("not valid YAML or JSON: {message}"))
+}
+
+/// A collection whose end has not come yet.
+enum Open {
+    Sequence { position: Position, anchor: usize, items: Vec<Node> },
+    Mapping { position: Position, anchor: usize, mapping: MappingBuilder },
+}
+
+struct MappingBuilder {
+    entries: Vec<Entry>,
+    first_positions: HashMap<String, Position>,
+    /// From `<<`, in order: an earlier one wins, and the mapping's own entries win over all.
+    merged: Vec<Entry>,
+    next: Next,
+}
+
+enum Next {
+    Key,
+    Value(Key),
+    /// The key was refused, and its value with it.
+    Skip,
+}
+
+struct TreeBuilder<'p> {
+    problems: &'p mut Problems,
+    documents: Vec<Node>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    cost: usize,
+}
+
+impl TreeBuilder<'_> {
+    fn feed(&mut self, event: Event<'_>, position: Position) -> Result<(), Stop> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let kind = self.scalar_kind(&text, style, tag.as_deref(), position);
+                let node = Node { position, value: Value::Scalar(Scalar { text: text.into_owned(), kind }) };
+                self.finish(node, anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "seq", position);
+                self.start(Open::Sequence { position, anchor, items: Vec::new() }, position)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "map", position);
+                self.start(Open::Mapping { position, anchor, mapping: MappingBuilder::new() }, position)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    let message = "not valid YAML or JSON: this alias stands inside of what it names";
+                    return Err(Stop::Syntax(position, message.to_owned()));
+                };
+                if self.open.len() + node.height() > MAX_DEPTH {
+                    return Err(Stop::Budget(position, format!("is nested more than {MAX_DEPTH} deep by its aliases")));
+                }
+                // Paid for before it is copied, or a bomb would go off first.
+                let cost = node.cost();
+                self.pay(cost, position)?;
+                let node = self.anchors[&anchor].clone();
+                self.attach(node);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pay(&mut self, cost: usize, position: Position) -> Result<(), Stop> {
+        self.cost += cost;
+        if self.cost > MAX_TREE_COST {
+            let message = "is too large here once its aliases are written out; a Pod is never this large";
+            return Err(Stop::Budget(position, message.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, open: Open, position: Position) -> Result<(), Stop> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(Stop::Budget(position, format!("is nested more than {MAX_DEPTH} deep")));
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Stop> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        let (node, anchor) = self.closed(open);
+        self.finish(node, anchor)
+    }
+
+    fn closed(&mut self, open: Open) -> (Node, usize) {
+        match open {
+            Open::Sequence { position, anchor, items } => (Node { position, value: Value::Sequence(items) }, anchor),
+            Open::Mapping { position, anchor, mapping } => {
+                (Node { position, value: Value::Mapping(mapping.into_entries()) }, anchor)
+            }
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.problems.coverage = Coverage::Partial;
+        match stop {
+            Stop::Syntax(position, message) => {
+                self.problems.add(position, "", message);
+                self.close_all();
+            }
+            Stop::Budget(position, message) => {
+                self.problems.add(position, "", message);
+                self.documents.clear();
+            }
+        }
+    }
+
+    /// Ends what a syntax error left open, without its half-read entries.
+    fn close_all(&mut self) {
+        while let Some(open) = self.open.pop() {
+            let (node, _) = self.closed(open);
+            self.attach(node);
+        }
+    }
+
+    fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        let own_cost = match &node.value {
+            Value::Scalar(scalar) => size_of::<Node>() + scalar.text.len(),
+            Value::Sequence(_) | Value::Mapping(_) => size_of::<Node>(),
+        };
+        self.pay(own_cost, node.position)?;
+        if anchor > 0 {
+            self.pay(node.cost(), node.position)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.attach(node);
+        Ok(())
+    }
+
+    fn attach(&mut self, node: Node) {
+        match self.open.last_mut() {
+            None if node.is_null() => {}
+            None => self.documents.push(node),
+            Some(Open::Sequence { items, .. }) => items.push(node),
+            Some(Open::Mapping { mapping, .. }) => mapping.attach(node, self.problems),
+        }
+    }
+
+    fn scalar_kind(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position) -> ScalarKind {
+        match tag {
+            Some(tag) if tag.core_suffix() == Some("str") => ScalarKind::String,
+            Some(_) => {
+                self.check_tag(tag, "str", position);
+                ScalarKind::String
+            }
+            None if style == ScalarStyle::Plain => ScalarKind::of_plain(text),
+            None => ScalarKind::String,
+        }
+    }
+
+    fn check_tag(&mut self, tag: Option<&Tag>, harmless: &str, position: Position) {
+        if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some(harmless)) {
+            let message = format!("the YAML tag `{}` is not supported; remove it", excerpt(&tag.original()));
+            self.problems.add(position, "", message);
+        }
+    }
+}
+
+impl MappingBuilder {
+    fn new() -> MappingBuilder {
+        MappingBuilder { entries: Vec::new(), first_positions: HashMap::new(), merged: Vec::new(), next: Next::Key }
+    }
+
+    fn attach(&mut self, node: Node, problems: &mut Problems) {
+        match std::mem::replace(&mut self.next, Next::Key) {
+            Next::Key => self.next = self.key(node, problems),
+            Next::Value(key) if key.is_merge() => self.merge(node, problems),
+            Next::Value(key) => self.entries.push(Entry { key, value: node }),
+            Next::Skip => {}
+        }
+    }
+
+    fn key(&mut self, node: Node, problems: &mut Problems) -> Next {
+        let Value::Scalar(Scalar { text, kind }) = node.value else {
+            problems.add(
+                node.position,
+                "",
+                "a key must be a text, not a list or mapping; is a `{{ }}` template left in here?",
+            );
+            return Next::Skip;
+        };
+        if let Some(first) = self.first_positions.get(&text) {
+            let message = format!("the key `{}` is already set at {first}; keep one of them", excerpt(&text));
+            problems.add(node.position, "", message);
+            return Next::Skip;
+        }
+        self.first_positions.insert(text.clone(), node.position);
+        Next::Value(Key { position: node.position, text, kind })
+    }
+
+    /// `<<: *defaults`, YAML 1.1's merge key, which kubectl follows too.
+    fn merge(&mut self, node: Node, problems: &mut Problems) {
+        let sources = match node.value {
+            Value::Sequence(items) => items,
+            Value::Mapping(_) | Value::Scalar(_) => vec![node],
+        };
+        for source in sources {
+            match source.value {
+                Value::Mapping(entries) => self.merged.extend(entries),
+                Value::Sequence(_) | Value::Scalar(_) => {
+                    problems.add(
+                        source.position,
+                        "",
+                        "`<<` must be given a mapping, or a list of mappings, to merge in",
+                    );
+                }
+            }
+        }
+    }
+
+    fn into_entries(mut self) -> Vec<Entry> {
+        for entry in self.merged {
+            if !self.first_positions.contains_key(&entry.key.text) {
+                self.first_positions.insert(entry.key.text.clone(), entry.key.position);
+                self.entries.push(entry);
+            }
+        }
+        self.entries
+    }
+}
+
+impl Key {
+    fn is_merge(&self) -> bool {
+        self.text == "<<"
+    }
+}

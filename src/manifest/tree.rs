@@ -1,0 +1,87 @@
+//! The manifest as a tree whose nodes know where they stand. Aliases and merge keys are already expanded.
+
+use std::fmt;
+
+use super::scalar::ScalarKind;
+
+/// A place in the manifest's text. Both count from 1; columns are characters, not bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) position: Position,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    Sequence(Vec<Node>),
+    Mapping(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    /// After YAML's escapes: what the user means, not how it was quoted.
+    pub(super) text: String,
+    pub(super) kind: ScalarKind,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) value: Node,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) position: Position,
+    pub(super) text: String,
+    /// What the key would be as a value: Kubernetes turns a plain `yes:` into `"true":`.
+    pub(super) kind: ScalarKind,
+}
+
+/// What a node costs besides its text; about the size of one in memory, so that a budget in bytes means something.
+const NODE_COST: usize = 64;
+
+impl Node {
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Null)
+    }
+
+    /// Bytes that a copy of this node takes, roughly.
+    pub(super) fn cost(&self) -> usize {
+        let below = match &self.value {
+            Value::Scalar(scalar) => scalar.text.len(),
+            Value::Sequence(items) => items.iter().map(Node::cost).sum(),
+            Value::Mapping(entries) => entries.iter().map(Entry::cost).sum(),
+        };
+        NODE_COST + below
+    }
+
+    /// 1 for a scalar, one more for each level of nesting.
+    pub(super) fn height(&self) -> usize {
+        let below = match &self.value {
+            Value::Scalar(_) => 0,
+            Value::Sequence(items) => items.iter().map(Node::height).max().unwrap_or(0),
+            Value::Mapping(entries) => entries.iter().map(|entry| entry.value.height()).max().unwrap_or(0),
+        };
+        1 + below
+    }
+}
+
+impl Entry {
+    pub(super) fn cost(&self) -> usize {
+        NODE_COST + self.key.text.len() + self.value.cost()
+    }
+}

@@ -1,0 +1,62 @@
+//! Puts one container together.
+
+use super::{ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, mounts, process, root, security};
+use crate::host::Facts;
+use crate::manifest::{Container, ContainerPort, PodSecurityContext, Volume};
+use crate::report::Report;
+
+/// The kubelet's containerLogMaxSize, in bytes, and containerLogMaxFiles.
+const LOG_MAX_SIZE: u64 = 10 << 20;
+const LOG_MAX_FILES: u32 = 5;
+
+/// What a container has to know of its pod.
+pub(super) struct PodScope<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) sandbox: &'a SandboxPlan,
+    pub(super) volumes: &'a [Volume],
+    pub(super) container_pid: NamespaceMode,
+    pub(super) security: &'a PodSecurityContext,
+}
+
+pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<ContainerPlan, Report> {
+    let Container { name, image, command, args, working_dir, env, stdin, tty, volume_mounts, ports, security_context } =
+        container;
+    let security = security::plan(name, security_context, scope)?;
+    let root = root::plan(name, image, scope.facts)?;
+    let mounts = mounts::plan(name, volume_mounts, security.root_access, scope)?;
+    let process = process::plan(process::Wish {
+        container: name,
+        image,
+        command,
+        args,
+        working_dir: working_dir.as_deref(),
+        env,
+        stdin: *stdin,
+        tty: *tty,
+        hostname: &scope.sandbox.hostname,
+        security: &security,
+    })?;
+    let log = LogPlan {
+        path: scope.sandbox.dirs.data.join("logs").join(format!("{name}.log")),
+        max_size: LOG_MAX_SIZE,
+        max_files: LOG_MAX_FILES,
+    };
+    Ok(ContainerPlan {
+        name: name.clone(),
+        image: image.clone(),
+        pid: scope.container_pid,
+        root,
+        read_only_root: security.root_access.is_read_only(),
+        mounts,
+        masked_paths: security::paths(security::MASKED_PATHS),
+        read_only_paths: security::paths(security::READ_ONLY_PATHS),
+        process,
+        ports: ports.iter().map(port).collect(),
+        log,
+    })
+}
+
+fn port(port: &ContainerPort) -> PortPlan {
+    let ContainerPort { name, container_port, protocol } = port;
+    PortPlan { name: name.clone(), container_port: *container_port, protocol: *protocol }
+}

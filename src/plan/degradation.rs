@@ -1,0 +1,230 @@
+//! What this host cannot give, by stable names: what it means for the pod, and what would fix it.
+//!
+//! A degradation never weakens what the manifest asks for; that is a [`Report`](crate::report::Report).
+
+use std::path::Path;
+
+use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
+use crate::host::{Dir, Facts, IdMapTool, OverlaySupport, ProcVisibility, SubIdRange};
+
+#[cfg(test)]
+mod tests;
+
+pub const NO_SUBIDS: &str = "no-subids";
+pub const NO_NEWUIDMAP: &str = "no-newuidmap";
+pub const HOST_ROOT: &str = "host-root";
+pub const NO_RUNTIME_DIR: &str = "no-runtime-dir";
+pub const NO_DATA_DIR: &str = "no-data-dir";
+pub const MASKED_PROC: &str = "masked-proc";
+pub const NO_OVERLAY: &str = "no-overlay";
+pub const USR_READ_ONLY: &str = "usr-read-only";
+pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
+
+/// Every name that a plan can hold, for `--require` and `doctor`.
+pub const NAMES: &[&str] = &[
+    NO_SUBIDS,
+    NO_NEWUIDMAP,
+    HOST_ROOT,
+    NO_RUNTIME_DIR,
+    NO_DATA_DIR,
+    MASKED_PROC,
+    NO_OVERLAY,
+    USR_READ_ONLY,
+    HOSTPID_KILL_CHAIN,
+];
+
+/// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
+const FIRST_SUBID: u32 = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdKind {
+    Uid,
+    Gid,
+}
+
+/// All but those of the id map, which are known where it is decided.
+pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts: &Facts) -> Vec<Degradation> {
+    [
+        host_root(facts),
+        directory(NO_RUNTIME_DIR, "locks and sockets", "XDG_RUNTIME_DIR", &facts.runtime_dir),
+        directory(NO_DATA_DIR, "logs and volumes", "XDG_DATA_HOME", &facts.data_dir),
+        masked_proc(containers, facts),
+        no_overlay(containers, facts),
+        usr_read_only(containers, facts),
+        hostpid_kill_chain(sandbox),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
+    Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
+}
+
+/// `lacking`: of which kind there is no range.
+pub(super) fn no_subids(facts: &Facts, lacking: &[IdKind]) -> Degradation {
+    let files: Vec<_> = lacking.iter().map(|kind| kind.file()).collect();
+    let meaning = format!(
+        "no subordinate ids for {} in {}: the pod has one id, root, which is you outside",
+        account(facts),
+        files.join(" and ")
+    );
+    named(NO_SUBIDS, meaning, add_subids(facts, lacking))
+}
+
+impl IdKind {
+    fn file(self) -> &'static str {
+        match self {
+            IdKind::Uid => "/etc/subuid",
+            IdKind::Gid => "/etc/subgid",
+        }
+    }
+
+    fn option(self, first: u32, last: u32) -> String {
+        match self {
+            IdKind::Uid => format!("--add-subuids {first}-{last}"),
+            IdKind::Gid => format!("--add-subgids {first}-{last}"),
+        }
+    }
+}
+
+/// The command that gives the caller a further range of one kind.
+pub(super) fn more_subids_fix(facts: &Facts, kind: IdKind) -> String {
+    format!("add a range to {}: {}", kind.file(), add_subids(facts, &[kind]))
+}
+
+fn add_subids(facts: &Facts, kinds: &[IdKind]) -> String {
+    if !facts.own_map.is_initial() {
+        return "this runs inside another user namespace: give that one more ids (/proc/self/uid_map), then a range of \
+                them to this user in its /etc/subuid and /etc/subgid"
+            .to_owned();
+    }
+    let end = |range: &SubIdRange| range.start.saturating_add(range.count);
+    let first = facts.subuids.iter().chain(&facts.subgids).map(end).fold(FIRST_SUBID, u32::max);
+    let last = first.saturating_add(super::idmap::MAX_IDS - 1);
+    let options: Vec<_> = kinds.iter().map(|kind| kind.option(first, last)).collect();
+    format!("sudo usermod {} {}", options.join(" "), account(facts))
+}
+
+fn account(facts: &Facts) -> String {
+    facts.user.name.clone().unwrap_or_else(|| format!("uid {}", facts.user.uid))
+}
+
+pub(super) fn no_newuidmap(facts: &Facts) -> Degradation {
+    let mut lacks = Vec::new();
+    let mut fixes = Vec::new();
+    for (name, tool) in [("newuidmap", &facts.newuidmap), ("newgidmap", &facts.newgidmap)] {
+        let (lack, fix) = match tool {
+            IdMapTool::Privileged(_) => continue,
+            IdMapTool::Missing => (
+                format!("{name} is not installed"),
+                "install the package `uidmap` (Debian, Ubuntu) or `shadow-utils` (Fedora)".to_owned(),
+            ),
+            IdMapTool::Unprivileged { path, why } => {
+                let path = path.display();
+                (
+                    format!("{path} cannot write maps: {why}"),
+                    format!("make it setuid root, on a mount without nosuid: sudo chmod u+s {path}"),
+                )
+            }
+        };
+        lacks.push(lack);
+        fixes.push(fix);
+    }
+    fixes.dedup();
+    let fix = fixes.join("; ");
+    let meaning = format!("{}: the pod has one id, root, which is you outside", lacks.join("; "));
+    named(NO_NEWUIDMAP, meaning, fix)
+}
+
+/// Uid 0 of a user namespace below the initial one is an ordinary user of the host.
+fn host_root(facts: &Facts) -> Option<Degradation> {
+    (facts.user.uid == 0 && facts.own_map.is_initial()).then(|| {
+        named(
+            HOST_ROOT,
+            "sandpod was started by the host's root: the supervisor and what reads hostPaths have all its rights",
+            "run sandpod as an ordinary user; it needs no root",
+        )
+    })
+}
+
+fn directory(name: &str, what: &str, variable: &str, dir: &Dir) -> Option<Degradation> {
+    let Dir { path, fallback } = dir;
+    let why = fallback.as_ref()?;
+    let meaning = format!("{what} are kept in {} instead of the usual place: {why}", path.display());
+    Some(named(name, meaning, format!("set {variable} to a directory that belongs to you and can be written")))
+}
+
+fn masked_proc(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
+    let ProcVisibility::Masked { by } = &facts.procfs else { return None };
+    let wants_own = |container: &&ContainerPlan| container.pid != NamespaceMode::Node;
+    let bound = |container: &ContainerPlan| container.mounts.iter().any(|mount| mount.kind == MountKind::ProcBind);
+    containers.iter().filter(wants_own).any(bound).then(|| {
+        let meaning = format!(
+            "the kernel refuses a new /proc here, since mounts cover parts of every one in sight ({}): containers see \
+             the /proc of the namespace outside, whose process ids are not theirs",
+            list(by)
+        );
+        let fix = "run outside this container, or start it with an unmasked /proc (docker: --security-opt \
+                   systempaths=unconfined; podman: --security-opt unmask=ALL)";
+        named(MASKED_PROC, meaning, fix)
+    })
+}
+
+fn no_overlay(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
+    let OverlaySupport::Missing { why } = &facts.overlay else { return None };
+    let copied: Vec<_> = containers.iter().filter_map(|container| copy_source(&container.root)).collect();
+    let mut effects = Vec::new();
+    if !copied.is_empty() {
+        effects.push(format!("{} is copied whole at every start", list(&copied)));
+    }
+    if containers.iter().any(|container| matches!(container.root, RootPlan::HostTree { .. })) {
+        effects.push("the host's directories are read-only in `host:` containers".to_owned());
+    }
+    let meaning = format!("no overlayfs in user namespaces ({why}): {}", effects.join("; "));
+    Some(named(NO_OVERLAY, meaning, "load the module (sudo modprobe overlay), or use Linux 5.11 or later"))
+}
+
+fn copy_source(root: &RootPlan) -> Option<&Path> {
+    match root {
+        RootPlan::Copy { source } => Some(source),
+        RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => None,
+    }
+}
+
+/// With `no-overlay` all of them are read-only, and that name says so.
+fn usr_read_only(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
+    let used = containers.iter().any(|container| matches!(container.root, RootPlan::HostTree { .. }));
+    if !used || facts.overlay != OverlaySupport::Native {
+        return None;
+    }
+    let covered: Vec<_> =
+        facts.host_root.iter().flat_map(|root| &root.dirs).filter(|d| !d.mounts_below.is_empty()).collect();
+    if covered.is_empty() {
+        return None;
+    }
+    let dirs: Vec<_> = covered.iter().map(|dir| format!("/{}", dir.name)).collect();
+    let mounts: Vec<_> = covered.iter().flat_map(|dir| &dir.mounts_below).collect();
+    let meaning = format!(
+        "{} cannot be written in `host:` containers: the kernel refuses an overlay over {}, mounted below",
+        dirs.join(", "),
+        list(&mounts)
+    );
+    Some(named(USR_READ_ONLY, meaning, format!("unmount {}, or use a `rootfs:` directory", list(&mounts))))
+}
+
+fn hostpid_kill_chain(sandbox: &SandboxPlan) -> Option<Degradation> {
+    (sandbox.namespaces.pid == NamespaceMode::Node).then(|| {
+        named(
+            HOSTPID_KILL_CHAIN,
+            "hostPID: no pid namespace ties the containers' processes to pause, so one that daemonizes can outlive a \
+             kill -9 of the supervisor",
+            "leave hostPID out, or end such a pod by `sandpod rm -f`",
+        )
+    })
+}
+
+fn list(paths: &[impl AsRef<Path>]) -> String {
+    paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ")
+}

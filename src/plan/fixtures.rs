@@ -1,0 +1,121 @@
+//! A usual host and usual pods, for the plan's own tests. A test changes what it is about.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::idmap::UsernsChoice;
+use super::{PodPlan, Request};
+use crate::host::{
+    Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, OverlaySupport, OwnIdMap, ProcVisibility,
+    RootfsFact, SubIdRange, UserNamespaces,
+};
+use crate::manifest::{
+    Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, RestartPolicy,
+    Volume, VolumeMount, VolumeSource,
+};
+use crate::report::Report;
+
+pub(super) const ROOTFS: &str = "/srv/debian";
+
+/// Debian 12, alice with one range of each kind, everything allowed; `/srv/debian` belongs to somebody else.
+pub(super) fn facts_for_tests() -> Facts {
+    let initial = vec![MapLine { inside: 0, outside: 0, count: u32::MAX }];
+    let range = vec![SubIdRange { start: 100_000, count: 65536 }];
+    Facts {
+        user: HostUser { uid: 1000, gid: 1001, name: Some("alice".into()) },
+        own_map: OwnIdMap { uids: initial.clone(), gids: initial },
+        subuids: range.clone(),
+        subgids: range,
+        newuidmap: IdMapTool::Privileged("/usr/bin/newuidmap".into()),
+        newgidmap: IdMapTool::Privileged("/usr/bin/newgidmap".into()),
+        user_namespaces: UserNamespaces::Allowed,
+        overlay: OverlaySupport::Native,
+        procfs: ProcVisibility::Full,
+        runtime_dir: Dir { path: "/run/user/1000/sandpod".into(), fallback: None },
+        data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
+        kernel: (6, 1),
+        hostname: "workstation".into(),
+        resolv_conf: "nameserver 192.0.2.1\n".into(),
+        host_root: Some(HostRoot {
+            links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],
+            dirs: ["usr", "etc"].map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new() }).into(),
+            var_dirs: vec!["lib/nginx".into(), "log".into(), "run".into()],
+        }),
+        rootfs: vec![RootfsFact { dir: ROOTFS.into(), owner: Some(0), error: None, mounts_below: Vec::new() }],
+        warnings: Vec::new(),
+    }
+}
+
+pub(super) fn request() -> Request {
+    Request { id: "0123456789ab".into(), name: None, userns: UsernsChoice::Auto }
+}
+
+pub(super) fn container(name: &str) -> Container {
+    Container {
+        name: name.into(),
+        image: Image::Rootfs(ROOTFS.into()),
+        command: vec!["/bin/true".into()],
+        args: Vec::new(),
+        working_dir: None,
+        env: Vec::new(),
+        stdin: false,
+        tty: false,
+        volume_mounts: Vec::new(),
+        ports: Vec::new(),
+        security_context: ContainerSecurityContext::default(),
+    }
+}
+
+pub(super) fn pod(containers: Vec<Container>) -> Pod {
+    Pod {
+        metadata: Metadata {
+            name: "web".into(),
+            namespace: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        },
+        spec: PodSpec {
+            containers,
+            volumes: Vec::new(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace_period: Duration::from_secs(30),
+            share_process_namespace: false,
+            host_network: false,
+            host_ipc: false,
+            host_pid: false,
+            hostname: None,
+            security_context: PodSecurityContext::default(),
+        },
+    }
+}
+
+pub(super) fn env(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: value.into() }
+}
+
+pub(super) fn volume(name: &str, source: VolumeSource) -> Volume {
+    Volume { name: name.into(), source }
+}
+
+pub(super) fn host_path(path: &str) -> VolumeSource {
+    VolumeSource::HostPath { path: PathBuf::from(path), kind: crate::manifest::HostPathType::Unchecked }
+}
+
+pub(super) fn mounted(name: &str, mount_path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: mount_path.into(), read_only: false }
+}
+
+pub(super) fn plan_on(pod: &Pod, facts: &Facts) -> Result<PodPlan, Report> {
+    super::plan(pod, facts, &request())
+}
+
+/// The plan on the usual host.
+pub(super) fn planned(pod: &Pod) -> PodPlan {
+    plan_on(pod, &facts_for_tests()).expect("the usual host can run it")
+}
+
+/// The refusal on the usual host.
+pub(super) fn refused(pod: &Pod) -> Report {
+    plan_on(pod, &facts_for_tests()).expect_err("it should be refused")
+}

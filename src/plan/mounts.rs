@@ -1,0 +1,122 @@
+//! What is mounted in a container besides its root, and in which order.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::container::PodScope;
+use super::security::RootAccess;
+use super::{Mount, MountKind, NamespaceMode};
+use crate::host::ProcVisibility;
+use crate::manifest::{Volume, VolumeMount, VolumeSource};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// Kernel file systems first; then the pod's files and the volumes, parents before children (as containerd sorts them),
+/// so that a volume at `/etc` does not hide the pod's `/etc/hosts`. A volume at the very place of a default mount
+/// takes its place.
+pub(super) fn plan(
+    container: &str,
+    volume_mounts: &[VolumeMount],
+    root_access: RootAccess,
+    scope: &PodScope<'_>,
+) -> Result<Vec<Mount>, Report> {
+    let volumes = volume_mounts.iter().map(|m| volume_mount(container, m, scope)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(twice) = first_duplicate(&volumes) {
+        let what = format!("container `{container}`: two volumes are mounted at {}", twice.display());
+        return Err(Report::new(exit_code::USAGE, what));
+    }
+    let replaced = |mount: &Mount| volumes.iter().any(|volume| volume.destination == mount.destination);
+    let mut later = etc(root_access);
+    later.retain(|mount| !replaced(mount));
+    let mut mounts = kernel_file_systems(scope);
+    mounts.retain(|mount| !replaced(mount));
+    later.extend(volumes);
+    later.sort_by_key(|mount| mount.destination.components().count());
+    mounts.extend(later);
+    Ok(mounts)
+}
+
+fn kernel_file_systems(scope: &PodScope<'_>) -> Vec<Mount> {
+    let namespaces = &scope.sandbox.namespaces;
+    let host_ipc = namespaces.ipc == NamespaceMode::Node;
+    // A new procfs, sysfs or mqueue needs a namespace that the pod's user namespace owns (mount_namespaces(7)).
+    let proc = match (&scope.facts.procfs, scope.container_pid) {
+        (ProcVisibility::Full, NamespaceMode::Pod | NamespaceMode::Container) => MountKind::Proc,
+        (ProcVisibility::Masked { .. }, _) | (_, NamespaceMode::Node) => MountKind::ProcBind,
+    };
+    let sys = if namespaces.net == NamespaceMode::Node { MountKind::SysBind } else { MountKind::Sysfs };
+    let shm = if host_ipc {
+        MountKind::HostPath { source: "/dev/shm".into() }
+    } else {
+        MountKind::PodTmpfs { source: "shm".into() }
+    };
+    let mqueue = if host_ipc { MountKind::MqueueBind } else { MountKind::Mqueue };
+    let mount = |destination: &str, kind, read_only| Mount { destination: destination.into(), kind, read_only };
+    vec![
+        mount("/proc", proc, false),
+        mount("/sys", sys, true),
+        mount("/dev", MountKind::Dev, false),
+        mount("/dev/pts", MountKind::DevPts, false),
+        mount("/dev/shm", shm, false),
+        mount("/dev/mqueue", mqueue, false),
+    ]
+}
+
+/// Writable unless the root is not, as the kubelet and containerd have it.
+fn etc(root_access: RootAccess) -> Vec<Mount> {
+    ["hostname", "hosts", "resolv.conf"]
+        .map(|name| Mount {
+            destination: Path::new("/etc").join(name),
+            kind: MountKind::PodTmpfs { source: Path::new("etc").join(name) },
+            read_only: root_access.is_read_only(),
+        })
+        .into()
+}
+
+fn volume_mount(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> Result<Mount, Report> {
+    let VolumeMount { name, mount_path, read_only } = mount;
+    let destination = plain(mount_path);
+    if let Some(why) = forbidden(&destination) {
+        let what = format!("container `{container}`: volume `{name}` cannot be mounted at {mount_path}");
+        return Err(Report::new(exit_code::USAGE, what).because(why));
+    }
+    let Some(Volume { name, source }) = scope.volumes.iter().find(|volume| volume.name == *name) else {
+        let what = format!("container `{container}` mounts `{name}`, which is no volume of the pod");
+        return Err(Report::new(exit_code::USAGE, what));
+    };
+    let kind = match source {
+        VolumeSource::EmptyDirDisk => MountKind::DiskVolume { name: name.clone() },
+        VolumeSource::EmptyDirMemory { size_limit: _ } => {
+            MountKind::PodTmpfs { source: Path::new("volumes").join(name) }
+        }
+        VolumeSource::HostPath { path, kind: _ } => MountKind::HostPath { source: path.clone() },
+    };
+    Ok(Mount { destination, kind, read_only: *read_only })
+}
+
+/// `/a//b/./c/` is `/a/b/c`; the manifest has refused `..`.
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
+}
+
+fn forbidden(destination: &Path) -> Option<&'static str> {
+    if destination == Path::new("/") {
+        return Some("it would hide the whole root file system");
+    }
+    if destination == Path::new("/dev") {
+        return Some("it would hide the container's devices; a path below /dev is possible");
+    }
+    // runc's CVE-2019-16884 and CVE-2019-19921: a volume over /proc turns masks and LSM writes into fakes.
+    ["/proc", "/sys"]
+        .into_iter()
+        .any(|reserved| destination.starts_with(reserved))
+        .then_some("/proc and /sys belong to the sandbox: what hides them also hides its masks")
+}
+
+fn first_duplicate(mounts: &[Mount]) -> Option<&Path> {
+    mounts.iter().enumerate().find_map(|(position, mount)| {
+        let earlier = &mounts[..position];
+        earlier.iter().any(|other| other.destination == mount.destination).then_some(mount.destination.as_path())
+    })
+}

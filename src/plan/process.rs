@@ -1,0 +1,94 @@
+//! The command, its environment and its directory.
+
+use super::ProcessPlan;
+use super::expansion::expand;
+use super::security::Security;
+use crate::manifest::{EnvVar, Image};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// What containerd gives a container whose image has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) struct Wish<'a> {
+    pub(super) container: &'a str,
+    pub(super) image: &'a Image,
+    pub(super) command: &'a [String],
+    pub(super) args: &'a [String],
+    pub(super) working_dir: Option<&'a str>,
+    pub(super) env: &'a [EnvVar],
+    pub(super) stdin: bool,
+    pub(super) tty: bool,
+    pub(super) hostname: &'a str,
+    pub(super) security: &'a Security,
+}
+
+pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
+    let declared = declared_env(wish.env);
+    let argv = argv(&wish, &declared)?;
+    let mut env = default_env(wish.hostname, wish.tty);
+    for (name, value) in declared {
+        set(&mut env, name, value);
+    }
+    Ok(ProcessPlan {
+        argv,
+        env,
+        cwd: wish.working_dir.unwrap_or("/").into(),
+        uid: wish.security.uid,
+        gid: wish.security.gid,
+        no_new_privs: wish.security.no_new_privs,
+        capabilities: wish.security.capabilities.clone(),
+        stdin: wish.stdin,
+        tty: wish.tty,
+    })
+}
+
+/// In Kubernetes it is the runtime that adds these, after the kubelet has expanded: `$(PATH)` is not known to `expand`
+/// unless the manifest itself sets it.
+fn default_env(hostname: &str, tty: bool) -> Vec<(String, String)> {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut env = vec![pair("PATH", DEFAULT_PATH), pair("HOSTNAME", hostname)];
+    if tty {
+        env.push(pair("TERM", "xterm"));
+    }
+    env
+}
+
+/// A value refers to variables above it only; of two with one name the later one counts.
+fn declared_env(declared: &[EnvVar]) -> Vec<(String, String)> {
+    let mut env = Vec::new();
+    for EnvVar { name, value } in declared {
+        let value = expand(value, |wanted| get(&env, wanted));
+        set(&mut env, name.clone(), value);
+    }
+    env
+}
+
+fn argv(wish: &Wish<'_>, env: &[(String, String)]) -> Result<Vec<String>, Report> {
+    if wish.command.is_empty() && !wish.args.is_empty() {
+        let image = match wish.image {
+            Image::Host => "host:".to_owned(),
+            Image::Rootfs(dir) => format!("rootfs:{}", dir.display()),
+        };
+        return Err(Report::new(exit_code::USAGE, format!("container `{}` has args but no command", wish.container))
+            .because(format!("image `{image}` has no entrypoint that could take them"))
+            .hint("put the program into `command`"));
+    }
+    if wish.command.is_empty() {
+        return Ok(vec!["/bin/sh".to_owned()]);
+    }
+    Ok(wish.command.iter().chain(wish.args).map(|word| expand(word, |wanted| get(env, wanted))).collect())
+}
+
+fn get<'a>(env: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+}
+
+fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
+    match env.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, old)) => *old = value,
+        None => env.push((name, value)),
+    }
+}

@@ -1,0 +1,63 @@
+use super::super::fixtures::*;
+use crate::manifest::{Container, Image};
+use crate::plan::ProcessPlan;
+use crate::report::exit_code;
+
+fn process(change: impl Fn(&mut Container)) -> ProcessPlan {
+    let mut only = container("only");
+    change(&mut only);
+    planned(&pod(vec![only])).containers.remove(0).process
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn argv_is_command_then_args() {
+    let argv =
+        |command: &[&str], args: &[&str]| process(|c| (c.command, c.args) = (strings(command), strings(args))).argv;
+    assert_eq!(argv(&[], &[]), ["/bin/sh"]);
+    assert_eq!(argv(&["/bin/echo"], &[]), ["/bin/echo"]);
+    assert_eq!(argv(&["/bin/echo", "a"], &["b"]), ["/bin/echo", "a", "b"]);
+}
+
+#[test]
+fn args_without_a_program_are_refused() {
+    let mut only = container("only");
+    (only.command, only.args, only.image) = (vec![], strings(&["-v"]), Image::Host);
+    let report = refused(&pod(vec![only]));
+    assert_eq!(report.exit_code, exit_code::USAGE);
+    assert_eq!(report.chain, ["image `host:` has no entrypoint that could take them"]);
+}
+
+#[test]
+fn env_refers_upwards_and_argv_to_the_last_word() {
+    let process = process(|c| {
+        c.env = vec![env("A", "1"), env("B", "$(A)-$(LATER)"), env("LATER", "2"), env("A", "$(A)$(A)")];
+        c.command = strings(&["/bin/echo", "$(A)", "$$(A)"]);
+        c.args = strings(&["$(B)", "$(PATH)", "$(NONE)"]);
+    });
+    assert_eq!(process.argv, ["/bin/echo", "11", "$(A)", "1-$(LATER)", "$(PATH)", "$(NONE)"]);
+    let names: Vec<_> = process.env.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["PATH", "HOSTNAME", "A", "B", "LATER"]);
+    assert_eq!(process.env[2].1, "11");
+}
+
+#[test]
+fn the_manifest_overrides_defaults() {
+    let process = process(|c| {
+        c.tty = true;
+        c.env = vec![env("PATH", "/mine"), env("TERM", "vt100")];
+        c.working_dir = Some("/srv".into());
+    });
+    let expected = [("PATH", "/mine"), ("HOSTNAME", "web"), ("TERM", "vt100")];
+    assert_eq!(process.env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(process.cwd.to_str(), Some("/srv"));
+}
+
+#[test]
+fn term_is_for_terminals() {
+    assert!(process(|_| {}).env.iter().all(|(name, _)| name != "TERM"));
+    assert_eq!(process(|_| {}).cwd.to_str(), Some("/"));
+}

@@ -1,0 +1,265 @@
+//! A plan as text, for `sandpod plan`: everything that would happen, in the order in which it would.
+//!
+//! JSON is the caller's (the plan's types are `Serialize`). Words of the manifest or the host that hold anything but
+//! plain characters are printed quoted and escaped, so that none of them can steer a terminal.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+
+use super::idmap::{IdMapPlan, MapEntry};
+use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan};
+use crate::manifest::{Image, Protocol};
+
+#[cfg(test)]
+mod tests;
+
+/// ```
+/// # fn show(plan: &sandpod::plan::PodPlan) {
+/// let text = sandpod::plan::render::Text(plan).to_string();
+/// # }
+/// ```
+pub struct Text<'a>(pub &'a PodPlan);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let PodPlan { sandbox, containers, main, lifecycle, degradations } = self.0;
+        pod(f, sandbox)?;
+        row(f, "main", word(main))?;
+        let grace = lifecycle.termination_grace_period.as_secs_f64();
+        row(f, "restart", format_args!("{:?}; SIGKILL {grace} s after SIGTERM", lifecycle.restart_policy))?;
+        id_map(f, &sandbox.idmap)?;
+        namespaces(f, sandbox, containers)?;
+        prepared(f, sandbox)?;
+        for plan in containers {
+            container(f, plan)?;
+        }
+        degraded(f, degradations)
+    }
+}
+
+/// One `name   value` line of a block; names are aligned.
+fn row(f: &mut Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
+    writeln!(f, "  {name:<12} {value}")
+}
+
+/// As it is when it is plain, else in Rust's quotes and escapes.
+fn word(text: impl AsRef<str>) -> String {
+    let text = text.as_ref();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@,+%$()".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("{text:?}") }
+}
+
+fn path(path: impl AsRef<Path>) -> String {
+    word(path.as_ref().to_string_lossy())
+}
+
+fn words<T: AsRef<str>>(list: &[T]) -> String {
+    if list.is_empty() { "none".to_owned() } else { list.iter().map(word).collect::<Vec<_>>().join(" ") }
+}
+
+fn paths<T: AsRef<Path>>(list: &[T]) -> String {
+    words(&list.iter().map(|p| p.as_ref().to_string_lossy()).collect::<Vec<_>>())
+}
+
+fn pod(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
+    writeln!(f, "pod {}", word(&sandbox.name))?;
+    row(f, "id", word(&sandbox.id))?;
+    if let Some(namespace) = &sandbox.namespace {
+        row(f, "namespace", word(namespace))?;
+    }
+    for (name, map) in [("label", &sandbox.labels), ("annotation", &sandbox.annotations)] {
+        for (key, value) in map {
+            row(f, name, word(format!("{key}={value}")))?;
+        }
+    }
+    row(f, "hostname", word(&sandbox.hostname))?;
+    row(f, "runtime dir", path(&sandbox.dirs.runtime))?;
+    row(f, "data dir", path(&sandbox.dirs.data))
+}
+
+fn id_map(f: &mut Formatter<'_>, idmap: &IdMapPlan) -> fmt::Result {
+    writeln!(f, "\nuser namespace: {}, because {}", idmap.mode.word(), idmap.why)?;
+    writeln!(f, "  {:<6} {:>10} {:>12} {:>10}", "", "inside", "outside", "count")?;
+    for (kind, entries) in [("uid", &idmap.uids), ("gid", &idmap.gids)] {
+        for MapEntry { inside, outside, count } in entries {
+            writeln!(f, "  {kind:<6} {:>10} {:>12} {count:>10}", inside.0, outside.0)?;
+        }
+    }
+    match idmap.writer_argv("PID") {
+        Some(argvs) => argvs.iter().try_for_each(|argv| row(f, "written by", words(argv))),
+        None => row(f, "written by", "sandpod itself (one id; setgroups denied)"),
+    }
+}
+
+/// Every column is one of the kernel's namespaces; `user` and `mnt` are decided for all pods alike.
+fn namespaces(f: &mut Formatter<'_>, sandbox: &SandboxPlan, containers: &[ContainerPlan]) -> fmt::Result {
+    writeln!(f, "\nnamespaces")?;
+    let shared = &sandbox.namespaces;
+    let width = containers.iter().map(|container| container.name.len()).max().unwrap_or(0).max("pause".len());
+    let mut line = |name: &str, columns: [&str; 7]| {
+        let columns: Vec<_> = columns.iter().map(|column| format!("{column:<6}")).collect();
+        writeln!(f, "  {name:<width$}  {}", columns.join(" ").trim_end())
+    };
+    let columns = |mnt, pid| {
+        let [net, ipc, uts, cgroup] = [shared.net, shared.ipc, shared.uts, shared.cgroup].map(mode);
+        ["pod", mnt, pid, net, ipc, uts, cgroup]
+    };
+    line("", ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])?;
+    line("pause", columns("own", mode(shared.pid)))?;
+    containers.iter().try_for_each(|container| line(&container.name, columns("own", mode(container.pid))))?;
+    let net = match shared.net {
+        NamespaceMode::Node => "the host's",
+        NamespaceMode::Pod | NamespaceMode::Container => "lo only",
+    };
+    writeln!(f, "  pod: pause's, shared by all with that word; own: of that container alone; host: this host's")?;
+    row(f, "network", net)
+}
+
+fn mode(mode: NamespaceMode) -> &'static str {
+    match mode {
+        NamespaceMode::Pod => "pod",
+        NamespaceMode::Container => "own",
+        NamespaceMode::Node => "host",
+    }
+}
+
+fn prepared(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
+    writeln!(f, "\nprepared once for the pod")?;
+    for host in &sandbox.host_paths {
+        row(f, "hostPath", format_args!("{} = {} ({:?})", word(&host.volume), path(&host.path), host.kind))?;
+    }
+    for name in &sandbox.disk_volumes {
+        row(f, "on disk", path(sandbox.dirs.data.join("volumes").join(name)))?;
+    }
+    for volume in &sandbox.memory_volumes {
+        let size = volume.size.map_or_else(|| "half the memory".to_owned(), bytes);
+        row(f, "in memory", format_args!("{}, at most {size}", path(&volume.path)))?;
+    }
+    for file in &sandbox.etc_files {
+        row(f, "file", format_args!("/etc/{}", word(&file.name)))?;
+        for line in file.text.lines() {
+            writeln!(f, "               | {}", line.replace('\t', "  ").escape_debug())?;
+        }
+    }
+    Ok(())
+}
+
+/// Binary units, where they are exact.
+fn bytes(count: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let exact = units.iter().find(|(shift, _)| count != 0 && count.trailing_zeros() >= *shift);
+    exact.map_or_else(|| format!("{count} bytes"), |(shift, unit)| format!("{} {unit}", count >> shift))
+}
+
+fn container(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
+    writeln!(f, "\ncontainer {}", word(&plan.name))?;
+    let image = match &plan.image {
+        Image::Host => "host:".to_owned(),
+        Image::Rootfs(dir) => format!("rootfs:{}", path(dir)),
+    };
+    row(f, "image", image)?;
+    root(f, &plan.root, plan.read_only_root)?;
+    mounts(f, plan)?;
+    row(f, "masked", paths(&plan.masked_paths))?;
+    row(f, "read-only", paths(&plan.read_only_paths))?;
+    process(f, plan)?;
+    for PortPlan { name, container_port, protocol } in &plan.ports {
+        let protocol = match protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+        };
+        let name = name.as_ref().map_or(String::new(), |name| format!(" {}", word(name)));
+        row(f, "port", format_args!("{container_port}/{protocol}{name} (not published)"))?;
+    }
+    let log = &plan.log;
+    row(f, "log", format_args!("{}, {} files of {}", path(&log.path), log.max_files, bytes(log.max_size)))
+}
+
+fn root(f: &mut Formatter<'_>, root: &RootPlan, read_only: bool) -> fmt::Result {
+    let access = if read_only { "read-only" } else { "writable" };
+    match root {
+        RootPlan::Overlay { lower } => row(f, "root", format_args!("overlay over {}, {access}", path(lower))),
+        RootPlan::Copy { source } => row(f, "root", format_args!("copy of {}, {access}", path(source))),
+        RootPlan::HostTree { links, dirs, fresh } => {
+            row(f, "root", format_args!("new directory, {access}"))?;
+            // EACCES, not copy-on-write: an owner without an id in the user namespace (inode_permission in fs/namei.c).
+            row(f, "", "(what belongs to ids outside the map, as the host's root, can be read but not changed)")?;
+            for dir in dirs {
+                let kind = if dir.overlay { "overlay over" } else { "read-only bind of" };
+                row(f, "", format_args!("/{:<16} {kind} the host's", word(&dir.name)))?;
+            }
+            for dir in fresh {
+                row(f, "", format_args!("/{:<16} new, mode {:04o}", path(&dir.path), dir.mode))?;
+            }
+            links
+                .iter()
+                .try_for_each(|(name, target)| row(f, "", format_args!("/{:<16} -> {}", word(name), path(target))))
+        }
+    }
+}
+
+fn mounts(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
+    let destinations: Vec<_> = plan.mounts.iter().map(|mount| path(&mount.destination)).collect();
+    let width = destinations.iter().map(String::len).max().unwrap_or(0);
+    for (position, (mount, destination)) in plan.mounts.iter().zip(&destinations).enumerate() {
+        let access = if mount.read_only { "ro" } else { "rw" };
+        let name = if position == 0 { "mounts" } else { "" };
+        row(f, name, format_args!("{:>2} {destination:<width$}  {access}  {}", position + 1, source(&mount.kind)))?;
+    }
+    Ok(())
+}
+
+fn source(kind: &MountKind) -> String {
+    match kind {
+        MountKind::Proc => "new proc of the container's pid namespace".to_owned(),
+        MountKind::ProcBind => "bind of the /proc that is already there".to_owned(),
+        MountKind::Sysfs => "new sysfs of the pod's network namespace".to_owned(),
+        MountKind::SysBind => "bind of the host's /sys".to_owned(),
+        MountKind::Dev => "new tmpfs with null zero full random urandom tty".to_owned(),
+        MountKind::DevPts => "new devpts".to_owned(),
+        MountKind::Mqueue => "new mqueue of the pod's ipc namespace".to_owned(),
+        MountKind::MqueueBind => "bind of the host's /dev/mqueue".to_owned(),
+        MountKind::Tmpfs { mode, size } => {
+            let size = size.map_or(String::new(), |size| format!(", at most {}", bytes(size)));
+            format!("new tmpfs, mode {mode:04o}{size}")
+        }
+        MountKind::PodTmpfs { source } => format!("the pod's {}, in memory", path(source)),
+        MountKind::DiskVolume { name } => format!("the pod's volumes/{}, on disk", word(name)),
+        MountKind::HostPath { source } => format!("the host's {}", path(source)),
+    }
+}
+
+fn process(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
+    let process = &plan.process;
+    row(f, "command", words(&process.argv))?;
+    for (position, (name, value)) in process.env.iter().enumerate() {
+        row(f, if position == 0 { "env" } else { "" }, word(format!("{name}={value}")))?;
+    }
+    row(f, "directory", path(&process.cwd))?;
+    let group = process.gid.map_or_else(|| "of the user in /etc/passwd, else 0".to_owned(), |gid| gid.0.to_string());
+    row(f, "user", format_args!("{}, group {group}", process.uid.0))?;
+    row(f, "capabilities", words(&process.capabilities))?;
+    row(
+        f,
+        "new privs",
+        if process.no_new_privs { "never (no_new_privs)" } else { "by setuid programs and file capabilities" },
+    )?;
+    let stdio = match (process.stdin, process.tty) {
+        (true, true) => "a terminal, with input",
+        (false, true) => "a terminal, without input",
+        (true, false) => "an open stdin; stdout and stderr to the log",
+        (false, false) => "no stdin; stdout and stderr to the log",
+    };
+    row(f, "stdio", stdio)
+}
+
+fn degraded(f: &mut Formatter<'_>, degradations: &[Degradation]) -> fmt::Result {
+    if degradations.is_empty() {
+        return writeln!(f, "\ndegradations: none");
+    }
+    writeln!(f, "\ndegradations")?;
+    for Degradation { name, meaning, fix } in degradations {
+        writeln!(f, "  {name}\n    means: {meaning}\n    fix:   {fix}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Whole texts, kept beside the other expected outputs. After a wanted change: `UPDATE_EXPECTED=1 cargo test render`.
+
+use std::path::Path;
+
+use super::super::fixtures::*;
+use super::Text;
+use crate::host::{IdMapTool, OverlaySupport, ProcVisibility};
+use crate::manifest::{ContainerPort, Image, Protocol, VolumeSource};
+use crate::plan::PodPlan;
+
+#[expect(clippy::disallowed_methods, reason = "the expected texts are files")]
+fn expect_text(name: &str, plan: &PodPlan) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan").join(name);
+    let text = Text(plan).to_string();
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap();
+    assert!(expected == text, "{} is no longer what the plan prints:\n{text}", file.display());
+}
+
+#[test]
+fn two_containers_over_the_hosts_own_root() {
+    let mut nginx = container("nginx");
+    nginx.image = Image::Host;
+    nginx.command = vec!["/usr/sbin/nginx".into(), "-g".into(), "daemon off;".into()];
+    nginx.volume_mounts = vec![mounted("log", "/var/log/nginx"), mounted("html", "/usr/share/nginx/html")];
+    nginx.ports = vec![ContainerPort { name: Some("http".into()), container_port: 80, protocol: Protocol::Tcp }];
+    let mut busybox = container("busybox");
+    busybox.image = Image::Host;
+    busybox.env = vec![env("GREETING", "hello\u{1b}[31m")];
+    busybox.command = vec!["/bin/busybox".into(), "echo".into(), "$(GREETING)".into()];
+    busybox.security_context.run_as_user = Some(33);
+    busybox.security_context.capabilities_drop = vec!["ALL".into()];
+    busybox.security_context.read_only_root_filesystem = true;
+    busybox.volume_mounts = vec![mounted("log", "/log")];
+    let mut pod = pod(vec![nginx, busybox]);
+    pod.metadata.labels.insert("app".into(), "web".into());
+    pod.spec.share_process_namespace = true;
+    pod.spec.volumes = vec![
+        volume("log", VolumeSource::EmptyDirDisk),
+        volume("html", VolumeSource::EmptyDirMemory { size_limit: Some(3 << 20) }),
+    ];
+    expect_text("nginx-busybox.txt", &planned(&pod));
+}
+
+#[test]
+fn everything_that_can_be_degraded() {
+    let mut facts = facts_for_tests();
+    facts.newuidmap = IdMapTool::Missing;
+    facts.overlay = OverlaySupport::Missing { why: "Linux 5.10".into() };
+    facts.procfs = ProcVisibility::Masked { by: vec!["/proc/kcore".into()] };
+    facts.runtime_dir.fallback = Some("XDG_RUNTIME_DIR is not set".into());
+    let mut only = container("only");
+    only.volume_mounts = vec![mounted("src", "/src")];
+    let mut pod = pod(vec![only]);
+    pod.spec.host_network = true;
+    pod.spec.volumes = vec![volume("src", host_path("/home/alice/my src"))];
+    expect_text("degraded.txt", &plan_on(&pod, &facts).unwrap());
+}

@@ -1,0 +1,98 @@
+//! How a container's `/` is made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{FreshDir, HostTreeDir, RootPlan};
+use crate::host::{Facts, HostRoot, HostRootDir, OverlaySupport, RootfsFact};
+use crate::manifest::Image;
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// What `host:` never takes from the host: mount points, and places where programs write. Modes are Debian's.
+const FRESH: &[(&str, u32)] = &[
+    ("dev", 0o755),
+    ("home", 0o755),
+    ("media", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("run/lock", 0o1777),
+    ("srv", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("var", 0o755),
+    ("var/tmp", 0o1777),
+];
+
+/// Programs still use the names that the Filesystem Hierarchy Standard 2.3 gave these two.
+const VAR_LINKS: &[(&str, &str)] = &[("var/run", "/run"), ("var/lock", "/run/lock")];
+
+pub(super) fn plan(container: &str, image: &Image, facts: &Facts) -> Result<RootPlan, Report> {
+    match image {
+        Image::Host => host_tree(container, facts),
+        Image::Rootfs(dir) => rootfs(container, dir, facts),
+    }
+}
+
+fn rootfs(container: &str, dir: &Path, facts: &Facts) -> Result<RootPlan, Report> {
+    let cannot = || {
+        let what = format!("container `{container}`: cannot use {} as a root file system", dir.display());
+        Report::new(exit_code::FAILURE, what)
+    };
+    let Some(fact) = facts.rootfs.iter().find(|fact| fact.dir == dir) else {
+        return Err(cannot().because("it was not looked at"));
+    };
+    let RootfsFact { dir, owner, error, mounts_below } = fact;
+    if let Some(error) = error {
+        return Err(cannot().because(error.clone()));
+    }
+    if owner.is_none() {
+        return Err(cannot().because("it is not a directory"));
+    }
+    if facts.overlay != OverlaySupport::Native {
+        return Ok(RootPlan::Copy { source: dir.clone() });
+    }
+    if !mounts_below.is_empty() {
+        let mounts: Vec<_> = mounts_below.iter().map(|mount| mount.display().to_string()).collect();
+        return Err(cannot()
+            .because(format!("other file systems are mounted below it: {}", mounts.join(", ")))
+            .because("the kernel refuses such a directory as an overlay's lower layer in a user namespace")
+            .hint("unmount them, or copy the directory to another place and name that in `rootfs:`"));
+    }
+    Ok(RootPlan::Overlay { lower: dir.clone() })
+}
+
+fn host_tree(container: &str, facts: &Facts) -> Result<RootPlan, Report> {
+    let Some(HostRoot { links, dirs, var_dirs }) = &facts.host_root else {
+        let what = format!("container `{container}`: cannot use this host's own root (`host:`)");
+        return Err(Report::new(exit_code::FAILURE, what).because("the host's root directory was not looked at"));
+    };
+    let var_links = VAR_LINKS.iter().map(|(name, target)| ((*name).to_owned(), PathBuf::from(target)));
+    Ok(RootPlan::HostTree {
+        links: links.iter().cloned().chain(var_links).collect(),
+        dirs: dirs.iter().map(|dir| host_dir(dir, facts)).collect(),
+        fresh: fresh_dirs(var_dirs),
+    })
+}
+
+fn host_dir(dir: &HostRootDir, facts: &Facts) -> HostTreeDir {
+    let HostRootDir { name, mounts_below } = dir;
+    HostTreeDir { name: name.clone(), overlay: mounts_below.is_empty() && facts.overlay == OverlaySupport::Native }
+}
+
+/// Sorted by path, which puts a parent before its children.
+fn fresh_dirs(var_dirs: &[PathBuf]) -> Vec<FreshDir> {
+    let mut modes: BTreeMap<PathBuf, u32> = FRESH.iter().map(|(path, mode)| (PathBuf::from(path), *mode)).collect();
+    let linked = |path: &Path| VAR_LINKS.iter().any(|(link, _)| path.starts_with(link));
+    for dir in var_dirs {
+        let path = Path::new("var").join(dir);
+        for level in path.ancestors().filter(|level| !level.as_os_str().is_empty() && !linked(level)) {
+            modes.entry(level.to_owned()).or_insert(0o755);
+        }
+    }
+    modes.into_iter().map(|(path, mode)| FreshDir { path, mode }).collect()
+}

@@ -1,0 +1,216 @@
+//! Who a container's process is and what it may do.
+
+use std::path::PathBuf;
+
+use super::container::PodScope;
+use super::degradation;
+use super::idmap::{ContainerId, UsernsMode};
+use crate::manifest::{ContainerSecurityContext, PodSecurityContext};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// containerd's default set (`defaultUnixCaps`), which is Kubernetes' in practice. In capabilities(7)'s order.
+pub(super) const DEFAULT_CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SYS_CHROOT",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+];
+
+/// What `ALL` means: linux/capability.h of Linux 5.9, the last that added one, in the order of its numbers.
+pub(super) const ALL_CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The kubelet's `defaultMaskedPaths` (pkg/securitycontext/util.go). A path that this kernel lacks is skipped.
+pub(super) const MASKED_PATHS: &[&str] = &[
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// The kubelet's `defaultReadonlyPaths`.
+pub(super) const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+pub(super) fn paths(list: &[&str]) -> Vec<PathBuf> {
+    list.iter().map(PathBuf::from).collect()
+}
+
+/// `readOnlyRootFilesystem`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RootAccess {
+    ReadWrite,
+    ReadOnly,
+}
+
+impl RootAccess {
+    pub(super) fn is_read_only(self) -> bool {
+        self == RootAccess::ReadOnly
+    }
+}
+
+pub(super) struct Security {
+    pub(super) uid: ContainerId,
+    pub(super) gid: Option<ContainerId>,
+    pub(super) no_new_privs: bool,
+    pub(super) capabilities: Vec<String>,
+    pub(super) root_access: RootAccess,
+}
+
+/// The container's own settings, where it has them, else the pod's.
+pub(super) fn plan(
+    container: &str,
+    security: &ContainerSecurityContext,
+    scope: &PodScope<'_>,
+) -> Result<Security, Report> {
+    let ContainerSecurityContext {
+        run_as_user,
+        run_as_group,
+        run_as_non_root,
+        read_only_root_filesystem,
+        allow_privilege_escalation,
+        capabilities_add,
+        capabilities_drop,
+    } = security;
+    let PodSecurityContext { run_as_user: pod_user, run_as_group: pod_group, run_as_non_root: pod_non_root } =
+        scope.security;
+    let user = run_as_user.or(*pod_user);
+    if run_as_non_root.or(*pod_non_root) == Some(true) {
+        refuse_root(container, user)?;
+    }
+    let uid = ContainerId(user.unwrap_or(0));
+    let gid = run_as_group.or(*pod_group).map(ContainerId);
+    if scope.sandbox.idmap.host_uid(uid).is_none() {
+        return Err(unmapped(container, Field::RunAsUser, uid, scope));
+    }
+    if let Some(gid) = gid.filter(|gid| scope.sandbox.idmap.host_gid(*gid).is_none()) {
+        return Err(unmapped(container, Field::RunAsGroup, gid, scope));
+    }
+    Ok(Security {
+        uid,
+        gid,
+        // Off unless asked for, unlike Kubernetes: a setuid program inside gains nothing by default (design §11).
+        no_new_privs: *allow_privilege_escalation != Some(true),
+        capabilities: capabilities(capabilities_add, capabilities_drop),
+        root_access: if *read_only_root_filesystem { RootAccess::ReadOnly } else { RootAccess::ReadWrite },
+    })
+}
+
+/// The kubelet's check (verifyRunAsNonRoot), in its words. `host:` and `rootfs:` have no user of their own: root.
+fn refuse_root(container: &str, user: Option<u32>) -> Result<(), Report> {
+    let cause = match user {
+        None => "container has runAsNonRoot and image will run as root",
+        Some(0) => "container's runAsUser breaks non-root policy",
+        Some(_) => return Ok(()),
+    };
+    Err(Report::new(exit_code::USAGE, format!("container `{container}` must not run as root"))
+        .because(cause)
+        .hint("set securityContext.runAsUser to an id other than 0"))
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    RunAsUser,
+    RunAsGroup,
+}
+
+fn unmapped(container: &str, field: Field, id: ContainerId, scope: &PodScope<'_>) -> Report {
+    let idmap = &scope.sandbox.idmap;
+    let (name, entries) = match field {
+        Field::RunAsUser => ("runAsUser", &idmap.uids),
+        Field::RunAsGroup => ("runAsGroup", &idmap.gids),
+    };
+    let ids: u32 = entries.iter().map(|entry| entry.count).sum();
+    let last = ids.saturating_sub(1);
+    let report =
+        Report::new(exit_code::FAILURE, format!("container `{container}`: {name} {} has no id in this pod", id.0))
+            .because(format!("mode `{}` maps ids 0 to {last} here ({})", idmap.mode.word(), idmap.why));
+    if id.0 >= super::idmap::MAX_IDS {
+        return report.hint(format!("a pod has at most {} ids: choose a smaller one", super::idmap::MAX_IDS));
+    }
+    match (idmap.mode, super::idmap::full_map_lack(scope.facts)) {
+        (UsernsMode::Single, Some(lack)) => report.hint(lack.fix),
+        (UsernsMode::Single, None) => report.hint("use another mode: --userns=auto"),
+        _ => report.hint(match field {
+            Field::RunAsUser => degradation::more_subids_fix(scope.facts, degradation::IdKind::Uid),
+            Field::RunAsGroup => degradation::more_subids_fix(scope.facts, degradation::IdKind::Gid),
+        }),
+    }
+}
+
+/// containerd's order (CRI's WithCapabilities): `add: [ALL]`, `drop: [ALL]`, then single ones added, then dropped. So
+/// `drop: [ALL], add: [KILL]` leaves KILL, and a name in both lists is dropped.
+fn capabilities(add: &[String], drop: &[String]) -> Vec<String> {
+    let all = |list: &[String]| list.iter().any(|name| name == "ALL");
+    let base = match (all(drop), all(add)) {
+        (true, _) => &[],
+        (false, true) => ALL_CAPABILITIES,
+        (false, false) => DEFAULT_CAPABILITIES,
+    };
+    let kept = |name: &&&str| {
+        let listed = |list: &[String]| list.iter().any(|asked| asked == **name);
+        (base.contains(name) || listed(add)) && !listed(drop)
+    };
+    ALL_CAPABILITIES.iter().filter(kept).map(|name| (*name).to_owned()).collect()
+}

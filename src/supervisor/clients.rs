@@ -1,0 +1,260 @@
+//! Clients of the control socket: one request for each connection, answered now or when it has come true.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::event_loop::{Source, Supervisor};
+use super::lifecycle::Event;
+use super::protocol::{ExecRequest, Reply, Request};
+use crate::engine::exec;
+use crate::engine::process::Stdio;
+use crate::report::{Report, exit_code};
+use crate::sys::process::{Exit, PidFd};
+use crate::sys::socket::Channel;
+use crate::sys::{Errno, Error};
+
+/// More than any person or script has open at once; a bug in one must not use up our descriptors.
+const MAX_CLIENTS: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    open: BTreeMap<u64, Client>,
+    next: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    channel: Channel,
+    waits_for: WaitsFor,
+}
+
+/// What a client still has to hear.
+#[derive(Debug, PartialEq, Eq)]
+enum WaitsFor {
+    /// It has not asked yet.
+    Request,
+    /// The process of an `exec`.
+    Process {
+        pid: i32,
+    },
+    Container {
+        index: usize,
+    },
+    Pod,
+    Stop,
+    /// An attached client only keeps the connection.
+    Nothing,
+}
+
+impl Client {
+    pub(super) fn new(channel: Channel) -> Client {
+        Client { channel, waits_for: WaitsFor::Request }
+    }
+
+    /// A client that does not take its answers loses them: we never wait for one.
+    fn reply(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+        let bytes = serde_json::to_vec(reply).unwrap_or_default();
+        let _ = self.channel.try_send(&bytes, fds);
+    }
+}
+
+impl Clients {
+    /// The next client's number; `None` when there are too many.
+    pub(super) fn reserve(&mut self) -> Option<u64> {
+        if self.open.len() >= MAX_CLIENTS {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next)
+    }
+
+    pub(super) fn insert(&mut self, id: u64, client: Client) {
+        self.open.insert(id, client);
+    }
+}
+
+impl Supervisor<'_> {
+    /// A request, or the end of a connection.
+    pub(super) fn on_client(&mut self, id: u64) {
+        let Some(client) = self.clients.open.get(&id) else { return };
+        let message = match client.channel.try_receive() {
+            Err(Error { errno: Errno::EAGAIN, .. }) => return,
+            Ok(Some(message)) if client.waits_for == WaitsFor::Request => message,
+            // Gone, or it talks out of turn.
+            Ok(_) | Err(_) => return self.drop_client(id),
+        };
+        let answer = match serde_json::from_slice(&message.bytes) {
+            Ok(request) => self.serve(id, request, message.fds),
+            Err(error) => Err(refuse(format!("a request that this sandpod does not know: {error}"))),
+        };
+        if let Err(report) = answer {
+            self.reply(id, &Reply::Failed(report), &[]);
+            self.drop_client(id);
+        }
+    }
+
+    fn serve(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) -> Result<(), Report> {
+        match request {
+            Request::Exec(request) => self.exec(id, &request, fds),
+            Request::Attach { container } => self.attach_client(id, &container, fds),
+            Request::Stop { grace_seconds } => {
+                self.wait_for(id, WaitsFor::Stop);
+                self.handle(Event::StopRequested { grace: grace_seconds.map(Duration::from_secs) });
+                Ok(())
+            }
+            Request::Kill { container, signal } => {
+                match container {
+                    Some(name) => {
+                        let index = self.running_container(&name)?;
+                        self.signal(index, signal);
+                    }
+                    None => (0..self.containers.len()).for_each(|index| self.signal(index, signal)),
+                }
+                self.reply(id, &Reply::Done, &[]);
+                Ok(())
+            }
+            Request::Wait { container } => {
+                let waits_for = match container {
+                    Some(name) => WaitsFor::Container { index: self.container(&name)? },
+                    None => WaitsFor::Pod,
+                };
+                self.wait_for(id, waits_for);
+                self.answer_waiting();
+                Ok(())
+            }
+        }
+    }
+
+    fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
+        let index = self.running_container(&request.container)?;
+        let given = if request.tty {
+            None
+        } else {
+            Some(<[OwnedFd; 3]>::try_from(fds).map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
+        };
+        let plan = &self.plan.containers[index];
+        let Some(running) = &self.containers[index].running else { return Err(not_running(&plan.name)) };
+        let mut process = plan.process.clone();
+        process.argv.clone_from(&request.argv);
+        process.tty = request.tty;
+        for (name, value) in &request.env {
+            process.env.retain(|(known, _)| known != name);
+            process.env.push((name.clone(), value.clone()));
+        }
+        if let Some(cwd) = &request.cwd {
+            process.cwd = cwd.into();
+        }
+        let entry = exec::Entry {
+            pod: &self.plan.sandbox,
+            container: &plan.name,
+            pid: plan.pid,
+            init: &running.process,
+            process: &process,
+            user: request.user.as_deref(),
+        };
+        let started = exec::start(&entry, &self.programs, given)
+            .map_err(|failure| failure.into_report(format!("could not run a command in container `{}`", plan.name)))?;
+        let reply = Reply::Started { pid: started.pid };
+        match &started.stdio {
+            Stdio::Terminal { master } => self.reply(id, &reply, &[master.as_fd()]),
+            Stdio::Pipes { .. } | Stdio::Passed => self.reply(id, &reply, &[]),
+        }
+        self.wait_for(id, WaitsFor::Process { pid: started.pid });
+        Ok(())
+    }
+
+    fn attach_client(&mut self, id: u64, container: &str, fds: Vec<OwnedFd>) -> Result<(), Report> {
+        let index = self.running_container(container)?;
+        let streams = <[OwnedFd; 2]>::try_from(fds).map_err(|_| refuse("attach takes two sockets".to_owned()))?;
+        let master = self.attach(index, id, streams).ok_or_else(|| not_running(container))?;
+        match master {
+            Some(master) => self.reply(id, &Reply::Attached, &[master.as_fd()]),
+            None => self.reply(id, &Reply::Attached, &[]),
+        }
+        self.wait_for(id, WaitsFor::Nothing);
+        Ok(())
+    }
+
+    /// True when the process was one that a client had asked for.
+    pub(super) fn exec_ended(&mut self, pid: i32, exit: Exit) -> bool {
+        let Some(id) = self.waiting(|waits_for| *waits_for == WaitsFor::Process { pid }).first().copied() else {
+            return false;
+        };
+        self.reply(id, &Reply::Exited { code: exit.code() }, &[]);
+        self.drop_client(id);
+        true
+    }
+
+    /// Answers who waits for a container that has ended for good.
+    pub(super) fn answer_waiting(&mut self) {
+        for index in 0..self.containers.len() {
+            let Some(exit) = self.pod.exit_of(index) else { continue };
+            for id in self.waiting(|waits_for| *waits_for == WaitsFor::Container { index }) {
+                self.reply(id, &Reply::Exited { code: exit.code() }, &[]);
+                self.drop_client(id);
+            }
+        }
+    }
+
+    /// The pod has ended: everybody hears so.
+    pub(super) fn answer_finished(&mut self) {
+        let code = self.pod.main_exit().unwrap_or(i32::from(exit_code::FAILURE));
+        for (_, client) in std::mem::take(&mut self.clients.open) {
+            let reply = match client.waits_for {
+                WaitsFor::Stop => Reply::Stopped,
+                // Its process was in the pod, and the pod has been killed.
+                WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
+                WaitsFor::Pod | WaitsFor::Container { .. } => Reply::Exited { code },
+                WaitsFor::Request | WaitsFor::Nothing => continue,
+            };
+            client.reply(&reply, &[]);
+        }
+    }
+
+    fn waiting(&self, what: impl Fn(&WaitsFor) -> bool) -> Vec<u64> {
+        self.clients.open.iter().filter(|(_, client)| what(&client.waits_for)).map(|(id, _)| *id).collect()
+    }
+
+    fn wait_for(&mut self, id: u64, what: WaitsFor) {
+        if let Some(client) = self.clients.open.get_mut(&id) {
+            client.waits_for = what;
+        }
+    }
+
+    fn reply(&self, id: u64, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+        if let Some(client) = self.clients.open.get(&id) {
+            client.reply(reply, fds);
+        }
+    }
+
+    fn drop_client(&mut self, id: u64) {
+        if let Some(client) = self.clients.open.remove(&id) {
+            self.watch.remove(client.channel.as_fd(), Source::Client(id));
+        }
+    }
+
+    fn container(&self, name: &str) -> Result<usize, Report> {
+        self.plan.containers.iter().position(|container| container.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.plan.containers.iter().map(|container| container.name.as_str()).collect();
+            refuse(format!("pod `{}` has no container `{name}`", self.plan.sandbox.name))
+                .hint(format!("its containers are: {}", names.join(", ")))
+        })
+    }
+
+    fn running_container(&self, name: &str) -> Result<usize, Report> {
+        let index = self.container(name)?;
+        let running = self.containers[index].running.as_ref();
+        // Its end may be on the way to us.
+        let alive = |process: &PidFd| !process.wait_gone(Duration::ZERO).unwrap_or(true);
+        if running.is_some_and(|running| alive(&running.process)) { Ok(index) } else { Err(not_running(name)) }
+    }
+}
+
+fn refuse(what: String) -> Report {
+    Report::new(exit_code::FAILURE, what)
+}
+
+fn not_running(name: &str) -> Report {
+    refuse(format!("container `{name}` is not running")).hint("`sandpod ps -a` shows its state")
+}

@@ -1,0 +1,422 @@
+//! The supervisor's loop: waits for anything to happen, tells the lifecycle machine, does what it says.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::clients::{Client, Clients};
+use super::lifecycle::{self, Action, ContainerStatus, Event};
+use super::output::{Output, Side};
+use super::protocol::StartReply;
+use super::{AtEnd, FirstAttach};
+use crate::engine::programs::Programs;
+use crate::engine::sandbox::{self, Sandbox};
+use crate::engine::{During, Failure, Result, launcher, remove, volumes};
+use crate::plan::PodPlan;
+use crate::report::Report;
+use crate::state::{self, ContainerRecord, ContainerState, CreatedPod, Phase, Record};
+use crate::step::Step;
+use crate::sys::event::{Interest, Poller, Ready, Signals, Timer};
+use crate::sys::process::{self, Exit, PidFd, ProcessId};
+use crate::sys::socket::{Channel, Listener};
+use crate::sys::{memfd, socket};
+
+/// What a token of the poller stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Signals,
+    Timer,
+    Control,
+    Client(u64),
+    /// A container's own stdout, stderr or terminal.
+    Container(usize, Side),
+    /// A container's stdin, waited for because it was full.
+    ContainerStdin(usize),
+    /// A client attached to a container, which holds this side back.
+    Attached(usize, u64, Side),
+    /// What an attached client types.
+    AttachedInput(usize, u64),
+}
+
+/// One life of a container.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pid: i32,
+    pub(super) process: PidFd,
+    identity: Option<ProcessId>,
+    started_at: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) running: Option<Running>,
+    pub(super) output: Output,
+    /// When it last ended, and when that life had begun.
+    ended: Option<(Option<Timestamp>, Timestamp)>,
+}
+
+pub(super) struct Supervisor<'a> {
+    pub(super) plan: &'a PodPlan,
+    pub(super) sandbox: Sandbox,
+    pub(super) programs: Programs,
+    pub(super) pod: lifecycle::Pod,
+    pub(super) containers: Vec<Container>,
+    pub(super) clients: Clients,
+    pub(super) watch: Watch,
+    record: Record,
+    origin: Instant,
+    /// Whoever started us, until it has its answer.
+    starter: Option<Channel>,
+    /// Whoever takes part in the main container's stdio from the start; then its terminal.
+    first_attach: Option<FirstAttach>,
+    first_master: Option<OwnedFd>,
+    /// Why the first start of a container failed.
+    start_failure: Option<Report>,
+    finished: bool,
+}
+
+/// The poller and the meaning of its tokens.
+pub(super) struct Watch {
+    poller: Poller,
+    sources: BTreeMap<u64, Source>,
+    next: u64,
+}
+
+impl Watch {
+    fn new() -> crate::sys::Result<Watch> {
+        Ok(Watch { poller: Poller::new()?, sources: BTreeMap::new(), next: 0 })
+    }
+
+    pub(super) fn add(&mut self, fd: BorrowedFd<'_>, source: Source, interest: Interest) -> Option<u64> {
+        let token = self.next;
+        self.poller.add(fd, token, interest).ok()?;
+        self.next += 1;
+        self.sources.insert(token, source);
+        Some(token)
+    }
+
+    pub(super) fn remove(&mut self, fd: BorrowedFd<'_>, source: Source) {
+        // ENOENT: it was not watched just now.
+        let _ = self.poller.remove(fd);
+        self.sources.retain(|_, known| *known != source);
+    }
+}
+
+impl<'a> Supervisor<'a> {
+    /// Runs the pod to its end. Whatever happens, `starter` gets an answer and nothing half-made stays.
+    pub(super) fn supervise(
+        created: CreatedPod,
+        plan: &'a PodPlan,
+        at_end: AtEnd,
+        attach: Option<FirstAttach>,
+        starter: Channel,
+    ) {
+        let what = || format!("could not start pod `{}`", plan.sandbox.name);
+        let CreatedPod { record, lock: _held_until_we_end, .. } = created;
+        let answer = |report: Report| {
+            remove_everything(plan, &[]);
+            let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
+            // Nobody listens any more: nobody needs to know.
+            let _ = starter.send(&reply, &[]);
+        };
+        let prepared = match Prepared::new(plan, record) {
+            Ok(prepared) => prepared,
+            Err(failure) => return answer(failure.into_report(what())),
+        };
+        let Prepared { record, containers, sandbox, programs, signals, timer, control, watch } = prepared;
+        let mut supervisor = Supervisor {
+            plan,
+            sandbox,
+            programs,
+            pod: lifecycle::Pod::new(plan),
+            containers,
+            clients: Clients::default(),
+            watch,
+            record,
+            origin: Instant::now(),
+            starter: Some(starter),
+            first_attach: attach,
+            first_master: None,
+            start_failure: None,
+            finished: false,
+        };
+        supervisor.handle(Event::SandboxReady);
+        supervisor.run(&signals, &timer, &control);
+        supervisor.end(at_end);
+    }
+
+    fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
+        while !self.finished {
+            let delay = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
+            // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
+            let _ = timer.set(delay);
+            let Ok(ready) = self.watch.poller.wait() else { return };
+            for event in ready {
+                self.dispatch(event, signals, timer, control);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, ready: Ready, signals: &Signals, timer: &Timer, control: &Listener) {
+        // Removed by an earlier event of the same round.
+        let Some(source) = self.watch.sources.get(&ready.token).copied() else { return };
+        match source {
+            Source::Signals => self.on_signals(signals),
+            Source::Timer => {
+                timer.acknowledge();
+                self.handle(Event::TimerFired);
+            }
+            Source::Control => self.accept(control),
+            Source::Client(id) => self.on_client(id),
+            Source::Container(index, side) => self.pump(index, side),
+            Source::ContainerStdin(index) => self.feed(index),
+            Source::Attached(index, id, side) => self.resume(index, id, side),
+            Source::AttachedInput(index, id) => self.on_attached_input(index, id, ready),
+        }
+    }
+
+    fn on_signals(&mut self, signals: &Signals) {
+        let mut stop = false;
+        while let Some(signal) = signals.next() {
+            stop |= signal != SIGCHLD;
+        }
+        while let Some((pid, exit)) = process::reap_any() {
+            self.on_exit(pid, exit);
+        }
+        if stop {
+            self.handle(Event::StopRequested { grace: None });
+        }
+    }
+
+    fn on_exit(&mut self, pid: i32, exit: Exit) {
+        if pid == self.sandbox.pid {
+            return self.handle(Event::PauseDied);
+        }
+        if self.exec_ended(pid, exit) {
+            return;
+        }
+        // Launchers and bridges end here, too, and mean nothing.
+        let index = self.containers.iter().position(|c| c.running.as_ref().is_some_and(|r| r.pid == pid));
+        let Some(index) = index else { return };
+        let started_at = self.containers[index].running.take().map(|running| running.started_at);
+        self.containers[index].ended = Some((started_at, Timestamp::now()));
+        self.close_output(index);
+        self.handle(Event::ContainerExited { index, exit });
+    }
+
+    /// Tells the machine what happened, does what it says, and writes down what has become of it.
+    pub(super) fn handle(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.pod.handle(event, self.origin.elapsed()) {
+                events.extend(self.act(action));
+            }
+        }
+        self.commit();
+        if self.pod.is_up() {
+            self.tell_starter();
+        }
+        self.answer_waiting();
+    }
+
+    fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Start { index } => Some(self.start(index)),
+            Action::Signal { index, signal } => {
+                self.signal(index, signal);
+                None
+            }
+            Action::Kill { index } => {
+                self.signal(index, SIGKILL);
+                None
+            }
+            Action::Finish { .. } => {
+                self.finished = true;
+                None
+            }
+        }
+    }
+
+    /// To the container's first process; one that has gone has been told already.
+    pub(super) fn signal(&self, index: usize, signal: i32) {
+        if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
+            let _ = running.process.signal(signal);
+        }
+    }
+
+    fn start(&mut self, index: usize) -> Event {
+        let plan = &self.plan.containers[index];
+        match launcher::start(&self.sandbox, &self.programs, &self.plan.sandbox, plan) {
+            Ok(launcher::Started { pid, process, stdio }) => {
+                let identity = ProcessId::of(pid);
+                self.containers[index].running = Some(Running { pid, process, identity, started_at: Timestamp::now() });
+                self.open_output(index, stdio);
+                if plan.name == self.plan.main
+                    && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
+                {
+                    self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
+                }
+                Event::ContainerStarted { index }
+            }
+            Err(failure) => {
+                let report = failure.into_report(format!("could not start container `{}`", plan.name));
+                self.containers[index].ended = Some((None, Timestamp::now()));
+                self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
+                let exit_code = i32::from(report.exit_code);
+                self.start_failure.get_or_insert(report);
+                Event::StartFailed { index, exit_code }
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        self.record.phase = self.pod.phase();
+        for (view, (container, record)) in
+            self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
+        {
+            record.restarts = view.restarts;
+            record.last_exit = view.last_exit;
+            record.state = container.state(view.status);
+        }
+        // A runtime directory that cannot be written must not end a running pod; `ps` then shows an older state.
+        let _ = state::commit(&self.plan.sandbox.dirs, &self.record);
+    }
+
+    /// All containers run: whoever started us may go. We keep only what waiting needs.
+    fn tell_starter(&mut self) {
+        let Some(starter) = self.starter.take() else { return };
+        let reply = serde_json::to_vec(&StartReply::Ready).unwrap_or_default();
+        let master = self.first_master.take();
+        let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
+        let _ = starter.send(&reply, &fds);
+        drop((starter, master));
+        memfd::trim_heap();
+        memfd::forget_program_pages();
+    }
+
+    /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
+    fn end(mut self, at_end: AtEnd) {
+        let _ = self.sandbox.process.signal(SIGKILL);
+        let _ = self.sandbox.process.wait_gone(Duration::from_secs(5));
+        while let Some((pid, exit)) = process::reap_any() {
+            self.exec_ended(pid, exit);
+        }
+        for index in 0..self.containers.len() {
+            self.close_output(index);
+        }
+        let never_up = self.starter.take();
+        if never_up.is_none() {
+            self.commit();
+        }
+        if never_up.is_some() || at_end == AtEnd::Remove {
+            remove_everything(self.plan, &[]);
+        }
+        self.answer_finished();
+        if let Some(starter) = never_up {
+            let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
+            let mut report = self.start_failure.take().unwrap_or_else(died);
+            report.chain.insert(0, std::mem::take(&mut report.what));
+            report.what = format!("could not start pod `{}`", self.plan.sandbox.name);
+            let _ = starter.send(&serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default(), &[]);
+        }
+        let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
+    }
+
+    fn accept(&mut self, control: &Listener) {
+        let Ok(Some(channel)) = control.accept() else { return };
+        // 0600 keeps other users out already; this keeps out who was given the descriptor.
+        let ours = crate::sys::privileges::uid();
+        if !channel.peer().is_ok_and(|(_, uid)| uid == ours || uid == 0) {
+            return;
+        }
+        if let Some(id) = self.clients.reserve()
+            && self.watch.add(channel.as_fd(), Source::Client(id), Interest::Readable).is_some()
+        {
+            self.clients.insert(id, Client::new(channel));
+        }
+    }
+}
+
+impl Container {
+    fn state(&self, status: ContainerStatus) -> ContainerState {
+        match (status, &self.running) {
+            (ContainerStatus::Waiting(reason), _) => ContainerState::Waiting { reason: reason.as_str().to_owned() },
+            (ContainerStatus::Running, Some(Running { identity: Some(process), started_at, .. })) => {
+                ContainerState::Running { process: *process, started_at: *started_at }
+            }
+            // Started, and gone before anybody could look: its exit is on its way.
+            (ContainerStatus::Running, _) => ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
+            (ContainerStatus::Terminated { exit, reason }, _) => {
+                let (started_at, finished_at) = self.ended.unwrap_or((None, Timestamp::now()));
+                ContainerState::Terminated { exit, reason: reason.as_str().to_owned(), started_at, finished_at }
+            }
+        }
+    }
+}
+
+const SIGCHLD: i32 = 17;
+const SIGKILL: i32 = 9;
+
+/// What exists before the loop runs.
+struct Prepared {
+    record: Record,
+    containers: Vec<Container>,
+    sandbox: Sandbox,
+    programs: Programs,
+    signals: Signals,
+    timer: Timer,
+    control: Listener,
+    watch: Watch,
+}
+
+impl Prepared {
+    fn new(plan: &PodPlan, mut record: Record) -> Result<Prepared> {
+        let step = Step::StartSupervisor;
+        let dirs = &plan.sandbox.dirs;
+        let signals = Signals::block().during(step, "")?;
+        record.supervisor = ProcessId::of_self();
+        write(plan, &record)?;
+        let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
+        let timer = Timer::new().during(step, "")?;
+        let mut watch = Watch::new().during(step, "")?;
+        for (fd, source) in
+            [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
+        {
+            watch.add(fd, source, Interest::Readable);
+        }
+        volumes::prepare(plan)?;
+        let mut containers = Vec::with_capacity(plan.containers.len());
+        for container in &plan.containers {
+            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+            containers.push(Container { running: None, output, ended: None });
+        }
+        let programs = Programs::prepare()?;
+        let sandbox = sandbox::start(&plan.sandbox, &programs)?;
+        record.pause = ProcessId::of(sandbox.pid);
+        record.phase = Phase::Starting;
+        record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
+        write(plan, &record)?;
+        Ok(Prepared { record, containers, sandbox, programs, signals, timer, control, watch })
+    }
+}
+
+fn waiting(name: &str) -> ContainerRecord {
+    ContainerRecord {
+        name: name.to_owned(),
+        state: ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
+        restarts: 0,
+        last_exit: None,
+    }
+}
+
+fn write(plan: &PodPlan, record: &Record) -> Result<()> {
+    state::commit(&plan.sandbox.dirs, record)
+        .map_err(|error| Failure::because(Step::StartSupervisor, "record.json", error.to_string()))
+}
+
+/// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
+fn remove_everything(plan: &PodPlan, processes: &[ProcessId]) {
+    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, processes);
+}

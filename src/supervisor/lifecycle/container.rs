@@ -1,0 +1,139 @@
+//! One container's part of the machine: what it may do next, and what is told about it.
+
+use std::time::Duration;
+
+use super::backoff::BackOff;
+use super::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason};
+use crate::sys::process::Exit;
+
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    /// Its first start has not been asked for.
+    Pending,
+    /// Asked for, not answered.
+    Starting,
+    Running {
+        since: Duration,
+    },
+    BackingOff {
+        restart_at: Duration,
+        reason: WaitingReason,
+    },
+    Terminated {
+        exit: Exit,
+        reason: TerminatedReason,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Container {
+    name: String,
+    life: Life,
+    starts: u32,
+    last_exit: Option<Exit>,
+    backoff: BackOff,
+}
+
+impl Container {
+    pub(super) fn new(name: String) -> Container {
+        Container { name, life: Life::Pending, starts: 0, last_exit: None, backoff: BackOff::default() }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.life, Life::Pending)
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.life, Life::Starting)
+    }
+
+    pub(super) fn is_first_starting(&self) -> bool {
+        self.is_starting() && self.starts == 1
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.life, Life::Running { .. })
+    }
+
+    /// A process is there, or may be in a moment.
+    pub(super) fn is_alive(&self) -> bool {
+        self.is_starting() || self.is_running()
+    }
+
+    pub(super) fn is_terminated(&self) -> bool {
+        matches!(self.life, Life::Terminated { .. })
+    }
+
+    pub(super) fn restart_at(&self) -> Option<Duration> {
+        match self.life {
+            Life::BackingOff { restart_at, .. } => Some(restart_at),
+            _ => None,
+        }
+    }
+
+    pub(super) fn start(&mut self) {
+        self.life = Life::Starting;
+        self.starts = self.starts.saturating_add(1);
+    }
+
+    pub(super) fn started(&mut self, now: Duration) {
+        self.life = Life::Running { since: now };
+    }
+
+    pub(super) fn wait_for_restart(&mut self, exit: Exit, reason: WaitingReason, now: Duration) {
+        let lived = match self.life {
+            Life::Running { since } => now.saturating_sub(since),
+            _ => Duration::ZERO,
+        };
+        self.last_exit = Some(exit);
+        self.life = Life::BackingOff { restart_at: now.saturating_add(self.backoff.after(lived)), reason };
+    }
+
+    /// The pod ends: a container in back-off has lived its last life.
+    pub(super) fn cancel_restart(&mut self) {
+        let Life::BackingOff { reason, .. } = self.life else { return };
+        let Some(exit) = self.last_exit.take() else { return };
+        let reason = match (reason, exit) {
+            (WaitingReason::RunContainerError, _) => TerminatedReason::StartError,
+            (_, Exit::Code(0)) => TerminatedReason::Completed,
+            _ => TerminatedReason::Error,
+        };
+        self.terminate(exit, reason);
+    }
+
+    pub(super) fn terminate(&mut self, exit: Exit, reason: TerminatedReason) {
+        self.life = Life::Terminated { exit, reason };
+    }
+
+    /// Why this container keeps its pod from having succeeded.
+    pub(super) fn shortcoming(&self) -> Option<String> {
+        let name = &self.name;
+        match self.life {
+            Life::Terminated { exit: Exit::Code(0), .. } => None,
+            Life::Terminated { reason: TerminatedReason::StartError, .. } => {
+                Some(format!("container `{name}` could not be started"))
+            }
+            Life::Terminated { exit: Exit::Code(code), .. } => {
+                Some(format!("container `{name}` ended with exit code {code}"))
+            }
+            Life::Terminated { exit: Exit::Signal(signal), .. } => {
+                Some(format!("container `{name}` was ended by signal {signal}"))
+            }
+            _ => Some(format!("container `{name}` was never started")),
+        }
+    }
+
+    pub(super) fn view(&self) -> ContainerView<'_> {
+        let status = match self.life {
+            Life::Pending | Life::Starting => ContainerStatus::Waiting(WaitingReason::ContainerCreating),
+            Life::BackingOff { reason, .. } => ContainerStatus::Waiting(reason),
+            Life::Running { .. } => ContainerStatus::Running,
+            Life::Terminated { exit, reason } => ContainerStatus::Terminated { exit, reason },
+        };
+        ContainerView { name: &self.name, status, restarts: self.starts.saturating_sub(1), last_exit: self.last_exit }
+    }
+}

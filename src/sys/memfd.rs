@@ -1,0 +1,141 @@
+//! Programs that live in memory only: nobody can change what is executed, and no file has to be found.
+
+use std::ffi::{CString, OsStr};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::Result;
+use super::error::{Error, Named, last};
+
+/// A sealed, executable copy of `bytes` (memfd_create(2)). What is sealed stays as it is, even for root.
+pub fn sealed_program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let call = || format!("memfd_create({name:?})");
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = match memfd_create(name, flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
+        // Linux before 6.3 does not know MFD_EXEC; there a memfd is executable anyhow.
+        Err(Errno::EINVAL) => memfd_create(name, flags),
+        other => other,
+    }
+    .named(call)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes).named(call)?;
+    let fd = OwnedFd::from(file);
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).named(|| format!("fcntl({name:?}, F_ADD_SEALS)"))?;
+    Ok(fd)
+}
+
+/// execveat(2) of a descriptor. Only returns when it failed.
+pub fn execute(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> Error {
+    let pointers =
+        |strings: &[CString]| strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays end in a null pointer and their strings outlive the call; the path is empty (AT_EMPTY_PATH).
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last(|| "execveat()".to_owned())
+}
+
+/// A string for the kernel; EINVAL where it holds a NUL.
+pub fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
+    let text = text.as_ref();
+    CString::new(text.as_bytes()).map_err(|_| Error { call: format!("{text:?} (holds a NUL)"), errno: Errno::EINVAL })
+}
+
+/// A sealed copy of the program that this process runs.
+pub fn sealed_self() -> Result<OwnedFd> {
+    let path = "/proc/self/exe";
+    let bytes = std::fs::read(path).named(|| format!("read({path})"))?;
+    sealed_program("sandpod", &bytes)
+}
+
+/// Gives back the memory of our own code and constants: what is needed again is read again from the file. An idle
+/// supervisor keeps a few pages instead of the whole path from command line to exec.
+pub fn forget_program_pages() {
+    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    for (start, length) in clean_program_ranges(&smaps) {
+        // SAFETY: the range is a mapping of our own program that is not writable and holds no page that differs from
+        // the file (`Anonymous: 0 kB`): the kernel reads a dropped page again from the file, so no content can be lost.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// (start, length) of the mappings of the first file in `/proc/self/smaps` (the program) that are read-only and clean.
+/// The part that the loader relocated and then made read-only (RELRO) is not clean: dropping it would undo that.
+fn clean_program_ranges(smaps: &str) -> Vec<(usize, usize)> {
+    let mut ranges = Vec::new();
+    let mut program = None;
+    let mut candidate = None;
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some(first) = words.next() else { continue };
+        if let Some((start, end)) = first.split_once('-') {
+            let rights = words.next().unwrap_or("w");
+            let path = line.find('/').map(|at| &line[at..]);
+            program = program.or(path);
+            let bounds = usize::from_str_radix(start, 16).ok().zip(usize::from_str_radix(end, 16).ok());
+            candidate = bounds.filter(|_| path.is_some() && path == program && !rights.contains('w'));
+        } else if first == "Anonymous:" {
+            let clean = words.next() == Some("0");
+            ranges.extend(candidate.take().filter(|_| clean).map(|(start, end)| (start, end - start)));
+        }
+    }
+    ranges
+}
+
+/// Gives free heap memory back to the kernel (malloc_trim(3)).
+pub fn trim_heap() {
+    // SAFETY: malloc_trim may be called at any time; it takes an integer.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// For poll and close: the descriptor number.
+#[must_use]
+pub fn number(fd: &OwnedFd) -> i32 {
+    fd.as_fd().as_raw_fd()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clean_read_only_parts_of_the_program_are_forgotten() {
+        let smaps = "\
+00400000-00401000 r--p 00000000 fe:00 1 /bin/x
+Size: 4 kB
+Anonymous:             0 kB
+00401000-00403000 r-xp 00001000 fe:00 1 /bin/x
+Anonymous:             0 kB
+00403000-00404000 r--p 00003000 fe:00 1 /bin/x
+Anonymous:             4 kB
+00404000-00405000 rw-p 00004000 fe:00 1 /bin/x
+Anonymous:             0 kB
+7f0000000000-7f0000001000 r--p 00000000 fe:00 2 /usr/lib/other.so
+Anonymous:             0 kB
+7ffff0000000-7ffff0001000 r-xp 00000000 00:00 0 [vdso]
+Anonymous:             0 kB
+";
+        assert_eq!(clean_program_ranges(smaps), [(0x0040_0000, 0x1000), (0x0040_1000, 0x2000)]);
+    }
+
+    #[test]
+    fn a_sealed_program_cannot_be_written() {
+        let fd = sealed_program("test", b"#!/bin/true").expect("memfd");
+        let error = nix::unistd::write(&fd, b"x").expect_err("sealed");
+        assert_eq!(error, Errno::EPERM);
+    }
+}

@@ -1,0 +1,309 @@
+//! Paths below a descriptor, one component at a time, never through a symlink that the kernel would follow for us.
+//!
+//! A root file system belongs to whoever made the image, and a shared volume changes while we look at it. Each
+//! component is opened with O_NOFOLLOW; a symlink is read and walked by us, from the root that we hold; `..` goes back
+//! along the descriptors we came by. So no step can leave the root, whatever is swapped underneath.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+
+use super::Result;
+use super::error::{Error, Named};
+
+/// As many as the kernel follows (path_resolution(7)).
+const MAX_SYMLINKS: usize = 40;
+
+/// What to make when a path is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Fail,
+    /// Directories all the way, mode 0755.
+    MakeDirectory,
+    /// Directories on the way, and an empty file (0644) at the end.
+    MakeFile,
+}
+
+/// An O_PATH descriptor of `path` inside `root`, as if `root` were `/`.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+    let call = |errno| Error { call: format!("open({}) in the root file system", path.display()), errno };
+    // Components still to walk, the next one last.
+    let mut ahead: Vec<OsString> = components(path).rev().collect();
+    let mut behind: Vec<OwnedFd> = vec![root.try_clone_to_owned().named(|| "dup()".to_owned())?];
+    let mut links = 0;
+    while let Some(name) = ahead.pop() {
+        let here = behind.last().map_or(root, |fd| fd.as_fd());
+        if name == ".." {
+            // Above the root is the root.
+            if behind.len() > 1 {
+                behind.pop();
+            }
+            continue;
+        }
+        let next = match open_path(here, &name) {
+            Err(Errno::ENOENT) if missing != Missing::Fail => {
+                let make_file = ahead.is_empty() && missing == Missing::MakeFile;
+                make(here, &name, make_file).map_err(call)?;
+                // Somebody may have put something else there in the meantime: it is treated as what it is.
+                open_path(here, &name)
+            }
+            other => other,
+        }
+        .map_err(call)?;
+        if kind(&fstat(&next).map_err(call)?) == SFlag::S_IFLNK {
+            links += 1;
+            if links > MAX_SYMLINKS {
+                return Err(call(Errno::ELOOP));
+            }
+            let target = readlinkat(&next, "").map_err(call)?;
+            if Path::new(&target).is_absolute() {
+                behind.truncate(1);
+            }
+            ahead.extend(components(Path::new(&target)).rev());
+            continue;
+        }
+        behind.push(next);
+    }
+    behind.pop().ok_or_else(|| call(Errno::ENOENT))
+}
+
+/// O_PATH|O_NOFOLLOW of one name. A magic link of procfs is opened as the link, and its target is walked as text.
+fn open_path(directory: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
+    openat(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn make(directory: BorrowedFd<'_>, name: &OsStr, file: bool) -> nix::Result<()> {
+    let made = if file {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(directory, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+    } else {
+        mkdirat(directory, name, Mode::from_bits_truncate(0o755))
+    };
+    match made {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Names and `..` of a path; leading `/`, `.` and empty parts mean nothing here.
+fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+/// The file type bits.
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// What a descriptor refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Directory,
+    Regular,
+    Symlink,
+    Socket,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+}
+
+/// The kind of what a descriptor refers to.
+pub fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
+    let stat = fstat(fd).named(|| "fstat()".to_owned())?;
+    Ok(match kind(&stat) {
+        SFlag::S_IFDIR => FileKind::Directory,
+        SFlag::S_IFLNK => FileKind::Symlink,
+        SFlag::S_IFSOCK => FileKind::Socket,
+        SFlag::S_IFCHR => FileKind::CharDevice,
+        SFlag::S_IFBLK => FileKind::BlockDevice,
+        SFlag::S_IFIFO => FileKind::Fifo,
+        _ => FileKind::Regular,
+    })
+}
+
+/// An O_PATH descriptor of a path of the host, symlinks followed.
+pub fn open_host_path(path: &Path) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .named(|| format!("open({})", path.display()))
+}
+
+/// mkdirat(2) with exactly this mode, whatever the umask. An existing directory is fine and keeps its own.
+pub fn make_directory(at: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<()> {
+    let bits = Mode::from_bits_truncate(mode);
+    match mkdirat(at, name, bits) {
+        Ok(()) => nix::sys::stat::fchmodat(at, name, bits, nix::sys::stat::FchmodatFlags::NoFollowSymlink)
+            .or_else(|_| nix::sys::stat::fchmodat(at, name, bits, nix::sys::stat::FchmodatFlags::FollowSymlink))
+            .named(|| format!("fchmodat({}, {mode:o})", name.display())),
+        Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).named(|| format!("mkdirat({})", name.display())),
+    }
+}
+
+/// symlinkat(2); an existing name is fine.
+pub fn make_symlink(target: &Path, at: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    match nix::unistd::symlinkat(target, at, name) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).named(|| format!("symlinkat({})", name.display())),
+    }
+}
+
+/// Makes an empty file; an existing one is fine.
+pub fn make_file(at: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    make(at, name.as_os_str(), true).named(|| format!("openat({}, O_CREAT)", name.display()))
+}
+
+/// Writes a new file.
+pub fn write_file(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> Result<()> {
+    let call = || format!("write({})", name.display());
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(at, name, flags, Mode::from_bits_truncate(0o644)).named(call)?;
+    std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).named(call)
+}
+
+/// A path that leads to what a descriptor refers to, for calls that take only paths. `/proc` must be mounted.
+#[must_use]
+pub fn through_proc(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// fchdir(2).
+pub fn enter_directory(fd: BorrowedFd<'_>) -> Result<()> {
+    nix::unistd::fchdir(fd).named(|| "fchdir()".to_owned())
+}
+
+/// chdir(2).
+pub fn change_directory(path: &Path) -> Result<()> {
+    nix::unistd::chdir(path).named(|| format!("chdir({})", path.display()))
+}
+
+/// Changes the owner of what a descriptor refers to (also an O_PATH one).
+pub fn change_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
+    nix::unistd::fchownat(fd, "", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)
+        .named(|| format!("fchownat({uid}:{gid})"))
+}
+
+/// Changes the mode of what is at `name`; the name must not be a symlink.
+pub fn change_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        through_proc(fd).as_str(),
+        Mode::from_bits_truncate(mode),
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )
+    .named(|| format!("fchmodat({mode:o})"))
+}
+
+/// An O_PATH descriptor of one name in a directory; a symlink is opened itself.
+pub fn open_below(directory: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd> {
+    open_path(directory, name.as_os_str()).named(|| format!("openat({})", name.display()))
+}
+
+/// Permission bits.
+pub fn mode(fd: BorrowedFd<'_>) -> Result<u32> {
+    fstat(fd).map(|stat| stat.st_mode & 0o7777).named(|| "fstat()".to_owned())
+}
+
+/// What a symlink says, given an O_PATH descriptor of it.
+pub fn link_target(link: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
+    readlinkat(link, "").map(Into::into).named(|| "readlinkat()".to_owned())
+}
+
+/// A new regular file `name` with the bytes and the mode of the one behind an O_PATH descriptor.
+pub fn copy_file(from: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    let call = || format!("copy({})", name.display());
+    let mut source = std::fs::File::open(through_proc(from)).named(call)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(at, name, flags, Mode::from_bits_truncate(0o600)).named(call)?;
+    let mut target = std::fs::File::from(fd);
+    std::io::copy(&mut source, &mut target).named(call)?;
+    nix::sys::stat::fchmod(&target, Mode::from_bits_truncate(mode(from)?)).named(call)
+}
+
+/// The first `limit` bytes of a regular file. Anything else is ENOENT, and a FIFO does not make us wait.
+pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let call = || format!("open({})", path.display());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, Mode::empty()).named(call)?;
+    if file_kind(fd.as_fd())? != FileKind::Regular {
+        return Err(Error { call: call(), errno: Errno::ENOENT });
+    }
+    let mut bytes = Vec::new();
+    let mut file = std::io::Read::take(std::fs::File::from(fd), limit as u64);
+    std::io::Read::read_to_end(&mut file, &mut bytes).named(|| format!("read({})", path.display()))?;
+    Ok(bytes)
+}
+
+/// A regular file that this process may execute, by its effective ids: else EACCES, ENOENT, ….
+pub fn is_executable(path: &Path) -> Result<()> {
+    let call = || format!("access({}, X_OK)", path.display());
+    let stat = nix::sys::stat::stat(path).named(call)?;
+    if kind(&stat) != SFlag::S_IFREG {
+        return Err(Error { call: call(), errno: Errno::EACCES });
+    }
+    nix::unistd::faccessat(nix::fcntl::AT_FDCWD, path, nix::unistd::AccessFlags::X_OK, AtFlags::AT_EACCESS).named(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let fd = open_host_path(dir.path()).expect("open");
+        (dir, fd)
+    }
+
+    fn same(fd: &OwnedFd, path: &Path) -> bool {
+        let (a, b) = (fstat(fd).expect("fstat"), nix::sys::stat::stat(path).expect("stat"));
+        (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+    }
+
+    #[test]
+    fn absolute_links_and_dot_dot_stay_inside() {
+        let (dir, fd) = root();
+        std::fs::create_dir_all(dir.path().join("etc/deep")).expect("mkdir");
+        symlink("/etc", dir.path().join("abs")).expect("symlink");
+        symlink("../../../../etc", dir.path().join("etc/deep/up")).expect("symlink");
+        for path in ["/abs", "/etc/deep/up", "/../../etc", "/abs/deep/.."] {
+            let found = open_in_root(fd.as_fd(), Path::new(path), Missing::Fail).expect(path);
+            assert!(same(&found, &dir.path().join("etc")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_dangling_link_is_made_inside_the_root() {
+        let (dir, fd) = root();
+        symlink("/run/resolve/stub.conf", dir.path().join("resolv.conf")).expect("symlink");
+        let made = open_in_root(fd.as_fd(), Path::new("/resolv.conf"), Missing::MakeFile).expect("made");
+        assert!(same(&made, &dir.path().join("run/resolve/stub.conf")));
+        assert_eq!(file_kind(made.as_fd()).expect("kind"), FileKind::Regular);
+    }
+
+    #[test]
+    fn a_link_loop_ends() {
+        let (dir, fd) = root();
+        symlink("b", dir.path().join("a")).expect("symlink");
+        symlink("a", dir.path().join("b")).expect("symlink");
+        let error = open_in_root(fd.as_fd(), Path::new("/a/c"), Missing::MakeDirectory).expect_err("a loop");
+        assert_eq!(error.errno, Errno::ELOOP);
+    }
+
+    #[test]
+    fn magic_links_of_procfs_do_not_lead_out() {
+        let (dir, fd) = root();
+        symlink("/proc/self/root/etc", dir.path().join("out")).expect("symlink");
+        let error = open_in_root(fd.as_fd(), Path::new("/out"), Missing::Fail).expect_err("no proc in here");
+        assert_eq!(error.errno, Errno::ENOENT);
+        let made = open_in_root(fd.as_fd(), Path::new("/out"), Missing::MakeDirectory).expect("made inside");
+        assert!(same(&made, &dir.path().join("proc/self/root/etc")));
+    }
+}

@@ -1,0 +1,151 @@
+//! Descriptors 0, 1 and 2, pipes, and what else a program must not inherit.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+
+use super::Result;
+use super::error::{Named, last};
+
+/// (read end, write end), close-on-exec.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).named(|| "pipe2()".to_owned())
+}
+
+/// Makes reads and writes return EAGAIN instead of waiting.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    let call = || "fcntl(O_NONBLOCK)".to_owned();
+    let flags = fcntl(fd, FcntlArg::F_GETFL).named(call)?;
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK)).named(call).map(drop)
+}
+
+/// Up to `limit` bytes; `None` when there are none now, empty at the end.
+pub fn read_some(fd: BorrowedFd<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; limit];
+    match nix::unistd::read(fd, &mut bytes) {
+        Ok(count) => {
+            bytes.truncate(count);
+            Ok(Some(bytes))
+        }
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).named(|| "read()".to_owned()),
+    }
+}
+
+/// How many bytes were taken; `None` when there is no room now.
+pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<Option<usize>> {
+    match nix::unistd::write(fd, bytes) {
+        Ok(count) => Ok(Some(count)),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).named(|| "write()".to_owned()),
+    }
+}
+
+/// Opens a device for reading and writing.
+pub fn open_device(path: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).named(|| format!("open({path})"))
+}
+
+/// Puts three descriptors at 0, 1 and 2. They must not themselves be below 3 in another order: the caller passes
+/// descriptors that it opened after start, which never are.
+pub fn set_stdio(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>) -> Result<()> {
+    for (target, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
+        duplicate_to(fd, i32::try_from(target).unwrap_or(0))?;
+    }
+    Ok(())
+}
+
+/// dup2(2): `target` refers to the same as `fd` afterwards, and survives exec.
+fn duplicate_to(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
+    if fd.as_raw_fd() == target {
+        return fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
+            .named(|| "fcntl(F_SETFD)".to_owned())
+            .map(drop);
+    }
+    // SAFETY: dup2 takes two integers; whatever was open at `target` is closed, which is what callers ask for.
+    let rc = unsafe { libc::dup2(fd.as_raw_fd(), target) };
+    if rc < 0 { Err(last(|| format!("dup2({target})"))) } else { Ok(()) }
+}
+
+/// Closes everything above 2 but `kept`. No path into `/proc/self/fd` leads to the host after this (CVE-2024-21626).
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
+fn close_range(first: u32, last_one: u32, flags: u32) -> Result<()> {
+    // SAFETY: integers only. Callers are about to exec: no owner of a closed descriptor runs again.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last_one, flags) };
+    if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, {last_one})"))) }
+}
+
+/// Marks everything from `first` on close-on-exec.
+pub fn close_from_on_exec(first: u32) -> Result<()> {
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Lets a descriptor survive exec.
+pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).named(|| "fcntl(F_SETFD)".to_owned()).map(drop)
+}
+
+/// Undoes what Rust's runtime and the supervisor did to signals: SIGPIPE kills again, nothing is blocked.
+pub fn reset_signals() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { sigaction(signal, &default) }.named(|| format!("sigaction({signal}, SIG_DFL)"))?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask()".to_owned())
+}
+
+/// A new session without a terminal: no TIOCSTI into the caller's (CVE-2017-5226). We may lead one already.
+pub fn new_session() -> Result<()> {
+    match nix::unistd::setsid() {
+        Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno).named(|| "setsid()".to_owned()),
+    }
+}
+
+/// Sets the file mode creation mask.
+pub fn set_umask(mask: u32) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+}
+
+/// A new pseudo-terminal of the devpts at `/dev/pts`: (master, slave).
+///
+/// The slave is taken with TIOCGPTPEER, by descriptor: a name below /dev/pts could have been replaced.
+pub fn open_terminal() -> Result<(OwnedFd, OwnedFd)> {
+    let master = open_device("/dev/pts/ptmx")?;
+    let unlock: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int, which outlives the call.
+    let rc = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) };
+    if rc != 0 {
+        return Err(last(|| "ioctl(TIOCSPTLCK)".to_owned()));
+    }
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags by value and returns a new descriptor.
+    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    if slave < 0 {
+        return Err(last(|| "ioctl(TIOCGPTPEER)".to_owned()));
+    }
+    // SAFETY: the kernel has just returned this new descriptor and nobody else owns it.
+    Ok((master, unsafe { OwnedFd::from_raw_fd(slave) }))
+}
+
+/// Makes a terminal the controlling one of this session, which must have none.
+pub fn control_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer.
+    let rc = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if rc == 0 { Ok(()) } else { Err(last(|| "ioctl(TIOCSCTTY)".to_owned())) }
+}

@@ -1,0 +1,185 @@
+//! Every bad manifest in `bad-manifests/` against the message that a user gets, word for word, in `NAME.stderr`.
+//!
+//! `UPDATE=1 cargo test --test bad_manifests` writes the expectations anew; read the diff before you commit it.
+
+// A test reads its own fixtures, and measures.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sandpod::manifest;
+
+/// What a user is told of a manifest, and the exit status. Only this function knows how sandpod is asked.
+fn refuse(text: &[u8], name: &str) -> Result<(String, u8), String> {
+    let errors = match manifest::parse_bytes(text, name) {
+        Ok(pod) => return Err(format!("{name} was accepted: {pod:#?}")),
+        Err(errors) => errors,
+    };
+    let report = errors.into_report();
+    let mut rendered = format!("error: {}\n", report.what);
+    for line in &report.chain {
+        writeln!(rendered, "  {line}").unwrap();
+    }
+    if let Some(hint) = &report.hint {
+        writeln!(rendered, "hint: {hint}").unwrap();
+    }
+    Ok((rendered, report.exit_code))
+}
+
+/// Files of `bad-manifests/` with one of these extensions.
+fn files(extensions: &[&str]) -> BTreeSet<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad-manifests");
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|found| extensions.iter().any(|name| *name == found));
+    entries.filter(wanted).collect()
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn every_bad_manifest_gets_its_message() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut wrong = String::new();
+    let mut expectations = BTreeSet::new();
+    let manifests = files(&["yaml", "json"]);
+    for path in &manifests {
+        let name = name_of(path);
+        let found = match refuse(&std::fs::read(path).unwrap(), name) {
+            Ok((message, status)) => format!("{message}[exit status {status}]\n"),
+            Err(accepted) => {
+                writeln!(wrong, "{accepted}").unwrap();
+                continue;
+            }
+        };
+        let expectation = path.with_extension("stderr");
+        assert!(expectations.insert(expectation.clone()), "two manifests share {}", expectation.display());
+        if update {
+            std::fs::write(&expectation, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expectation).unwrap_or_else(|error| format!("({error})\n"));
+        if expected != found {
+            writeln!(wrong, "--- {name}: expected\n{expected}--- {name}: found\n{found}").unwrap();
+        }
+    }
+    for stale in files(&["stderr"]).difference(&expectations) {
+        writeln!(wrong, "{} has no manifest", stale.display()).unwrap();
+    }
+    assert!(wrong.is_empty(), "{wrong}\nrun with UPDATE=1 if the new messages are right");
+    assert!(manifests.len() >= 60, "only {} bad manifests: were some lost?", manifests.len());
+}
+
+#[test]
+fn no_message_can_steer_a_terminal() {
+    for path in files(&["yaml", "json"]) {
+        let name = name_of(&path);
+        let (message, _) = refuse(&std::fs::read(&path).unwrap(), name).unwrap();
+        let bad = message.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c));
+        assert_eq!(bad, None, "{name}");
+        assert!(message.lines().all(|line| line.chars().count() < 500), "{name} has an endless line");
+    }
+}
+
+/// Refuses what is made to be slow, and quickly.
+#[track_caller]
+fn refuse_fast(text: &[u8], expected: &str) {
+    let start = Instant::now();
+    let (message, status) = refuse(text, "bomb.yaml").unwrap();
+    let took = start.elapsed();
+    assert!(message.contains(expected), "{message}");
+    assert_eq!(status, 2);
+    assert!(message.len() < 20_000, "{} bytes of message", message.len());
+    // Generous, for a debug build on a busy machine: what explodes takes minutes, or all memory.
+    assert!(took < Duration::from_secs(5), "took {took:?}");
+}
+
+#[test]
+fn a_100_mb_file() {
+    let mut text = b"apiVersion: v1\n".to_vec();
+    text.resize(100_000_000, b'#');
+    refuse_fast(&text, "longer than 1048576 bytes");
+}
+
+#[test]
+fn the_size_limit_is_exact() {
+    let text = vec![b'\n'; manifest::MAX_TEXT_BYTES + 1];
+    refuse_fast(&text, "longer than 1048576 bytes");
+    refuse_fast(&text[1..], "is empty");
+}
+
+#[test]
+fn a_billion_laughs() {
+    let mut text = String::from("a0: &a0 lol\n");
+    for level in 1..=9 {
+        let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
+        writeln!(text, "a{level}: &a{level} [{aliases}]").unwrap();
+    }
+    refuse_fast(text.as_bytes(), "too large here once its aliases are written out");
+}
+
+#[test]
+fn a_long_text_aliased_often() {
+    let mut text = format!("a: &a \"{}\"\nb:\n", "x".repeat(500_000));
+    text.push_str(&"- *a\n".repeat(50_000));
+    refuse_fast(text.as_bytes(), "too large here once its aliases are written out");
+}
+
+#[test]
+fn a_chain_of_aliases_that_nests() {
+    let mut text = String::from("- &a0 [x]\n");
+    for level in 1..2000 {
+        writeln!(text, "- &a{level} [*a{}]", level - 1).unwrap();
+    }
+    refuse_fast(text.as_bytes(), "nested more than 64 deep");
+}
+
+#[test]
+fn merge_keys_that_multiply() {
+    let keys: String = (0..1000).map(|number| format!("k{number}: v, ")).collect();
+    let mut text = format!("a: &a {{{keys}}}\n<<:\n");
+    text.push_str(&"- *a\n".repeat(100_000));
+    refuse_fast(text.as_bytes(), "too large here once its aliases are written out");
+}
+
+#[test]
+fn deep_nesting() {
+    refuse_fast("[".repeat(100_000).as_bytes(), "nested more than 64 deep");
+    refuse_fast("{a: ".repeat(100_000).as_bytes(), "nested more than 64 deep");
+    refuse_fast("- ".repeat(100_000).as_bytes(), "nested more than 64 deep");
+    let steps: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    refuse_fast(steps.as_bytes(), "nested more than 64 deep");
+}
+
+#[test]
+fn a_megabyte_of_typos() {
+    let mut text = String::from("kind: Pod\n");
+    for number in 0..80_000 {
+        writeln!(text, "typo{number}: 1").unwrap();
+    }
+    assert!(text.len() < manifest::MAX_TEXT_BYTES);
+    refuse_fast(text.as_bytes(), "and 79953 more");
+}
+
+#[test]
+fn thousands_of_volumes_and_wrong_mounts() {
+    let mut text = String::from("kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  volumes:\n");
+    for number in 0..9000 {
+        writeln!(text, "  - name: a-rather-long-name-of-a-volume-{number}").unwrap();
+    }
+    text.push_str("  containers:\n  - name: a\n    image: 'host:'\n    volumeMounts:\n");
+    for number in 0..9000 {
+        writeln!(text, "    - {{name: a-rather-long-name-of-volume-{number}, mountPath: /m{number}}}").unwrap();
+    }
+    assert!(text.len() < manifest::MAX_TEXT_BYTES);
+    refuse_fast(text.as_bytes(), "(9000 errors)");
+}
+
+#[test]
+fn one_key_of_a_megabyte() {
+    let text = format!("? {}\n: 1\n", "k".repeat(1_000_000));
+    refuse_fast(text.as_bytes(), "unknown field");
+}

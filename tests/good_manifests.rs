@@ -1,0 +1,137 @@
+//! Manifests that must be accepted, and what they become.
+
+// A test reads its own fixtures.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sandpod::manifest::{self, *};
+
+fn text(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good-manifests").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn accepted(name: &str) -> Pod {
+    manifest::parse(&text(name), name).unwrap_or_else(|errors| panic!("{:#?}", errors.into_report()))
+}
+
+fn strings(items: &[&str]) -> Vec<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+#[test]
+fn every_field_arrives() {
+    let pod = accepted("every-field.yaml");
+    assert_eq!(pod.metadata.name, "every.field");
+    assert_eq!(pod.metadata.namespace.as_deref(), Some("team-a"));
+    assert_eq!(pod.metadata.labels["app.kubernetes.io/name"], "web");
+    assert_eq!(pod.metadata.labels["tier"], "");
+    assert_eq!(pod.metadata.annotations["example.com/note"], "any text: ä\n");
+    assert_eq!(pod.metadata.annotations["sandpod.dev/userns"], "root-is-you");
+
+    let spec = pod.spec;
+    assert_eq!(spec.restart_policy, RestartPolicy::OnFailure);
+    assert_eq!(spec.termination_grace_period, Duration::from_secs(5));
+    assert_eq!((spec.share_process_namespace, spec.host_pid), (true, false));
+    assert_eq!((spec.host_network, spec.host_ipc), (true, true));
+    assert_eq!(spec.hostname.as_deref(), Some("web-1"));
+    let security =
+        PodSecurityContext { run_as_user: Some(1000), run_as_group: Some(1001), run_as_non_root: Some(true) };
+    assert_eq!(spec.security_context, security);
+    assert_eq!(spec.volumes, every_volume());
+    assert_eq!(spec.containers, [every_container_field(), bare_container("side")]);
+}
+
+fn every_volume() -> Vec<Volume> {
+    let volume = |name: &str, source| Volume { name: name.to_owned(), source };
+    let host = |path, kind| VolumeSource::HostPath { path: PathBuf::from(path), kind };
+    vec![
+        volume("html", VolumeSource::EmptyDirDisk),
+        volume("cache", VolumeSource::EmptyDirMemory { size_limit: Some(1_572_864) }),
+        volume("unlimited", VolumeSource::EmptyDirMemory { size_limit: None }),
+        volume("implied", VolumeSource::EmptyDirDisk),
+        volume("etc", host("/etc", HostPathType::Directory)),
+        volume("unchecked", host("/var/log", HostPathType::Unchecked)),
+    ]
+}
+
+fn every_container_field() -> Container {
+    let env = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
+    let mount = |name: &str, path: &str, read_only| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only,
+    };
+    Container {
+        name: "web".to_owned(),
+        image: Image::Host,
+        command: strings(&["nginx", "-g", "daemon off;"]),
+        args: strings(&["$(HOME)", "--port=$(PORT)"]),
+        working_dir: Some("/srv/www/./html/".to_owned()),
+        env: vec![env("PORT", "8080"), env("EMPTY", ""), env("my.var", "$(PORT)")],
+        stdin: true,
+        tty: true,
+        volume_mounts: vec![
+            mount("html", "/srv/www", false),
+            mount("cache", "/cache", true),
+            mount("etc", "/host/etc", false),
+        ],
+        ports: vec![
+            ContainerPort { name: None, container_port: 80, protocol: Protocol::Tcp },
+            ContainerPort { name: Some("dns".to_owned()), container_port: 53, protocol: Protocol::Udp },
+        ],
+        security_context: ContainerSecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            run_as_non_root: Some(false),
+            read_only_root_filesystem: true,
+            allow_privilege_escalation: Some(true),
+            capabilities_add: strings(&["NET_ADMIN", "SYS_TIME"]),
+            capabilities_drop: strings(&["ALL"]),
+        },
+    }
+}
+
+fn bare_container(name: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Image::Rootfs(PathBuf::from("/srv/alpine")),
+        command: vec![],
+        args: vec![],
+        working_dir: None,
+        env: vec![],
+        stdin: false,
+        tty: false,
+        volume_mounts: vec![],
+        ports: vec![],
+        security_context: ContainerSecurityContext::default(),
+    }
+}
+
+#[test]
+fn the_manifest_of_every_field_is_complete() {
+    let text = text("every-field.yaml");
+    let missing: Vec<String> = manifest::supported_fields()
+        .filter(|path| {
+            let name = path.rsplit('.').next().unwrap();
+            !text.contains(&format!("{name}:"))
+        })
+        .collect();
+    assert!(missing.is_empty(), "supported, but not in every-field.yaml: {missing:?}");
+}
+
+#[test]
+fn defaults_are_those_of_kubernetes() {
+    let pod = accepted("as-kubectl-prints.json");
+    assert_eq!(pod.spec.restart_policy, RestartPolicy::Never);
+    assert_eq!(pod.spec.termination_grace_period, Duration::from_secs(30));
+    assert!(!pod.spec.share_process_namespace && !pod.spec.host_network && !pod.spec.host_ipc && !pod.spec.host_pid);
+    assert_eq!(pod.spec.containers[0].args, ["echo", "hi"]);
+
+    let without_policy =
+        text("as-kubectl-prints.json").replace("\"restartPolicy\": \"Never\"", "\"restartPolicy\": null");
+    let pod = manifest::parse(&without_policy, "x").unwrap();
+    assert_eq!(pod.spec.restart_policy, RestartPolicy::Always);
+}
