@@ -10,8 +10,8 @@ use crate::plan::idmap::UsernsChoice;
 #[derive(Debug, Parser)]
 #[command(name = "sandpod", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = "A pod is named by its name or by a unique beginning of its id.\n\
-    Exit codes: the main container's own (128+n for a signal); 125 sandpod failed, 126 the command cannot be\n\
-    executed, 127 it is not there, 2 bad usage or a bad manifest.")]
+    Exit codes: the main container's own (128+n for a signal); 125 sandpod failed,\n\
+    126 the command cannot be executed, 127 it is not there, 2 bad usage or a bad manifest.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -50,6 +50,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "sandpod run [OPTIONS] <FILE>\n       sandpod run [OPTIONS] --image <IMAGE> [-- CMD...]")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,
@@ -57,7 +58,7 @@ pub(crate) struct RunArguments {
     #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
     pub(crate) detach: bool,
     /// Remove the pod when it has ended
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long)]
     pub(crate) rm: bool,
     /// No warnings or degradations on stderr
     #[arg(short, long)]
@@ -134,6 +135,7 @@ impl From<Userns> for UsernsChoice {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "sandpod plan [OPTIONS] <FILE>\n       sandpod plan [OPTIONS] --image <IMAGE> [-- CMD...]")]
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,

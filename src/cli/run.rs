@@ -21,6 +21,8 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 
 /// read → parse → probe → plan → create → start the supervisor → follow.
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
+    let single = &asked.source.single;
+    check_terminal(single.tty && single.interactive)?;
     let Planned { facts, plan } = source::planned(&asked.source)?;
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
@@ -28,8 +30,6 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
             .iter()
             .for_each(|lost| print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning)));
     }
-    let single = &asked.source.single;
-    check_terminal(single.tty && single.interactive)?;
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
     let created = store.create(&plan, Timestamp::now())?;
     let (ours, theirs) = first_attach(single.interactive || single.tty)?;

@@ -38,26 +38,30 @@ fn unknown(pods: &[StoredPod], typed: &str) -> Report {
 /// The candidate that is fewest edits away, when that is at most a third of the typed name.
 pub fn nearest<'n>(typed: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     candidates
+        .filter(|name| name.len().abs_diff(typed.len()) <= typed.len() / 3 + 1)
         .map(|name| (edits(typed, name), name))
         .min()
         .filter(|(edits, _)| *edits <= (typed.chars().count() / 3).max(1))
         .map(|(_, name)| name)
 }
 
-/// Levenshtein's distance, one row at a time.
+/// How many letters were left out, added, mistaken, or swapped with their neighbour (optimal string alignment).
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(letter != *other)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let mistaken = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = mistaken.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -69,6 +73,7 @@ mod tests {
         assert_eq!(edits("", "abc"), 3);
         assert_eq!(edits("web", "web"), 0);
         assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("mian", "main"), 1);
     }
 
     #[test]
