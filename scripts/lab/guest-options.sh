@@ -15,7 +15,7 @@
 #   -w DIR     working directory (the present one)
 #   -o DIR     in the guest an empty tmpfs (mode 1777); what is there at the end is copied to DIR on the host.
 #              Everything else that the guest writes vanishes
-#   -d SIZE    an ext4 disk of that size as the user's home (for io.max, and for what overlay and tmpfs lack)
+#   -d SIZE    an ext4 disk of that size, the command's $HOME (for io.max, and for what overlay and tmpfs lack)
 #   -e K=V     environment of the command; repeatable
 #   -p SCRIPT  sh text, run as root in the guest before the command (and before systemd)
 #   -l LIST    modules to load ("tun fuse overlay")
@@ -81,6 +81,7 @@ make_run_directory() {
   chmod 711 "$run" # the guest's user must reach $run/cmd
   cmd=''
   for word in "$@"; do cmd="$cmd$(quoted "$word")"; done
+  [ ! "$size" ] || envs="HOME=/mnt/home $envs"
   [ $scope = 0 ] || cmd="systemd-run --user --scope -q -p Delegate=yes -- $cmd"
   printf '%s\n' "$pre" >"$run/pre"
   {
@@ -88,7 +89,7 @@ make_run_directory() {
     printf 'cd %s|| exit 126\n' "$(quoted "$wd")"
     printf 'exec env %s%s\n' "$envs" "$cmd"
   } >"$run/cmd"
-  if [ "$size" ]; then
+  if [ "$size" ]; then # not on the user's own home, which may hold the working directory
     disk=${disk_device:?}
     { truncate -s "$size" "$run/disk" && mkfs.ext4 -q -F "$run/disk"; } || exit 125
   fi

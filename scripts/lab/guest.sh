@@ -63,7 +63,6 @@ make_user() {
   fi
   uid=$(id -u "$user")
   gid=$(id -g "$user")
-  home=$(getent passwd "$user" | cut -d: -f6)
   for file in subuid subgid; do
     grep -q "^$user:" /etc/$file 2>/dev/null || echo "$user:$((1000000 + uid * 65536)):65536" >>/etc/$file
   done
@@ -75,7 +74,8 @@ make_user() {
     sleep 0.1
     tries=$((tries + 1))
   done
-  mount -t ext4 "$disk" "$home" && chown "$uid:$gid" "$home"
+  mkdir -p /mnt/home
+  mount -t ext4 "$disk" /mnt/home && chown "$uid:$gid" /mnt/home
 }
 
 # Two FIFOs, copied to two raw devices of the guest. /run/finish STATUS waits until the output has drained, but not for

@@ -6,6 +6,7 @@ use super::arguments::RmArguments;
 use super::{Failure, Outcome, seams, store};
 use crate::report::{Report, exit_code};
 use crate::state::{Liveness, Store, StoredPod, wait_released};
+use crate::supervisor::protocol::Request;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::Channel;
 
@@ -13,6 +14,9 @@ use crate::sys::socket::Channel;
 const KILL: i32 = 9;
 /// The kernel ends a killed process at once unless it hangs in a device or a network file system.
 const DEATH: Duration = Duration::from_secs(10);
+
+/// How long a supervisor may take to end its pod itself before it is killed: it answers within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Removes every named pod and goes on after a failure.
 pub(crate) fn rm(asked: &RmArguments) -> Outcome {
@@ -56,7 +60,7 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
 pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
     let what = || format!("could not end pod `{}`", pod.name);
     let failed = |error: crate::sys::Error| Report::new(exit_code::FAILURE, what()).because(error.to_string());
-    if pod.liveness == Liveness::Supervised {
+    if pod.liveness == Liveness::Supervised && !stops_by_itself(pod) {
         let supervisor = supervisor(pod).ok_or_else(|| {
             Report::new(exit_code::FAILURE, what())
                 .because("it is supervised, but its record does not say by which process")
@@ -72,6 +76,17 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         kill(pause).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Asks the supervisor to end the pod at once: it reaps what it kills, which is quicker than leaving that to pid 1.
+fn stops_by_itself(pod: &StoredPod) -> bool {
+    let request = Request::Stop { grace_seconds: Some(0) };
+    let asked = serde_json::to_vec(&request).ok().and_then(|bytes| {
+        let channel = Channel::connect(&pod.control_socket()).ok()?;
+        channel.send(&bytes, &[]).ok()?;
+        channel.receive_within(PATIENCE).ok()
+    });
+    asked.is_some() && wait_released(&pod.dirs, PATIENCE)
 }
 
 /// A supervisor writes who it is as its first act: give one that was born a moment ago the time for it.

@@ -146,8 +146,9 @@ impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
             // Nothing can be done about a failure here; the pod's teardown looks for the process again.
+            // Not waited for: it may be the first process of a pid namespace, which ends only after its children have
+            // been reaped by the supervisor's loop.
             let _ = process.signal(9);
-            let _ = process.wait_gone(Duration::from_secs(5));
         }
     }
 }

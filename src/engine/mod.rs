@@ -17,6 +17,7 @@ pub mod remove;
 mod root;
 pub mod sandbox;
 mod sources;
+pub mod sweep;
 mod tree;
 mod user;
 pub mod volumes;

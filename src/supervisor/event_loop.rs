@@ -13,15 +13,16 @@ use super::protocol::StartReply;
 use super::{AtEnd, FirstAttach};
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::{self, Sandbox};
+use crate::engine::sweep::{self, MountNamespace};
 use crate::engine::{During, Failure, Result, launcher, remove, volumes};
-use crate::plan::PodPlan;
+use crate::plan::{NamespaceMode, PodPlan};
 use crate::report::Report;
 use crate::state::{self, ContainerRecord, ContainerState, CreatedPod, Phase, Record};
 use crate::step::Step;
 use crate::sys::event::{Interest, Poller, Ready, Signals, Timer};
 use crate::sys::process::{self, Exit, PidFd, ProcessId};
 use crate::sys::socket::{Channel, Listener};
-use crate::sys::{memfd, socket};
+use crate::sys::{memfd, poll, socket};
 
 /// What a token of the poller stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,18 @@ pub(super) struct Running {
     pub(super) process: PidFd,
     identity: Option<ProcessId>,
     started_at: Timestamp,
+    /// Where it has no pid namespace of its own: what marks its processes.
+    mark: Option<MountNamespace>,
+}
+
+impl Running {
+    /// Ends every process of a container whose first process does not take the others along.
+    fn sweep(&self) {
+        if let Some(mark) = self.mark {
+            // One that forks faster than we look stays until its cgroup or the pod ends.
+            let _ = sweep::kill_all(mark);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -144,7 +157,7 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         supervisor.run(&signals, &timer, &control);
-        supervisor.end(at_end);
+        supervisor.end(at_end, &signals);
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
@@ -200,7 +213,11 @@ impl<'a> Supervisor<'a> {
         // Launchers and bridges end here, too, and mean nothing.
         let index = self.containers.iter().position(|c| c.running.as_ref().is_some_and(|r| r.pid == pid));
         let Some(index) = index else { return };
-        let started_at = self.containers[index].running.take().map(|running| running.started_at);
+        let ended = self.containers[index].running.take();
+        if let Some(running) = &ended {
+            running.sweep();
+        }
+        let started_at = ended.map(|running| running.started_at);
         self.containers[index].ended = Some((started_at, Timestamp::now()));
         self.close_output(index);
         self.handle(Event::ContainerExited { index, exit });
@@ -230,6 +247,9 @@ impl<'a> Supervisor<'a> {
             }
             Action::Kill { index } => {
                 self.signal(index, SIGKILL);
+                if let Some(running) = &self.containers[index].running {
+                    running.sweep();
+                }
                 None
             }
             Action::Finish { .. } => {
@@ -251,7 +271,9 @@ impl<'a> Supervisor<'a> {
         match launcher::start(&self.sandbox, &self.programs, &self.plan.sandbox, plan) {
             Ok(launcher::Started { pid, process, stdio }) => {
                 let identity = ProcessId::of(pid);
-                self.containers[index].running = Some(Running { pid, process, identity, started_at: Timestamp::now() });
+                let mark = (plan.pid != NamespaceMode::Container).then(|| MountNamespace::of(pid)).flatten();
+                let started_at = Timestamp::now();
+                self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
                 self.open_output(index, stdio);
                 if plan.name == self.plan.main
                     && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
@@ -297,12 +319,9 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    fn end(mut self, at_end: AtEnd) {
+    fn end(mut self, at_end: AtEnd, signals: &Signals) {
         let _ = self.sandbox.process.signal(SIGKILL);
-        let _ = self.sandbox.process.wait_gone(Duration::from_secs(5));
-        while let Some((pid, exit)) = process::reap_any() {
-            self.exec_ended(pid, exit);
-        }
+        self.await_pause(signals);
         for index in 0..self.containers.len() {
             self.close_output(index);
         }
@@ -322,6 +341,25 @@ impl<'a> Supervisor<'a> {
             let _ = starter.send(&serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default(), &[]);
         }
         let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
+    }
+
+    /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
+    /// children (CLONE_PARENT).
+    fn await_pause(&mut self, signals: &Signals) {
+        let deadline = Instant::now() + PAUSE_DEADLINE;
+        loop {
+            while let Some((pid, exit)) = process::reap_any() {
+                if pid == self.sandbox.pid {
+                    return;
+                }
+                self.exec_ended(pid, exit);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
+                return;
+            }
+            while signals.next().is_some() {}
+        }
     }
 
     fn accept(&mut self, control: &Listener) {
@@ -358,6 +396,8 @@ impl Container {
 
 const SIGCHLD: i32 = 17;
 const SIGKILL: i32 = 9;
+/// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What exists before the loop runs.
 struct Prepared {

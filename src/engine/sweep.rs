@@ -1,0 +1,50 @@
+//! Ends what a container's first process leaves behind when it has no pid namespace of its own.
+//!
+//! In its own pid namespace the kernel does it (pid_namespaces(7)). With `shareProcessNamespace` or `hostPID` there are
+//! only two marks of who belongs to a container: its cgroup, where there is one, and its mount namespace, which nobody
+//! inside can change without CAP_SYS_ADMIN.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::sys::process::PidFd;
+
+/// A mount namespace, as `stat` of `/proc/PID/ns/mnt` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountNamespace(u64);
+
+impl MountNamespace {
+    /// Of a process that still exists and that we may look at.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<MountNamespace> {
+        std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|namespace| MountNamespace(namespace.ino()))
+    }
+}
+
+/// Rounds: one that forks faster than we read /proc is out of hand for everything but a cgroup.
+const MAX_ROUNDS: usize = 50;
+
+/// SIGKILL to every process in the mount namespace, until a look at all processes finds none. False: it gave up.
+#[must_use]
+pub fn kill_all(namespace: MountNamespace) -> bool {
+    (0..MAX_ROUNDS).any(|_| {
+        let members = members(namespace);
+        for process in &members {
+            // Gone in between: just as well.
+            let _ = process.signal(9);
+        }
+        members.is_empty()
+    })
+}
+
+/// Opened first and compared second, so that no pid is somebody else's by the time it is signalled. Zombies have no
+/// namespaces any more and are not seen.
+fn members(namespace: MountNamespace) -> Vec<PidFd> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| MountNamespace::of(*pid) == Some(namespace))
+        .filter_map(|pid| {
+            let process = PidFd::open(pid).ok()?;
+            (MountNamespace::of(pid) == Some(namespace)).then_some(process)
+        })
+        .collect()
+}
