@@ -88,7 +88,7 @@ fn a_supervisor_that_dies_while_asked_is_not_waited_for() {
     let mut played = Played::new();
     played.talk(&["exec", "web", "ls"], |_, _, _, _| {}).ends_with(125).complains("ended while the command ran");
     let said = played.talk(&["wait", "web"], |played, _, _, _| played.pod = None);
-    said.ends_with(125).is_silent().complains("supervisor was killed");
+    said.ends_with(125).silently().complains("supervisor was killed");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn wait_prints_the_code_and_stop_returns_when_the_lock_is_free() {
         std::thread::sleep(Duration::from_millis(50));
         played.pod = None;
     });
-    said.ends_with(0).is_silent();
+    said.ends_with(0).silently();
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn kill_names_a_signal_and_perhaps_a_container() {
             assert_eq!(request, Request::Kill { container, signal });
             say(client, &Reply::Done);
         });
-        said.ends_with(0).is_silent();
+        said.ends_with(0).silently();
     }
 }
 
