@@ -141,7 +141,7 @@ fn a_runtime_directory_that_is_not_ours_alone_is_refused() {
     let home = Home::new();
     let run = home.runtime();
     let refused = |why: &str| {
-        home.run(&["ps"]).ends_with(125).is_silent().complains(why).complains("hint: ");
+        home.run(&["ps"]).ends_with(125).silently().complains(why).complains("hint: ");
         home.run(&["rm", "-a"]).ends_with(125).complains(why);
     };
     symlink(home.path(), &run).expect("symlink");

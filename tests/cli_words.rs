@@ -47,7 +47,7 @@ fn bad_usage_ends_with_2_and_says_nothing_on_stdout() {
         &["ps", "--yaml"],
     ];
     for case in cases {
-        home.run(case).ends_with(2).is_silent();
+        home.run(case).ends_with(2).silently();
     }
 }
 
@@ -55,8 +55,8 @@ fn bad_usage_ends_with_2_and_says_nothing_on_stdout() {
 fn bad_words_that_only_sandpod_understands_end_with_2() {
     let home = Home::new();
     let run = |rest: &[&str]| home.run(&[&["run", "--image", "host:"], rest, &["--", "true"]].concat());
-    run(&["--name", "Web"]).ends_with(2).is_silent().complains("DNS-1123");
-    run(&["--volume", "/etc"]).ends_with(2).is_silent().complains("hint: write SRC:DST");
+    run(&["--name", "Web"]).ends_with(2).silently().complains("DNS-1123");
+    run(&["--volume", "/etc"]).ends_with(2).silently().complains("hint: write SRC:DST");
     run(&["--volume", "/no/such/dir:/a"]).ends_with(2).complains("No such file");
     run(&["--user", "root"]).ends_with(2).complains("`root` is not an id");
     run(&["--env", "SANDPOD_UNSET"]).ends_with(2).complains("environment variable not found");
@@ -70,7 +70,7 @@ fn bad_words_that_only_sandpod_understands_end_with_2() {
 #[test]
 fn a_manifest_that_cannot_be_read() {
     let home = Home::new();
-    home.run(&["run", "absent.yaml"]).ends_with(2).is_silent().complains("could not read the manifest absent.yaml");
+    home.run(&["run", "absent.yaml"]).ends_with(2).silently().complains("could not read the manifest absent.yaml");
     home.run(&["plan", "."]).ends_with(2).complains("it is a directory");
 }
 

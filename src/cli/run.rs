@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
-use super::seams::{self, FirstAttach};
+use super::seams::{self, AtEnd, FirstAttach};
 use super::source::{self, Planned};
 use super::{Failure, Outcome, print, relay, rm};
 use crate::report::{Report, exit_code};
@@ -32,8 +32,10 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
     let created = store.create(&plan, Timestamp::now())?;
+    // In the foreground it is this process that removes, after the last line of the logs.
+    let at_end = if asked.detach && asked.rm { AtEnd::Remove } else { AtEnd::Keep };
     let (ours, theirs) = first_attach(single.interactive || single.tty)?;
-    let channel = seams::start_supervisor(created, &plan, theirs)?;
+    let channel = seams::start_supervisor(created, &plan, at_end, theirs)?;
     // Only now: the supervisor has signals of its own, and must not begin with ours blocked.
     let signals = ForegroundSignals::block()?;
     let master = ready(&store, &plan.sandbox.id, &channel, &signals)?;

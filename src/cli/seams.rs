@@ -9,7 +9,7 @@ use crate::plan::{self, PodDirs, PodPlan, render};
 use crate::report::Report;
 use crate::state::CreatedPod;
 use crate::step::Step;
-use crate::supervisor::{self, AtEnd};
+use crate::supervisor;
 use crate::sys::socket::Channel;
 
 pub(crate) struct Request {
@@ -18,7 +18,7 @@ pub(crate) struct Request {
     pub(crate) userns: UsernsChoice,
 }
 
-pub(crate) use crate::supervisor::FirstAttach;
+pub(crate) use crate::supervisor::{AtEnd, FirstAttach};
 
 pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Pod, Report> {
     manifest::parse_bytes(bytes, name).map_err(manifest::ManifestErrors::into_report)
@@ -52,10 +52,11 @@ pub(crate) fn places() -> Result<(PathBuf, PathBuf), Report> {
 pub(crate) fn start_supervisor(
     created: CreatedPod,
     plan: &PodPlan,
+    at_end: AtEnd,
     attach: Option<FirstAttach>,
 ) -> Result<Channel, Report> {
     let what = format!("could not start pod `{}`", plan.sandbox.name);
-    supervisor::spawn(created, plan, AtEnd::Keep, attach).map_err(|failure| failure.into_report(what))
+    supervisor::spawn(created, plan, at_end, attach).map_err(|failure| failure.into_report(what))
 }
 
 /// Everything on disk and every live process; errors gathered.

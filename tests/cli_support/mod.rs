@@ -150,7 +150,7 @@ impl Said {
     }
 
     #[track_caller]
-    pub(crate) fn is_silent(self) -> Said {
+    pub(crate) fn silently(self) -> Said {
         assert!(self.stdout.is_empty(), "stdout is not empty: {}", self.explain());
         self
     }
