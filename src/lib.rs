@@ -13,6 +13,7 @@ pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod manifest;
+mod nearest;
 pub mod plan;
 pub mod report;
 pub mod state;

@@ -111,8 +111,8 @@ pub(crate) fn container(pod: &StoredPod, named: Option<&str>) -> Result<String, 
     }
     let report = Report::new(exit_code::FAILURE, format!("pod `{}` has no container `{wanted}`", pod.name))
         .because(format!("it has {}", names.join(", ")));
-    Err(match crate::state::nearest(wanted, names.iter().copied()) {
-        Some(near) => report.hint(format!("did you mean `{near}`?")),
+    Err(match crate::nearest::nearest(wanted, names.iter().copied()) {
+        Some((near, _)) => report.hint(format!("did you mean `{near}`?")),
         None => report,
     })
 }

@@ -2,8 +2,8 @@
 
 use super::arguments::KillArguments;
 use super::{Outcome, client, store};
+use crate::nearest::nearest;
 use crate::report::{Report, exit_code};
-use crate::state::nearest;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::sys::process::signal_number;
 
@@ -31,8 +31,8 @@ pub(crate) fn kill(asked: &KillArguments) -> Outcome {
 fn no_signal(typed: &str) -> Report {
     let report = Report::new(exit_code::USAGE, format!("`{typed}` is no signal"));
     let upper = typed.to_ascii_uppercase();
-    match nearest(upper.trim_start_matches("SIG"), USUAL.into_iter()) {
-        Some(near) => report.hint(format!("did you mean `{near}`? A number from 1 to 64 will do, too")),
+    match nearest(upper.trim_start_matches("SIG"), USUAL) {
+        Some((near, _)) => report.hint(format!("did you mean `{near}`? A number from 1 to 64 will do, too")),
         None => report.hint("a name such as TERM or SIGTERM, or a number from 1 to 64"),
     }
 }

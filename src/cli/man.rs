@@ -6,8 +6,8 @@ use clap::CommandFactory;
 
 use super::Outcome;
 use super::arguments::{Arguments, ManArguments};
+use crate::nearest::nearest;
 use crate::report::{Report, exit_code};
-use crate::state::nearest;
 
 /// The page that is generated from the same definitions as the parser.
 pub(crate) fn man(asked: &ManArguments) -> Outcome {
@@ -28,7 +28,7 @@ fn unknown(verb: &str, whole: &clap::Command) -> Report {
     let names: Vec<&str> = whole.get_subcommands().map(clap::Command::get_name).collect();
     let report = Report::new(exit_code::USAGE, format!("there is no verb `{verb}`"));
     match nearest(verb, names.iter().copied()) {
-        Some(near) => report.hint(format!("did you mean `{near}`?")),
+        Some((near, _)) => report.hint(format!("did you mean `{near}`?")),
         None => report.hint(format!("the verbs are {}", names.join(", "))),
     }
 }

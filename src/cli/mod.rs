@@ -27,7 +27,6 @@ mod ps;
 mod relay;
 mod rm;
 mod run;
-mod seams;
 mod source;
 mod stop;
 mod table;
@@ -117,8 +116,8 @@ fn dispatch(verb: &Verb) -> Outcome {
 
 /// All pods of this user.
 fn store() -> Result<Store, Report> {
-    let (runtime, data) = seams::places()?;
-    Ok(Store::new(&runtime, &data))
+    let places = crate::host::places();
+    Ok(Store::new(&places.runtime.path, &places.data.path))
 }
 
 /// Does something to each named pod and goes on after a failure.

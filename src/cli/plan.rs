@@ -2,7 +2,8 @@
 
 use super::arguments::PlanArguments;
 use super::source::{self, Planned};
-use super::{Outcome, print, seams};
+use super::{Outcome, print};
+use crate::plan::render::Text;
 
 /// Prints what `run` would do, and changes nothing.
 pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
@@ -11,7 +12,7 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
     if asked.json {
         print::json(&plan)?;
     } else {
-        print::text(&seams::render(&plan))?;
+        print::text(&Text(&plan).to_string())?;
     }
     Ok(0)
 }

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::host;
 use crate::report::Report;
+use crate::step::Step;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -12,9 +14,13 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
 /// What, the chain below it, and the way out. A hint that nobody gave is looked up by where it failed and the errno.
 pub(crate) fn report(report: &Report) {
-    let hint = report.hint.clone().or_else(|| report.cause.and_then(|(step, errno)| super::seams::advice(step, errno)));
+    let hint = report.hint.clone().or_else(|| report.cause.and_then(|(step, errno)| advice(step, errno)));
     // Where stderr is closed nobody is left to be told.
     let _ = anstream::stderr().write_all(render(report, hint.as_deref()).as_bytes());
+}
+
+fn advice(step: Step, errno: i32) -> Option<String> {
+    host::advice(step, errno, &host::probe(&host::Asked::default()).ok()?)
 }
 
 fn render(report: &Report, hint: Option<&str>) -> String {

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
-use super::{Failure, Outcome, seams, store};
+use super::{Failure, Outcome, store};
+use crate::engine::remove::remove_pod;
+use crate::host;
+use crate::plan::idmap;
 use crate::report::{Report, exit_code};
 use crate::state::{Liveness, Store, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
@@ -51,8 +54,12 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
         return vec![report];
     }
     match &pod.plan {
-        Some(plan) => seams::remove_pod(&pod.dirs, &plan.sandbox.idmap),
-        None => seams::remove_without_plan(&pod.dirs),
+        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[]),
+        // Its plan cannot be read: the widest map this user can have holds every id that it can have used.
+        None => match host::probe(&host::Asked::default()) {
+            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[]),
+            Err(report) => vec![report],
+        },
     }
 }
 

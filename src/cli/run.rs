@@ -9,12 +9,12 @@ use jiff::Timestamp;
 
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
-use super::seams::{self, AtEnd, FirstAttach};
 use super::source::{self, Planned};
 use super::{Failure, Outcome, print, relay, rm};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::supervisor::protocol::StartReply;
+use crate::supervisor::{self, AtEnd, FirstAttach};
 use crate::sys::poll::{self, Want};
 use crate::sys::socket::Channel;
 use crate::sys::terminal::{ForegroundSignals, Sent};
@@ -35,7 +35,8 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     // In the foreground it is this process that removes, after the last line of the logs.
     let at_end = if asked.detach && asked.rm { AtEnd::Remove } else { AtEnd::Keep };
     let (ours, theirs) = first_attach(single.interactive || single.tty)?;
-    let channel = seams::start_supervisor(created, &plan, at_end, theirs)?;
+    let channel = supervisor::spawn(created, &plan, at_end, theirs)
+        .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
     // Only now: the supervisor has signals of its own, and must not begin with ours blocked.
     let signals = ForegroundSignals::block()?;
     let master = ready(&store, &plan.sandbox.id, &channel, &signals)?;

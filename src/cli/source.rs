@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::arguments::SourceArguments;
-use super::{compose, seams};
-use crate::host::Facts;
-use crate::manifest::{Image, Pod};
-use crate::plan::PodPlan;
+use super::compose;
+use crate::host::{self, Facts};
+use crate::manifest::{self, Image, ManifestErrors, Pod};
+use crate::plan::{self, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 
@@ -29,14 +29,14 @@ pub(crate) fn planned(asked: &SourceArguments) -> Result<Planned, Report> {
     let pod = match &asked.file {
         Some(file) => {
             let (text, name) = read(file)?;
-            seams::parse(&text, &name)?
+            manifest::parse_bytes(&text, &name).map_err(ManifestErrors::into_report)?
         }
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
     let facts = probe(&pod)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
-    let request = seams::Request { id, name: asked.name.clone(), userns: asked.userns.into() };
-    let plan = seams::plan(&pod, &facts, &request)?;
+    let request = plan::Request { id, name: asked.name.clone(), userns: asked.userns.into() };
+    let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan })
 }
 
@@ -48,7 +48,7 @@ fn probe(pod: &Pod) -> Result<Facts, Report> {
             Image::Host => None,
         })
         .collect();
-    seams::probe(images().any(|image| *image == Image::Host), rootfs)
+    host::probe(&host::Asked { host_image: images().any(|image| *image == Image::Host), rootfs })
 }
 
 /// The manifest's bytes, never more than the cap, and the name that errors give it. A FIFO is read like a file.

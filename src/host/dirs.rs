@@ -27,6 +27,11 @@ impl Environment {
             xdg_data_home: std::env::var_os("XDG_DATA_HOME"),
         }
     }
+
+    /// `$HOME` is set, to whatever.
+    pub(super) fn says_home(&self) -> bool {
+        self.home.is_some()
+    }
 }
 
 /// `$XDG_RUNTIME_DIR/sandpod`, else `/tmp/sandpod-UID`.

@@ -20,4 +20,4 @@ mod user;
 
 pub use advice::advice;
 pub use facts::*;
-pub use probe::{Asked, probe};
+pub use probe::{Asked, Places, places, probe};

@@ -9,7 +9,7 @@ use super::mountinfo::MountTable;
 use super::subid::{self, SubIds, Wanted};
 use super::switches::{self, Caller};
 use super::user::{self, Privileges};
-use super::{Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
+use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::{self, probe as look};
@@ -44,6 +44,26 @@ struct Source {
 pub fn probe(asked: &Asked) -> Result<Facts, Report> {
     let (uid, gid) = look::effective_ids();
     probe_source(&Source { root: PathBuf::from("/"), environment: Environment::of_this_process(), uid, gid }, asked)
+}
+
+/// Where this user's pods are kept: what `Facts` says, without the rest of the probe.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub runtime: Dir,
+    pub data: Dir,
+}
+
+/// One rule for all verbs.
+#[must_use]
+pub fn places() -> Places {
+    let (uid, _) = look::effective_ids();
+    let environment = Environment::of_this_process();
+    // Only where `$HOME` does not say: passwd(5) may be large.
+    let passwd = || look::read_bounded(Path::new("/etc/passwd"), MOST_PASSWD).unwrap_or_default();
+    let home = if environment.says_home() { None } else { user::account(&passwd(), uid).map(|account| account.home) };
+    let runtime = dirs::runtime(&environment, uid);
+    let data = dirs::data(&environment, home.as_deref(), &runtime, uid);
+    Places { runtime, data }
 }
 
 fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {

@@ -10,7 +10,6 @@
 
 mod capability;
 mod names;
-mod nearest;
 mod object;
 mod pod;
 mod problem;

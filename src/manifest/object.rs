@@ -3,11 +3,11 @@
 
 use std::ops::RangeInclusive;
 
-use super::nearest::{Closeness, nearest};
 use super::problem::{Problems, excerpt};
 use super::scalar::ScalarKind;
 use super::schema::{Schema, Standing, rightful_place};
 use super::tree::{Entry, Key, Node, Position, Scalar, Value};
+use crate::nearest::{Closeness, nearest};
 
 /// A value, and how to speak of it.
 #[derive(Debug, Clone)]

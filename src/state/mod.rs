@@ -22,7 +22,6 @@ mod status;
 mod store;
 
 pub use error::Error;
-pub use find::nearest;
 pub use record::*;
 pub use status::{Liveness, Status, effective_phase};
 pub use store::{CreatedPod, Store, StoredPod, StoredRecord, commit, wait_released};

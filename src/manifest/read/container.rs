@@ -7,12 +7,12 @@ use super::metadata::named;
 use super::security::{self, UserRules};
 use super::spec::UniqueNames;
 use crate::manifest::names;
-use crate::manifest::nearest::nearest;
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::{Container, ContainerPort, EnvVar, Image, Protocol, VolumeMount};
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::schema;
 use crate::manifest::tree::Position;
+use crate::nearest::nearest;
 
 /// What a container is checked against.
 pub(super) struct Surroundings<'s> {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::manifest::names::{self, Rule};
-use crate::manifest::nearest::nearest;
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::Metadata;
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::scalar::ScalarKind;
+use crate::nearest::nearest;
 
 /// Bytes of all keys and values; `TotalAnnotationSizeLimitB` of Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;

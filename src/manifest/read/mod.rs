@@ -8,12 +8,12 @@ mod security;
 mod spec;
 mod volume;
 
-use super::nearest::nearest;
 use super::object::{Object, Slot};
 use super::pod::Pod;
 use super::problem::{Coverage, Problems, excerpt};
 use super::schema;
 use super::tree::Node;
+use crate::nearest::nearest;
 
 /// Kinds of Kubernetes that hold a Pod in a template.
 const WORKLOADS: [&str; 8] =

@@ -1,12 +1,12 @@
 //! `securityContext` of the pod and of a container, and what the two say together.
 
 use crate::manifest::capability;
-use crate::manifest::nearest::nearest;
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::{ContainerSecurityContext, PodSecurityContext};
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::schema;
 use crate::manifest::tree::Position;
+use crate::nearest::nearest;
 
 /// Kubernetes (`IsValidUserID`) stops at 2³¹−1, though the kernel has one bit more.
 const IDS: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;

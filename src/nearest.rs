@@ -5,7 +5,7 @@ const MAX_LENGTH: usize = 64;
 
 /// How sure a suggestion is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Closeness {
+pub(crate) enum Closeness {
     /// A slip of the finger: one edit, or only upper and lower case.
     Slip,
     /// Part of the longer name: `path` for `mountPath`.
@@ -14,7 +14,7 @@ pub(super) enum Closeness {
 }
 
 /// The candidate that `wanted` most likely stands for; the first of equally good ones.
-pub(super) fn nearest<'c>(wanted: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<(&'c str, Closeness)> {
+pub(crate) fn nearest<'c>(wanted: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<(&'c str, Closeness)> {
     let wanted: Vec<char> = wanted.to_lowercase().chars().collect();
     if wanted.is_empty() || wanted.len() > MAX_LENGTH {
         return None;
