@@ -334,7 +334,15 @@ fn liveness(dirs: &PodDirs) -> Liveness {
 #[must_use]
 pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
-    // flock(2) has no deadline. A supervisor lets go within a millisecond of its last word.
+    let supervisor = match read_record(dirs) {
+        StoredRecord::Read(record) => record.supervisor.and_then(|process| process.open().ok().flatten()),
+        StoredRecord::Damaged(_) | StoredRecord::Missing => None,
+    };
+    if let Some(supervisor) = supervisor {
+        // Its lock goes with it. A wait that fails is a wait that is over: the lock is looked at anyhow.
+        let _ = supervisor.wait_gone(timeout);
+    }
+    // flock(2) has no deadline. Without a known supervisor the lock is all there is to look at.
     while liveness(dirs) == Liveness::Supervised {
         if Instant::now() >= deadline {
             return false;
