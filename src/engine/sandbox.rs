@@ -97,6 +97,8 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 /// Ends: as pause, or at the supervisor's death.
 fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
     speaker.wait_for_maps()?;
+    // With your ids: an isolated map's root is a stranger to your directories.
+    let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
     // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
     privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
     privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
@@ -121,7 +123,8 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
         // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
         path::make_directory(volumes.as_fd(), Path::new(name), 0o777).during(step, format_args!("volume `{name}`"))?;
     }
-    mount_pod_tmpfs(plan)?;
+    mount_pod_tmpfs(plan, &here)?;
+    drop(here);
     let workshop = clone::own_namespace("mnt").during(step, "")?;
     speaker.say(step, &Message::Workshop, &[workshop.as_fd()])?;
     drop(workshop);
@@ -135,14 +138,13 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
 }
 
 /// Mounts the pod's tmpfs on the current directory, enters it, and puts into it what the pod shares.
-fn mount_pod_tmpfs(plan: &SandboxPlan) -> Result<()> {
+fn mount_pod_tmpfs(plan: &SandboxPlan, here: &OwnedFd) -> Result<()> {
     let step = Step::SetUpSandbox;
     let limits = Attributes::NO_SUID | Attributes::NO_DEV;
     // Files of ours only: the few of /etc, and mount points.
     let options = [("mode", Some("0755")), ("size", Some("1m"))];
     let tmpfs =
         DetachedMount::create("tmpfs", &options, limits | Attributes::NO_EXEC).during(step, "the pod's tmpfs")?;
-    let here = path::open_host_path(Path::new(".")).during(step, "")?;
     tmpfs.attach(here.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
     path::enter_directory(tmpfs.as_fd()).during(step, "")?;
     for directory in [ROOT_MOUNT_POINT, "etc", "volumes"] {

@@ -352,11 +352,13 @@ impl<'a> Supervisor<'a> {
     fn await_pause(&mut self, signals: &Signals) {
         let deadline = Instant::now() + PAUSE_DEADLINE;
         loop {
+            // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
+            let gone = self.sandbox.process.wait_gone(Duration::ZERO).unwrap_or(true);
             while let Some((pid, exit)) = process::reap_any() {
-                if pid == self.sandbox.pid {
-                    return;
-                }
                 self.exec_ended(pid, exit);
+            }
+            if gone {
+                return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
