@@ -9,6 +9,7 @@ mod event_loop;
 pub mod lifecycle;
 pub mod log;
 mod output;
+mod prepared;
 pub mod protocol;
 
 use std::os::fd::AsFd;
@@ -56,6 +57,11 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
         clone::Fork::Parent { .. } => Ok(ours),
         clone::Fork::Child => {
             drop(ours);
+            let kept = attach.iter().flat_map(|attach| [attach.stdio.as_fd(), attach.stderr.as_fd()]);
+            let kept: Vec<_> = [created.lock.as_fd(), theirs.as_fd()].into_iter().chain(kept).collect();
+            // A supervisor outlives its caller: what that left open (a lock, the end of a pipe, its own side of the first
+            // attach) would never close. Nothing that stays here owns one of them. Without close_range they stay open.
+            let _ = stdio::close_all_but(&kept);
             detach(plan);
             Supervisor::supervise(created, plan, at_end, attach, theirs);
             clone::exit_now(0);
