@@ -9,6 +9,7 @@ mod event_loop;
 pub mod lifecycle;
 pub mod log;
 mod output;
+mod prepared;
 pub mod protocol;
 
 use std::os::fd::{AsFd, BorrowedFd};
