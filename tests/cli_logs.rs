@@ -57,7 +57,7 @@ fn following_sees_what_comes_across_a_rotation_and_ends_with_the_pod() {
     let client = accept(&control);
     let request = client.receive_within(DEADLINE).expect("receive").expect("a request");
     let request: Request = serde_json::from_slice(&request.bytes).expect("JSON");
-    assert_eq!(request, Request::Wait { container: Some("nginx".to_owned()) });
+    assert_eq!(request, Request::Wait { container: None });
     assert_eq!(next(), "one");
     home.log(&pod, "nginx", &NGINX[1..2]);
     assert_eq!(next(), "two");
