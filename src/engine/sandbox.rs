@@ -72,7 +72,7 @@ fn bring_up(plan: &SandboxPlan, pid: i32, channel: Channel) -> Result<OwnedFd> {
         match listener.hear(Step::SetUpSandbox, "pause")? {
             Heard::Workshop(fd) => workshop = Some(fd),
             Heard::End => return workshop.ok_or_else(|| died(Step::SetUpSandbox, "pause")),
-            Heard::Born { .. } | Heard::Stdio { .. } => {}
+            Heard::Born { .. } | Heard::Stdio { .. } | Heard::NotExecuted { .. } => {}
         }
     }
 }
@@ -97,6 +97,8 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 /// Ends: as pause, or at the supervisor's death.
 fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
     speaker.wait_for_maps()?;
+    // Still as you: the directory is yours alone, and an id of an isolated map could not even open it.
+    let mount_point = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
     // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
     privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
     privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
@@ -121,7 +123,7 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
         // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
         path::make_directory(volumes.as_fd(), Path::new(name), 0o777).during(step, format_args!("volume `{name}`"))?;
     }
-    mount_pod_tmpfs(plan)?;
+    mount_pod_tmpfs(plan, &mount_point)?;
     let workshop = clone::own_namespace("mnt").during(step, "")?;
     speaker.say(step, &Message::Workshop, &[workshop.as_fd()])?;
     drop(workshop);
@@ -134,16 +136,15 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
     Err(Failure::new(step, "", &error))
 }
 
-/// Mounts the pod's tmpfs on the current directory, enters it, and puts into it what the pod shares.
-fn mount_pod_tmpfs(plan: &SandboxPlan) -> Result<()> {
+/// Mounts the pod's tmpfs, enters it, and puts into it what the pod shares.
+fn mount_pod_tmpfs(plan: &SandboxPlan, mount_point: &OwnedFd) -> Result<()> {
     let step = Step::SetUpSandbox;
     let limits = Attributes::NO_SUID | Attributes::NO_DEV;
     // Files of ours only: the few of /etc, and mount points.
     let options = [("mode", Some("0755")), ("size", Some("1m"))];
     let tmpfs =
         DetachedMount::create("tmpfs", &options, limits | Attributes::NO_EXEC).during(step, "the pod's tmpfs")?;
-    let here = path::open_host_path(Path::new(".")).during(step, "")?;
-    tmpfs.attach(here.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
+    tmpfs.attach(mount_point.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
     path::enter_directory(tmpfs.as_fd()).during(step, "")?;
     for directory in [ROOT_MOUNT_POINT, "etc", "volumes"] {
         path::make_directory(tmpfs.as_fd(), Path::new(directory), 0o755).during(step, directory)?;
