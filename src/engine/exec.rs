@@ -48,7 +48,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
             let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(&listener, name)?;
+            let started = await_exec(&listener, name, entry.process)?;
             let _ = launcher.disarm();
             Ok(started)
         }

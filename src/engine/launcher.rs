@@ -12,7 +12,7 @@
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 
-use super::failure::{During, Result};
+use super::failure::{During, Failure, Result};
 use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
 use super::process::{Command, Stdio};
 use super::programs::Programs;
@@ -20,7 +20,7 @@ use super::root::Root;
 use super::sandbox::{Sandbox, root_of};
 use super::sources::Sources;
 use super::{mounts, process};
-use crate::plan::{ContainerPlan, NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::plan::{ContainerPlan, NamespaceMode, ProcessPlan, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
@@ -53,7 +53,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
             let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(&listener, &container.name)?;
+            let started = await_exec(&listener, &container.name, &container.process)?;
             // It has done its work and ends by itself; its exit is reaped with the others.
             let _ = launcher.disarm();
             Ok(started)
@@ -62,7 +62,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
 }
 
 /// Listens until the child executes the user's command (the stream ends) or fails.
-pub fn await_exec(listener: &Listener, on: &str) -> Result<Started> {
+pub fn await_exec(listener: &Listener, on: &str, process: &ProcessPlan) -> Result<Started> {
     let mut born: Option<(i32, KillOnDrop)> = None;
     let mut stdio = Stdio::Passed;
     loop {
@@ -73,6 +73,11 @@ pub fn await_exec(listener: &Listener, on: &str) -> Result<Started> {
             }
             Heard::Stdio { terminal, fds } => stdio = Stdio::from_child(terminal, fds),
             Heard::Workshop(_) => {}
+            Heard::NotExecuted { errno } => {
+                let command = process.argv.first().map_or("", String::as_str);
+                let call = format!("execve({command})");
+                return Err(Failure { step: Step::ExecuteCommand, on: command.to_owned(), call, errno });
+            }
             Heard::End => {
                 let Some((pid, process)) = born else { return Err(died(Step::CreateContainer, on)) };
                 let Some(process) = process.disarm() else { return Err(died(Step::CreateContainer, on)) };

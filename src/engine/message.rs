@@ -85,8 +85,17 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Heard {
     Workshop(OwnedFd),
-    Born { pid: i32 },
-    Stdio { terminal: bool, fds: Vec<OwnedFd> },
+    Born {
+        pid: i32,
+    },
+    Stdio {
+        terminal: bool,
+        fds: Vec<OwnedFd>,
+    },
+    /// execve(2) of the user's command was refused.
+    NotExecuted {
+        errno: i32,
+    },
     End,
 }
 
@@ -103,7 +112,7 @@ impl Listener {
         // The four bytes of the enter program, which cannot write JSON.
         if let Ok(errno) = <[u8; 4]>::try_from(message.bytes.as_slice()) {
             let errno = i32::from_ne_bytes(errno);
-            return Err(Failure { step: Step::ExecuteCommand, on: on.to_owned(), call: "execve()".to_owned(), errno });
+            return Ok(Heard::NotExecuted { errno });
         }
         let garbled = |what: &str| Failure::new(step, on, &Error { call: what.to_owned(), errno: Errno::EPROTO });
         let mut fds = message.fds;
