@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::failure::{During, Result};
 use super::launcher::{Started, await_exec};
-use super::message::{KillOnDrop, Message, Speaker};
+use super::message::{KillOnDrop, Listener, Message, Speaker};
 use super::process::{Command, Wish};
 use super::programs::Programs;
 use super::sandbox::root_of;
@@ -34,10 +34,12 @@ pub struct Entry<'a> {
 pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>) -> Result<Started> {
     let (step, name) = (Step::EnterPod, entry.container);
     let (ours, theirs) = Channel::pair().during(step, name)?;
+    // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
+    let listener = Listener::new(ours)?;
     let supervisor = std::process::id().cast_signed();
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, name)? {
         clone::Fork::Child => {
-            drop(ours);
+            drop(listener);
             let speaker = Speaker::new(theirs);
             let Err(failure) = enter(entry, programs, given, &speaker, supervisor);
             speaker.say_failed(failure);
@@ -46,7 +48,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
             let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(ours, name)?;
+            let started = await_exec(&listener, name)?;
             let _ = launcher.disarm();
             Ok(started)
         }

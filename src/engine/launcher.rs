@@ -38,10 +38,12 @@ pub struct Started {
 pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, container: &ContainerPlan) -> Result<Started> {
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
+    // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
+    let listener = Listener::new(ours)?;
     let supervisor = std::process::id().cast_signed();
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, &container.name)? {
         clone::Fork::Child => {
-            drop(ours);
+            drop(listener);
             let speaker = Speaker::new(theirs);
             let launcher = Launcher { sandbox, programs, pod, container, speaker: &speaker, supervisor };
             let Err(failure) = launcher.run();
@@ -51,7 +53,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
             let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(ours, &container.name)?;
+            let started = await_exec(&listener, &container.name)?;
             // It has done its work and ends by itself; its exit is reaped with the others.
             let _ = launcher.disarm();
             Ok(started)
@@ -60,8 +62,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
 }
 
 /// Listens until the child executes the user's command (the stream ends) or fails.
-pub fn await_exec(channel: Channel, on: &str) -> Result<Started> {
-    let listener = Listener::new(channel)?;
+pub fn await_exec(listener: &Listener, on: &str) -> Result<Started> {
     let mut born: Option<(i32, KillOnDrop)> = None;
     let mut stdio = Stdio::Passed;
     loop {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::failure::{During, Failure, Result};
-use super::idmap::write_maps;
+use super::idmap::MapsInProgress;
 use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
 use super::programs::Programs;
 use crate::plan::idmap::{IdMapPlan, MapWriter};
@@ -34,38 +34,47 @@ pub struct Sandbox {
 /// The directory of the pod's tmpfs on which containers put their root before they enter it.
 pub const ROOT_MOUNT_POINT: &str = "root";
 
-/// Starts pause. On failure nothing is left.
-pub fn start(plan: &SandboxPlan, programs: &Programs) -> Result<Sandbox> {
+/// Starts pause. On failure nothing is left. The id maps take longest, in processes that are not ours: `meanwhile` runs
+/// beside them, and has made the pod's directories when it returns.
+pub fn start<T>(
+    plan: &SandboxPlan,
+    programs: &Programs,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(Sandbox, T)> {
     let step = Step::CreateNamespaces;
     // The child's copy of the mount tree keeps this as its current directory: the mount point of the pod's tmpfs.
     path::change_directory(&plan.dirs.runtime).during(step, "")?;
-    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
     let (ours, theirs) = Channel::pair().during(step, "")?;
     match clone::fork_into(new_namespaces(plan.namespaces), clone::Parent::Caller).during(step, "")? {
         clone::Fork::Child => {
             drop(ours);
             let speaker = Speaker::new(theirs);
-            let Err(failure) = become_pause(plan, programs, &volumes, &speaker);
+            let Err(failure) = become_pause(plan, programs, &speaker);
             speaker.say_failed(failure);
             clone::exit_now(125);
         }
         clone::Fork::Parent { pid, pidfd } => {
             drop(theirs);
             let child = KillOnDrop::new(pidfd);
-            let workshop = bring_up(plan, pid, ours)?;
+            let maps = MapsInProgress::begin(pid, &plan.idmap)?;
+            let made = meanwhile()?;
+            maps.finish()?;
+            let workshop = bring_up(plan, ours)?;
             let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
             if process.wait_gone(std::time::Duration::ZERO).during(Step::StartPause, "")? {
                 return Err(died(Step::StartPause, ""));
             }
-            Ok(Sandbox { pid, process, workshop })
+            Ok((Sandbox { pid, process, workshop }, made))
         }
     }
 }
 
-/// The parent's side: maps, then listen until pause executes.
-fn bring_up(plan: &SandboxPlan, pid: i32, channel: Channel) -> Result<OwnedFd> {
-    write_maps(pid, &plan.idmap)?;
-    channel.send(b"maps", &[]).during(Step::WriteIdMaps, "")?;
+/// The parent's side once the maps are there: sends the child on its way, then listens until pause executes.
+fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
+    let step = Step::WriteIdMaps;
+    // By descriptor: an id of an isolated map could not walk the path.
+    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
+    channel.send(b"maps", &[volumes.as_fd()]).during(step, "")?;
     let listener = Listener::new(channel)?;
     let mut workshop = None;
     loop {
@@ -95,8 +104,8 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 
 /// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
 /// Ends: as pause, or at the supervisor's death.
-fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
-    speaker.wait_for_maps()?;
+fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> Result<Infallible> {
+    let volumes = speaker.wait_for_maps()?;
     // With your ids: an isolated map's root is a stranger to your directories.
     let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
     // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.

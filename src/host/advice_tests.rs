@@ -27,6 +27,7 @@ fn good() -> Facts {
         data_dir: dir("/home/ana/.local/share/sandpod"),
         kernel: (6, 12),
         hostname: "h".to_owned(),
+        mqueue: true,
         resolv_conf: String::new(),
         host_root: None,
         rootfs: Vec::new(),

@@ -24,6 +24,8 @@ pub struct Facts {
     /// `(major, minor)` of `uname -r`.
     pub kernel: (u32, u32),
     pub hostname: String,
+    /// Whether the host has a /dev/mqueue, which a pod with hostIPC shares.
+    pub mqueue: bool,
     /// Text of `/etc/resolv.conf`; empty when there is none.
     pub resolv_conf: String,
     /// The host's root directory; read only when an image is `host:`.

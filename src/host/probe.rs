@@ -112,6 +112,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         runtime_dir,
         kernel: version,
         hostname: uname.hostname,
+        mqueue: Path::new("/dev/mqueue").is_dir(),
         resolv_conf: String::from_utf8_lossy(&optional(&etc.join("resolv.conf"), MOST_RESOLV_CONF, &mut warnings))
             .into_owned(),
         host_root: asked.host_image.then(|| tree::host_root(&source.root, &mounts, &mut warnings)),

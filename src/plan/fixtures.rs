@@ -36,6 +36,7 @@ pub(super) fn facts_for_tests() -> Facts {
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
         kernel: (6, 1),
         hostname: "workstation".into(),
+        mqueue: true,
         resolv_conf: "nameserver 192.0.2.1\n".into(),
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],

@@ -53,14 +53,18 @@ fn kernel_file_systems(scope: &PodScope<'_>) -> Vec<Mount> {
     };
     let mqueue = if host_ipc { MountKind::MqueueBind } else { MountKind::Mqueue };
     let mount = |destination: &str, kind, read_only| Mount { destination: destination.into(), kind, read_only };
-    vec![
+    let mut mounts = vec![
         mount("/proc", proc, false),
         mount("/sys", sys, true),
         mount("/dev", MountKind::Dev, false),
         mount("/dev/pts", MountKind::DevPts, false),
         mount("/dev/shm", shm, false),
-        mount("/dev/mqueue", mqueue, false),
-    ]
+    ];
+    // Where the host itself has none (no systemd), sharing the host's ipc namespace means having none.
+    if !host_ipc || scope.facts.mqueue {
+        mounts.push(mount("/dev/mqueue", mqueue, false));
+    }
+    mounts
 }
 
 /// Writable unless the root is not, as the kubelet and containerd have it.

@@ -9,20 +9,20 @@ use jiff::Timestamp;
 use super::clients::{Client, Clients};
 use super::lifecycle::{self, Action, ContainerStatus, Event};
 use super::output::{Output, Side};
+use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::{AtEnd, FirstAttach};
 use crate::engine::programs::Programs;
-use crate::engine::sandbox::{self, Sandbox};
+use crate::engine::sandbox::Sandbox;
 use crate::engine::sweep::{self, MountNamespace};
-use crate::engine::{During, Failure, Result, launcher, remove, volumes};
+use crate::engine::{launcher, remove};
 use crate::plan::{NamespaceMode, PodPlan};
 use crate::report::Report;
-use crate::state::{self, ContainerRecord, ContainerState, CreatedPod, Phase, Record};
-use crate::step::Step;
+use crate::state::{self, ContainerState, CreatedPod, Record};
 use crate::sys::event::{Interest, Poller, Ready, Signals, Timer};
 use crate::sys::process::{self, Exit, PidFd, ProcessId};
 use crate::sys::socket::{Channel, Listener};
-use crate::sys::{memfd, poll, socket};
+use crate::sys::{memfd, poll};
 
 /// What a token of the poller stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) struct Container {
     pub(super) running: Option<Running>,
     pub(super) output: Output,
     /// When it last ended, and when that life had begun.
-    ended: Option<(Option<Timestamp>, Timestamp)>,
+    pub(super) ended: Option<(Option<Timestamp>, Timestamp)>,
 }
 
 pub(super) struct Supervisor<'a> {
@@ -98,7 +98,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn new() -> crate::sys::Result<Watch> {
+    pub(super) fn new() -> crate::sys::Result<Watch> {
         Ok(Watch { poller: Poller::new()?, sources: BTreeMap::new(), next: 0 })
     }
 
@@ -161,11 +161,18 @@ impl<'a> Supervisor<'a> {
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
+        let mut settled = false;
         while !self.finished {
             let delay = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
-            let Ok(ready) = self.watch.poller.wait() else { return };
+            let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
+            settled = ready.is_empty();
+            if settled {
+                // Nothing to do for now: keep only what waiting needs.
+                memfd::trim_heap();
+                memfd::forget_program_pages();
+            }
             for event in ready {
                 self.dispatch(event, signals, timer, control);
             }
@@ -306,16 +313,13 @@ impl<'a> Supervisor<'a> {
         let _ = state::commit(&self.plan.sandbox.dirs, &self.record);
     }
 
-    /// All containers run: whoever started us may go. We keep only what waiting needs.
+    /// All containers run: whoever started us may go.
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
         let reply = serde_json::to_vec(&StartReply::Ready).unwrap_or_default();
         let master = self.first_master.take();
         let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
         let _ = starter.send(&reply, &fds);
-        drop((starter, master));
-        memfd::trim_heap();
-        memfd::forget_program_pages();
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
@@ -396,67 +400,12 @@ impl Container {
     }
 }
 
+/// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
+const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
 const SIGKILL: i32 = 9;
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// What exists before the loop runs.
-struct Prepared {
-    record: Record,
-    containers: Vec<Container>,
-    sandbox: Sandbox,
-    programs: Programs,
-    signals: Signals,
-    timer: Timer,
-    control: Listener,
-    watch: Watch,
-}
-
-impl Prepared {
-    fn new(plan: &PodPlan, mut record: Record) -> Result<Prepared> {
-        let step = Step::StartSupervisor;
-        let dirs = &plan.sandbox.dirs;
-        let signals = Signals::block().during(step, "")?;
-        record.supervisor = ProcessId::of_self();
-        write(plan, &record)?;
-        let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
-        let timer = Timer::new().during(step, "")?;
-        let mut watch = Watch::new().during(step, "")?;
-        for (fd, source) in
-            [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
-        {
-            watch.add(fd, source, Interest::Readable);
-        }
-        volumes::prepare(plan)?;
-        let mut containers = Vec::with_capacity(plan.containers.len());
-        for container in &plan.containers {
-            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
-            containers.push(Container { running: None, output, ended: None });
-        }
-        let programs = Programs::prepare()?;
-        let sandbox = sandbox::start(&plan.sandbox, &programs)?;
-        record.pause = ProcessId::of(sandbox.pid);
-        record.phase = Phase::Starting;
-        record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
-        write(plan, &record)?;
-        Ok(Prepared { record, containers, sandbox, programs, signals, timer, control, watch })
-    }
-}
-
-fn waiting(name: &str) -> ContainerRecord {
-    ContainerRecord {
-        name: name.to_owned(),
-        state: ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
-        restarts: 0,
-        last_exit: None,
-    }
-}
-
-fn write(plan: &PodPlan, record: &Record) -> Result<()> {
-    state::commit(&plan.sandbox.dirs, record)
-        .map_err(|error| Failure::because(Step::StartSupervisor, "record.json", error.to_string()))
-}
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
 fn remove_everything(plan: &PodPlan, processes: &[ProcessId]) {

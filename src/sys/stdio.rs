@@ -84,7 +84,7 @@ pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
 }
 
 fn close_range(first: u32, last_one: u32, flags: u32) -> Result<()> {
-    // SAFETY: integers only. Callers are about to exec: no owner of a closed descriptor runs again.
+    // SAFETY: integers only. Callers are about to exec, or have just forked and name every descriptor that they still own.
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last_one, flags) };
     if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, {last_one})"))) }
 }

@@ -1,0 +1,74 @@
+//! From a created pod to a running pause: what the loop needs before it can turn.
+
+use std::os::fd::AsFd;
+
+use super::event_loop::{Container, Source, Watch};
+use super::output::Output;
+use crate::engine::programs::Programs;
+use crate::engine::sandbox::{self, Sandbox};
+use crate::engine::{During, Failure, Result, volumes};
+use crate::plan::PodPlan;
+use crate::state::{self, ContainerRecord, ContainerState, Phase, Record};
+use crate::step::Step;
+use crate::sys::event::{Interest, Signals, Timer};
+use crate::sys::process::ProcessId;
+use crate::sys::socket::{self, Listener};
+
+/// What exists before the loop runs.
+pub(super) struct Prepared {
+    pub(super) record: Record,
+    pub(super) containers: Vec<Container>,
+    pub(super) sandbox: Sandbox,
+    pub(super) programs: Programs,
+    pub(super) signals: Signals,
+    pub(super) timer: Timer,
+    pub(super) control: Listener,
+    pub(super) watch: Watch,
+}
+
+impl Prepared {
+    pub(super) fn new(plan: &PodPlan, mut record: Record) -> Result<Prepared> {
+        let step = Step::StartSupervisor;
+        let dirs = &plan.sandbox.dirs;
+        let signals = Signals::block().during(step, "")?;
+        record.supervisor = ProcessId::of_self();
+        write(plan, &record)?;
+        let programs = Programs::prepare()?;
+        let (sandbox, (control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
+            volumes::prepare(plan)?;
+            let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
+            let timer = Timer::new().during(step, "")?;
+            let mut watch = Watch::new().during(step, "")?;
+            for (fd, source) in
+                [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
+            {
+                watch.add(fd, source, Interest::Readable);
+            }
+            let mut containers = Vec::with_capacity(plan.containers.len());
+            for container in &plan.containers {
+                let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+                containers.push(Container { running: None, output, ended: None });
+            }
+            Ok((control, timer, watch, containers))
+        })?;
+        record.pause = ProcessId::of(sandbox.pid);
+        record.phase = Phase::Starting;
+        record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
+        write(plan, &record)?;
+        Ok(Prepared { record, containers, sandbox, programs, signals, timer, control, watch })
+    }
+}
+
+fn waiting(name: &str) -> ContainerRecord {
+    ContainerRecord {
+        name: name.to_owned(),
+        state: ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
+        restarts: 0,
+        last_exit: None,
+    }
+}
+
+pub(super) fn write(plan: &PodPlan, record: &Record) -> Result<()> {
+    state::commit(&plan.sandbox.dirs, record)
+        .map_err(|error| Failure::because(Step::StartSupervisor, "record.json", error.to_string()))
+}
