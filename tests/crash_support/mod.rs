@@ -200,8 +200,8 @@ impl Ground {
         for top in [self.runtime(), self.data(), self.path().join("tmp")] {
             walk(&top, &mut found);
         }
-        let shared = [self.runtime().join("lock"), self.runtime().join("pods"), self.data().join("pods")];
-        found.retain(|path| !shared.contains(path));
+        let shared = ["lock", "pods", "data", "data/pods"].map(|name| self.runtime().join(name));
+        found.retain(|path| !shared.contains(path) && *path != self.data().join("pods"));
         found
     }
 
