@@ -244,3 +244,60 @@ fn anything_else_at_random_moments() {
     let Some(ground) = Ground::with_subids("anything_else_at_random_moments") else { return };
     kill_at_random(&ground, &[Victim::Command, Victim::MapTool, Victim::Inside], rounds(200) * 3 / 10);
 }
+
+/// `rm` and `stop` themselves die halfway, or the supervisor does while they wait for it.
+#[test]
+fn rm_and_stop_at_random_moments() {
+    let Some(ground) = Ground::with_subids("rm_and_stop_at_random_moments") else { return };
+    let mut dice = Dice::new();
+    let manifests = manifests(&ground);
+    for number in 0..rounds(200) / 4 {
+        let (name, manifest) = &manifests[dice.below(manifests.len() as u64) as usize];
+        let round = Round { ground: &ground, name, manifest, userns: "isolated", start: Duration::from_millis(100) };
+        let began = Instant::now();
+        Said::of(round.command(true), "run -d".to_owned()).ends_with(0);
+        // A removal takes about as long as a start.
+        let moment = dice.moment(began.elapsed());
+        let arguments: &[&str] = if dice.below(2) == 0 { &["rm", "-f", name] } else { &["stop", "-t", "1", name] };
+        let victim = [Victim::Command, Victim::Supervisor, Victim::Pause][dice.below(3) as usize];
+        let why = format!("{victim:?} killed {moment:?} into {arguments:?}, round {number}, CRASH_SEED={}", dice.seed);
+        let command = Running::start(ground.command(arguments));
+        std::thread::sleep(moment);
+        if let Some(process) = find(victim, command.pid()) {
+            processes::kill(&process);
+        }
+        let said = Said::of(command, why.clone());
+        // Killed itself, or done, or told that it could not reach the supervisor.
+        assert!(matches!(said.code, None | Some(0 | 125)), "{}", said.explain());
+        round.rm(&format!("{why}{}", said.explain()));
+        if number % 10 == 0 {
+            round.runs_again(&why);
+        }
+    }
+}
+
+/// The command dies while it follows the pod: that is the pod's supervisor's pod still, until somebody removes it.
+#[test]
+fn an_attached_run() {
+    let Some(ground) = Ground::with_subids("an_attached_run") else { return };
+    let manifests = manifests(&ground);
+    for (name, manifest) in &manifests {
+        let round = Round { ground: &ground, name, manifest, userns: "isolated", start: Duration::from_millis(100) };
+        for victim in [Victim::Command, Victim::Supervisor, Victim::Pause] {
+            let why = format!("{victim:?} of an attached `{name}`");
+            let command = round.command(false);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !ground.run(&["ps"]).stdout.contains("Running") {
+                assert!(Instant::now() < deadline, "{why}: it never ran");
+            }
+            let process = find(victim, command.pid()).unwrap_or_else(|| panic!("{why}: not found"));
+            assert!(processes::kill(&process), "{why}");
+            if victim == Victim::Command {
+                ground.run(&["ps"]).ends_with(0).says(name);
+            }
+            let said = Said::of(command, why.clone());
+            assert_ne!(said.code, Some(0), "{}", said.explain());
+            round.rm(&format!("{why}{}", said.explain()));
+        }
+    }
+}

@@ -117,6 +117,14 @@ pub fn new_session() -> Result<()> {
     }
 }
 
+/// Undoes `trap '' CHLD` of whoever started us: it outlives execve(2), and then the kernel reaps children before we can
+/// ask how they ended (sigaction(2), SA_NOCLDWAIT).
+pub fn keep_ended_children() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }.map(drop).named(|| "sigaction(SIGCHLD, SIG_DFL)".to_owned())
+}
+
 /// Sets the file mode creation mask.
 pub fn set_umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));

@@ -10,6 +10,7 @@
 
 pub(crate) mod processes;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Two who count descendants at once would count each other's.
 static TURN: Mutex<()> = Mutex::new(());
+/// Commands whose end somebody here waits for: nobody else may reap them.
+static COMMANDS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// An ordinary user with subordinate ids.
 #[derive(Debug, Clone)]
@@ -197,8 +200,8 @@ impl Ground {
         for top in [self.runtime(), self.data(), self.path().join("tmp")] {
             walk(&top, &mut found);
         }
-        let shared = [self.runtime().join("lock"), self.runtime().join("pods"), self.data().join("pods")];
-        found.retain(|path| !shared.contains(path));
+        let shared = ["lock", "pods", "data", "data/pods"].map(|name| self.runtime().join(name));
+        found.retain(|path| !shared.contains(path) && *path != self.data().join("pods"));
         found
     }
 
@@ -302,7 +305,11 @@ impl Running {
     pub(crate) fn start(mut command: Command) -> Running {
         let (stdout, stderr) = (tempfile::tempfile().expect("tempfile"), tempfile::tempfile().expect("tempfile"));
         command.stdout(stdout.try_clone().expect("dup")).stderr(stderr.try_clone().expect("dup"));
+        // Known before anybody can look for zombies.
+        let mut commands = COMMANDS.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        commands.insert(child.id().cast_signed());
+        drop(commands);
         Running { child, stdout, stderr }
     }
 
@@ -321,7 +328,12 @@ impl Running {
         let mut nap = Duration::from_micros(200);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("waitpid") {
+                COMMANDS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid());
                 break status;
+            }
+            if nap > Duration::from_millis(4) {
+                // A killed pause only ends when its children are reaped, and a command may wait for that.
+                processes::reap_but(&COMMANDS.lock().unwrap_or_else(PoisonError::into_inner));
             }
             if Instant::now() > deadline {
                 let tree = processes::descendants().iter().map(processes::Process::to_string).collect::<Vec<_>>();
@@ -350,7 +362,11 @@ impl Dice {
     pub(crate) fn new() -> Dice {
         let given = std::env::var("CRASH_SEED").ok().and_then(|text| text.parse().ok());
         let now = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
-        let seed = given.unwrap_or(now % 1_000_000_007) | 1;
+        Dice::from(given.unwrap_or(now % 1_000_000_007))
+    }
+
+    pub(crate) fn from(seed: u64) -> Dice {
+        let seed = seed | 1;
         Dice { seed, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
     }
 

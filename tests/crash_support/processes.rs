@@ -1,6 +1,6 @@
 //! Every process below this one, as /proc shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -73,6 +73,16 @@ pub(crate) fn kill(process: &Process) -> bool {
     same && fd.signal(9).is_ok()
 }
 
+/// Reaps what came to us, and leaves alone the children that somebody waits for.
+pub(crate) fn reap_but(awaited: &BTreeSet<i32>) {
+    let me = std::process::id().cast_signed();
+    for zombie in descendants().iter().filter(|process| process.state == 'Z' && process.parent == me) {
+        if !awaited.contains(&zombie.pid) {
+            let _ = waitpid(Pid::from_raw(zombie.pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}
+
 /// Waits until nothing is below us, and reaps what comes to us. What is still there in the end.
 pub(crate) fn left_after(within: Duration) -> Vec<String> {
     let deadline = Instant::now() + within;
@@ -88,7 +98,7 @@ pub(crate) fn left_after(within: Duration) -> Vec<String> {
         if Instant::now() >= deadline {
             return found.iter().map(Process::to_string).collect();
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(4));
     }
 }
 
