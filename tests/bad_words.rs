@@ -36,7 +36,7 @@ fn files_that_are_no_manifest() {
         let expected = unreadable("home", "Is a directory (os error 21)", "it is a directory: name the file in it");
         says(&ground, &[verb, "home"], 2, &expected);
         let file = ground.write("closed.yaml", POD);
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("chmod");
         let hint = "you may not read this file: see `ls -l` on it";
         says(&ground, &[verb, "closed.yaml"], 2, &unreadable("closed.yaml", "Permission denied (os error 13)", hint));
         let expected = "error: stdin is not a Pod that sandpod can run (1 error)\n  \
