@@ -91,7 +91,8 @@ fn exec_as_a_user() {
         pod.exec("main", &["busybox", "sh", "-c", hostile]).ends_with(0);
         exec("user").ends_with(125);
         // (id(1) itself would wait for the FIFO.)
-        let said = home.sandpod(&["exec", "-u", "1000", &pod.name, "--", "busybox", "grep", "^[UG]id", "/proc/self/status"]);
+        let said =
+            home.sandpod(&["exec", "-u", "1000", &pod.name, "--", "busybox", "grep", "^[UG]id", "/proc/self/status"]);
         let said = said.ends_with(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(said, "Uid: 1000 1000 1000 1000 Gid: 0 0 0 0", "{hostile}");
     }
