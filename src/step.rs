@@ -29,10 +29,11 @@ steps! {
     PlanPod => "planning the pod",
     CreateRecord => "reserving the pod's name and directories",
     StartSupervisor => "starting the supervisor",
-    PrepareVolumes => "preparing volumes",
     /// clone3 with all of the pod's namespaces; the user namespace is made first and owns the rest.
     CreateNamespaces => "creating the pod's namespaces",
     WriteIdMaps => "writing the id maps",
+    /// Beside the maps, which other processes write.
+    PrepareVolumes => "preparing volumes",
     BecomeRoot => "taking on the pod's root id",
     SetUpSandbox => "setting up the sandbox",
     StartPause => "starting pause",

@@ -19,15 +19,15 @@ fn one_container_or_all_in_order_of_time() {
     home.log(&pod, "log", &["12:00:02 stdout P a", "12:00:04 stdout F b"]);
     drop(pod);
     let logs = |arguments: &[&str]| home.run(&[&["logs", "web"], arguments].concat()).ends_with(0).stdout;
-    assert_eq!(logs(&[]), "one\ntwo\nthree\n");
+    assert_eq!(logs(&[]), "nginx | one\nnginx | two\nlog   | ab\nnginx | three\n");
     assert_eq!(logs(&["-c", "log"]), "ab\n");
-    assert_eq!(logs(&["--all-containers"]), "nginx | one\nnginx | two\nlog   | ab\nnginx | three\n");
-    assert_eq!(logs(&["--tail", "1"]), "three\n");
-    assert_eq!(logs(&["--tail", "0"]), "");
-    assert_eq!(logs(&["--since", "2026-11-21T12:00:03Z"]), "two\nthree\n");
-    assert_eq!(logs(&["-t", "--tail", "1"]), "2026-11-21T12:00:05.000000000Z three\n");
+    let nginx = |arguments: &[&str]| logs(&[&["-c", "nginx"], arguments].concat());
+    assert_eq!(nginx(&["--tail", "1"]), "three\n");
+    assert_eq!(nginx(&["--tail", "0"]), "");
+    assert_eq!(nginx(&["--since", "2026-11-21T12:00:03Z"]), "two\nthree\n");
+    assert_eq!(nginx(&["-t", "--tail", "1"]), "2026-11-21T12:00:05.000000000Z three\n");
     // The pod has ended: there is nothing to follow.
-    assert_eq!(logs(&["-f"]), "one\ntwo\nthree\n");
+    assert_eq!(nginx(&["-f"]), "one\ntwo\nthree\n");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn following_sees_what_comes_across_a_rotation_and_ends_with_the_pod() {
     let client = accept(&control);
     let request = client.receive_within(DEADLINE).expect("receive").expect("a request");
     let request: Request = serde_json::from_slice(&request.bytes).expect("JSON");
-    assert_eq!(request, Request::Wait { container: Some("nginx".to_owned()) });
+    assert_eq!(request, Request::Wait { container: None });
     assert_eq!(next(), "one");
     home.log(&pod, "nginx", &NGINX[1..2]);
     assert_eq!(next(), "two");

@@ -38,7 +38,6 @@ fn bad_usage_ends_with_2_and_says_nothing_on_stdout() {
         &["run", "a.yaml", "--userns", "none"],
         &["logs"],
         &["logs", "web", "--tail", "many"],
-        &["logs", "web", "-c", "a", "--all-containers"],
         &["exec", "web"],
         &["rm"],
         &["rm", "-a", "web"],

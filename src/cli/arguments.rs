@@ -174,12 +174,9 @@ pub(crate) struct LogsArguments {
     /// Begin every line with its time
     #[arg(short, long)]
     pub(crate) timestamps: bool,
-    /// Only this container; the main one by default
+    /// Only this container; by default all, in order of time, each line with its container's name
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
-    /// All containers, in order of time, each line with its container's name
-    #[arg(long, visible_alias = "prefix", conflicts_with = "container")]
-    pub(crate) all_containers: bool,
 }
 
 #[derive(Debug, Args)]

@@ -51,9 +51,13 @@ pub(crate) fn until_end(
         return Ok(None);
     };
     let mut watch = None;
+    let mut first_look = true;
     loop {
-        // Watched and acknowledged before the files are looked at, or what is written in between is missed.
-        watch = watch.or_else(|| DirectoryWatch::new(&logs::log_directory(pod)).ok());
+        // Not for a pod that ends at once: taking an inotify watch down costs milliseconds (synchronize_srcu). Watched
+        // and acknowledged before the files are looked at, or what is written in between is missed.
+        if !std::mem::take(&mut first_look) {
+            watch = watch.or_else(|| DirectoryWatch::new(&logs::log_directory(pod)).ok());
+        }
         if let Some(watch) = &watch {
             watch.acknowledge()?;
         }
@@ -117,8 +121,8 @@ fn wait(
     let mut watched = vec![(end.as_fd(), Want::Read)];
     watched.extend(output);
     watched.extend(signals.map(|signals| (signals.as_fd(), Want::Read)));
-    // The directory of the logs is not there before the first container is: look again soon.
-    let timeout = watch.is_none().then_some(Duration::from_millis(100));
+    // Without a watch: look again soon.
+    let timeout = watch.is_none().then_some(Duration::from_millis(10));
     let woken = poll::any(&watched, timeout)?;
     Ok(Woken {
         // A full pipe to a slow reader must not hide the end, nor the end cut off what is still queued.

@@ -20,16 +20,14 @@ const BATCH: usize = 256;
 pub(crate) fn logs(asked: &LogsArguments) -> Outcome {
     let since = asked.since.as_deref().map(|typed| parse_since(typed, Timestamp::now())).transpose()?;
     let pod = store()?.find(&asked.pod)?;
-    let names = if asked.all_containers {
-        all_containers(&pod)
-    } else {
-        vec![client::container(&pod, asked.container.as_deref())?]
+    let names = match &asked.container {
+        None => all_containers(&pod),
+        one => vec![client::container(&pod, one.as_deref())?],
     };
-    let printer = Printer::new(&names, asked.all_containers, asked.timestamps, Streams::Together)?;
+    let printer = Printer::new(&names, names.len() > 1, asked.timestamps, Streams::Together)?;
     let mut shown = Shown::open(&pod, &names, asked.tail, since, printer)?;
     if asked.follow {
-        let container = (!asked.all_containers).then(|| names[0].clone());
-        follow::until_end(&pod, container, &mut shown, None)?;
+        follow::until_end(&pod, asked.container.clone(), &mut shown, None)?;
     } else {
         shown.print_all()?;
     }

@@ -40,6 +40,7 @@ use clap::Parser;
 
 use crate::report::{Report, exit_code};
 use crate::state::Store;
+use crate::sys::stdio;
 use arguments::{Arguments, Verb};
 
 /// Why a verb did not succeed.
@@ -77,6 +78,10 @@ type Outcome = Result<u8, Failure>;
 /// Runs one command line and says with which code the process ends.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Every mode below is explicit, so a stricter mask could only take from us what we need (`umask 0777`).
+    stdio::set_umask(0o022);
+    // It cannot fail for this signal; if it did, the first child would say so.
+    let _ = stdio::keep_ended_children();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => {

@@ -21,21 +21,40 @@ const STEP: Step = Step::WriteIdMaps;
 
 /// Gives the user namespace of `pid`, a child of ours, its maps. Each can be written only once.
 pub fn write_maps(pid: i32, map: &IdMapPlan) -> Result<(), Failure> {
-    match &map.writer {
-        MapWriter::Tools { newuidmap, newgidmap } => {
+    MapsInProgress::begin(pid, map)?.finish()
+}
+
+/// Maps that are being written while the caller does something else. Dropped, the tools are killed.
+pub struct MapsInProgress {
+    /// newuidmap and newgidmap; nothing where we wrote the maps ourselves.
+    tools: Option<[Tool; 2]>,
+    deadline: Instant,
+}
+
+impl MapsInProgress {
+    pub fn begin(pid: i32, map: &IdMapPlan) -> Result<MapsInProgress, Failure> {
+        let deadline = Instant::now() + TOOL_DEADLINE;
+        let tools = match &map.writer {
             // Both at once: each is an exec of its own and together they are the largest single cost of a start.
-            let uids = Tool::start(newuidmap, pid, &map.uids)?;
-            let gids = Tool::start(newgidmap, pid, &map.gids)?;
-            let deadline = Instant::now() + TOOL_DEADLINE;
-            let uids = uids.finish(deadline);
-            gids.finish(deadline).and(uids)
-        }
-        MapWriter::Direct => {
-            // Without CAP_SETGID outside, the kernel takes a gid_map only once setgroups(2) is denied for good.
-            write_file(pid, "setgroups", "deny")?;
-            write_file(pid, "uid_map", &lines(&map.uids))?;
-            write_file(pid, "gid_map", &lines(&map.gids))
-        }
+            MapWriter::Tools { newuidmap, newgidmap } => {
+                Some([Tool::start(newuidmap, pid, &map.uids)?, Tool::start(newgidmap, pid, &map.gids)?])
+            }
+            MapWriter::Direct => {
+                // Without CAP_SETGID outside, the kernel takes a gid_map only once setgroups(2) is denied for good.
+                write_file(pid, "setgroups", "deny")?;
+                write_file(pid, "uid_map", &lines(&map.uids))?;
+                write_file(pid, "gid_map", &lines(&map.gids))?;
+                None
+            }
+        };
+        Ok(MapsInProgress { tools, deadline })
+    }
+
+    /// Waits for the tools.
+    pub fn finish(self) -> Result<(), Failure> {
+        let Some([uids, gids]) = self.tools else { return Ok(()) };
+        let uids = uids.finish(self.deadline);
+        gids.finish(self.deadline).and(uids)
     }
 }
 

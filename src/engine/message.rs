@@ -48,10 +48,11 @@ impl Speaker {
         let _ = self.say(failure.step, &Message::Failed(failure.clone()), &[]);
     }
 
-    /// Waits until the supervisor has written the id maps; its death ends us, too.
-    pub fn wait_for_maps(&self) -> Result<()> {
-        match self.0.receive().during(Step::WriteIdMaps, "")? {
-            Some(_) => Ok(()),
+    /// Waits until the id maps are written; the directory of the pod's volumes comes along. The supervisor's death ends
+    /// us, too.
+    pub fn wait_for_maps(&self) -> Result<OwnedFd> {
+        match self.0.receive().during(Step::WriteIdMaps, "")?.and_then(|mut message| message.fds.pop()) {
+            Some(volumes) => Ok(volumes),
             None => crate::sys::clone::exit_now(125),
         }
     }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::failure::{During, Failure, Result};
-use super::idmap::write_maps;
+use super::idmap::MapsInProgress;
 use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
 use super::programs::Programs;
 use crate::plan::idmap::{IdMapPlan, MapWriter};
@@ -34,38 +34,47 @@ pub struct Sandbox {
 /// The directory of the pod's tmpfs on which containers put their root before they enter it.
 pub const ROOT_MOUNT_POINT: &str = "root";
 
-/// Starts pause. On failure nothing is left.
-pub fn start(plan: &SandboxPlan, programs: &Programs) -> Result<Sandbox> {
+/// Starts pause. On failure nothing is left. The id maps take longest, in processes that are not ours: `meanwhile` runs
+/// beside them, and has made the pod's directories when it returns.
+pub fn start<T>(
+    plan: &SandboxPlan,
+    programs: &Programs,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(Sandbox, T)> {
     let step = Step::CreateNamespaces;
     // The child's copy of the mount tree keeps this as its current directory: the mount point of the pod's tmpfs.
     path::change_directory(&plan.dirs.runtime).during(step, "")?;
-    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
     let (ours, theirs) = Channel::pair().during(step, "")?;
     match clone::fork_into(new_namespaces(plan.namespaces), clone::Parent::Caller).during(step, "")? {
         clone::Fork::Child => {
             drop(ours);
             let speaker = Speaker::new(theirs);
-            let Err(failure) = become_pause(plan, programs, &volumes, &speaker);
+            let Err(failure) = become_pause(plan, programs, &speaker);
             speaker.say_failed(failure);
             clone::exit_now(125);
         }
         clone::Fork::Parent { pid, pidfd } => {
             drop(theirs);
             let child = KillOnDrop::new(pidfd);
-            let workshop = bring_up(plan, pid, ours)?;
+            let maps = MapsInProgress::begin(pid, &plan.idmap)?;
+            let made = meanwhile()?;
+            maps.finish()?;
+            let workshop = bring_up(plan, ours)?;
             let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
             if process.wait_gone(std::time::Duration::ZERO).during(Step::StartPause, "")? {
                 return Err(died(Step::StartPause, ""));
             }
-            Ok(Sandbox { pid, process, workshop })
+            Ok((Sandbox { pid, process, workshop }, made))
         }
     }
 }
 
-/// The parent's side: maps, then listen until pause executes.
-fn bring_up(plan: &SandboxPlan, pid: i32, channel: Channel) -> Result<OwnedFd> {
-    write_maps(pid, &plan.idmap)?;
-    channel.send(b"maps", &[]).during(Step::WriteIdMaps, "")?;
+/// The parent's side once the maps are there: sends the child on its way, then listens until pause executes.
+fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
+    let step = Step::WriteIdMaps;
+    // By descriptor: an id of an isolated map could not walk the path.
+    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
+    channel.send(b"maps", &[volumes.as_fd()]).during(step, "")?;
     let listener = Listener::new(channel)?;
     let mut workshop = None;
     loop {
@@ -95,10 +104,10 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 
 /// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
 /// Ends: as pause, or at the supervisor's death.
-fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, speaker: &Speaker) -> Result<Infallible> {
-    speaker.wait_for_maps()?;
-    // Still as you: the directory is yours alone, and an id of an isolated map could not even open it.
-    let mount_point = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
+fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> Result<Infallible> {
+    let volumes = speaker.wait_for_maps()?;
+    // With your ids: an isolated map's root is a stranger to your directories.
+    let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
     // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
     privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
     privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
@@ -123,7 +132,8 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
         // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
         path::make_directory(volumes.as_fd(), Path::new(name), 0o777).during(step, format_args!("volume `{name}`"))?;
     }
-    mount_pod_tmpfs(plan, &mount_point)?;
+    mount_pod_tmpfs(plan, &here)?;
+    drop(here);
     let workshop = clone::own_namespace("mnt").during(step, "")?;
     speaker.say(step, &Message::Workshop, &[workshop.as_fd()])?;
     drop(workshop);
@@ -136,15 +146,15 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, volumes: &OwnedFd, spea
     Err(Failure::new(step, "", &error))
 }
 
-/// Mounts the pod's tmpfs, enters it, and puts into it what the pod shares.
-fn mount_pod_tmpfs(plan: &SandboxPlan, mount_point: &OwnedFd) -> Result<()> {
+/// Mounts the pod's tmpfs on the current directory, enters it, and puts into it what the pod shares.
+fn mount_pod_tmpfs(plan: &SandboxPlan, here: &OwnedFd) -> Result<()> {
     let step = Step::SetUpSandbox;
     let limits = Attributes::NO_SUID | Attributes::NO_DEV;
     // Files of ours only: the few of /etc, and mount points.
     let options = [("mode", Some("0755")), ("size", Some("1m"))];
     let tmpfs =
         DetachedMount::create("tmpfs", &options, limits | Attributes::NO_EXEC).during(step, "the pod's tmpfs")?;
-    tmpfs.attach(mount_point.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
+    tmpfs.attach(here.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
     path::enter_directory(tmpfs.as_fd()).during(step, "")?;
     for directory in [ROOT_MOUNT_POINT, "etc", "volumes"] {
         path::make_directory(tmpfs.as_fd(), Path::new(directory), 0o755).during(step, directory)?;

@@ -177,12 +177,25 @@ impl Store {
         PodDirs { runtime: self.runtime.join("pods").join(id), data: self.data.join("pods").join(id) }
     }
 
+    /// Where a pod really is. One that was started with another `$XDG_RUNTIME_DIR` (by cron, say) has its lock there: it
+    /// must not be taken for one that a reboot has ended.
+    fn existing_dirs(&self, id: &str) -> PodDirs {
+        let here = self.dirs(id);
+        if here.runtime.is_dir() {
+            return here;
+        }
+        match read_plan(&here).map(|plan| plan.sandbox.dirs.runtime) {
+            Some(elsewhere) if elsewhere.is_dir() => PodDirs { runtime: elsewhere, data: here.data },
+            _ => here,
+        }
+    }
+
     fn read_all(&self) -> Vec<StoredPod> {
         let mut ids: Vec<String> =
             [&self.runtime, &self.data].iter().flat_map(|dir| ids_in(&dir.join("pods"))).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| read_pod(self.dirs(&id), id)).collect();
+        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| read_pod(self.existing_dirs(&id), id)).collect();
         pods.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         pods
     }
@@ -302,13 +315,18 @@ fn read_pod(dirs: PodDirs, id: String) -> StoredPod {
     // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
     let liveness = liveness(&dirs);
     let record = read_record(&dirs);
-    let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let plan = read_plan(&dirs);
     let name = match (&record, &plan) {
         (StoredRecord::Read(record), _) => record.name.clone(),
         (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
         _ => id.clone(),
     };
     StoredPod { id, name, dirs, record, plan, liveness }
+}
+
+/// `None`: missing or damaged.
+fn read_plan(dirs: &PodDirs) -> Option<PodPlan> {
+    fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 fn read_record(dirs: &PodDirs) -> StoredRecord {
@@ -334,7 +352,15 @@ fn liveness(dirs: &PodDirs) -> Liveness {
 #[must_use]
 pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
-    // flock(2) has no deadline. A supervisor lets go within a millisecond of its last word.
+    let supervisor = match read_record(dirs) {
+        StoredRecord::Read(record) => record.supervisor.and_then(|process| process.open().ok().flatten()),
+        StoredRecord::Damaged(_) | StoredRecord::Missing => None,
+    };
+    if let Some(supervisor) = supervisor {
+        // Its lock goes with it. A wait that fails is a wait that is over: the lock is looked at anyhow.
+        let _ = supervisor.wait_gone(timeout);
+    }
+    // flock(2) has no deadline. Without a known supervisor the lock is all there is to look at.
     while liveness(dirs) == Liveness::Supervised {
         if Instant::now() >= deadline {
             return false;

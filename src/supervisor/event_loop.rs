@@ -161,11 +161,18 @@ impl<'a> Supervisor<'a> {
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
+        let mut settled = false;
         while !self.finished {
             let delay = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
-            let Ok(ready) = self.watch.poller.wait() else { return };
+            let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
+            settled = ready.is_empty();
+            if settled {
+                // Nothing to do for now: keep only what waiting needs.
+                memfd::trim_heap();
+                memfd::forget_program_pages();
+            }
             for event in ready {
                 self.dispatch(event, signals, timer, control);
             }
@@ -306,16 +313,13 @@ impl<'a> Supervisor<'a> {
         let _ = state::commit(&self.plan.sandbox.dirs, &self.record);
     }
 
-    /// All containers run: whoever started us may go. We keep only what waiting needs.
+    /// All containers run: whoever started us may go.
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
         let reply = serde_json::to_vec(&StartReply::Ready).unwrap_or_default();
         let master = self.first_master.take();
         let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
         let _ = starter.send(&reply, &fds);
-        drop((starter, master));
-        memfd::trim_heap();
-        memfd::forget_program_pages();
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
@@ -348,11 +352,13 @@ impl<'a> Supervisor<'a> {
     fn await_pause(&mut self, signals: &Signals) {
         let deadline = Instant::now() + PAUSE_DEADLINE;
         loop {
+            // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
+            let gone = self.sandbox.process.wait_gone(Duration::ZERO).unwrap_or(true);
             while let Some((pid, exit)) = process::reap_any() {
-                if pid == self.sandbox.pid {
-                    return;
-                }
                 self.exec_ended(pid, exit);
+            }
+            if gone {
+                return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
@@ -394,6 +400,8 @@ impl Container {
     }
 }
 
+/// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
+const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
 const SIGKILL: i32 = 9;
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.

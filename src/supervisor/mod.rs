@@ -12,7 +12,7 @@ mod output;
 mod prepared;
 pub mod protocol;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use crate::engine::{During, Failure, Result};
@@ -57,20 +57,20 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
         clone::Fork::Parent { .. } => Ok(ours),
         clone::Fork::Child => {
             drop(ours);
-            let kept = attach.iter().flat_map(|attach| [attach.stdio.as_fd(), attach.stderr.as_fd()]);
-            let kept: Vec<_> = [created.lock.as_fd(), theirs.as_fd()].into_iter().chain(kept).collect();
-            // A supervisor outlives its caller: what that left open (a lock, the end of a pipe, its own side of the first
-            // attach) would never close. Nothing that stays here owns one of them. Without close_range they stay open.
-            let _ = stdio::close_all_but(&kept);
-            detach(plan);
+            let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
+            let kept: Vec<_> = [theirs.as_fd(), created.lock.as_fd()].into_iter().chain(attached).collect();
+            detach(plan, &kept);
             Supervisor::supervise(created, plan, at_end, attach, theirs);
             clone::exit_now(0);
         }
     }
 }
 
-/// Leaves the caller's session, terminal and standard streams. What a bug says on stderr goes to a file.
-fn detach(plan: &PodPlan) {
+/// Leaves the caller's session, terminal, standard streams and whatever else it had open: a pipe that somebody waits on
+/// for its end, a lock. What a bug says on stderr goes to a file.
+fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
+    // What the caller opened, not we: everything of ours is in `kept`.
+    let _ = stdio::close_all_but(kept);
     // None of this can fail in a way that the pod would notice: it then keeps the caller's streams.
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };

@@ -33,22 +33,24 @@ impl Prepared {
         let signals = Signals::block().during(step, "")?;
         record.supervisor = ProcessId::of_self();
         write(plan, &record)?;
-        let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
-        let timer = Timer::new().during(step, "")?;
-        let mut watch = Watch::new().during(step, "")?;
-        for (fd, source) in
-            [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
-        {
-            watch.add(fd, source, Interest::Readable);
-        }
-        volumes::prepare(plan)?;
-        let mut containers = Vec::with_capacity(plan.containers.len());
-        for container in &plan.containers {
-            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
-            containers.push(Container { running: None, output, ended: None });
-        }
         let programs = Programs::prepare()?;
-        let sandbox = sandbox::start(&plan.sandbox, &programs)?;
+        let (sandbox, (control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
+            volumes::prepare(plan)?;
+            let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
+            let timer = Timer::new().during(step, "")?;
+            let mut watch = Watch::new().during(step, "")?;
+            for (fd, source) in
+                [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
+            {
+                watch.add(fd, source, Interest::Readable);
+            }
+            let mut containers = Vec::with_capacity(plan.containers.len());
+            for container in &plan.containers {
+                let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+                containers.push(Container { running: None, output, ended: None });
+            }
+            Ok((control, timer, watch, containers))
+        })?;
         record.pause = ProcessId::of(sandbox.pid);
         record.phase = Phase::Starting;
         record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();

@@ -54,11 +54,12 @@ impl Poller {
         self.0.delete(fd).named(|| "epoll_ctl(DEL)".to_owned())
     }
 
-    /// Waits until something happens.
-    pub fn wait(&self) -> Result<Vec<Ready>> {
+    /// Waits until something happens; nothing at all when the time is up first.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Vec<Ready>> {
+        let timeout = timeout.and_then(|time| EpollTimeout::try_from(time).ok()).unwrap_or(EpollTimeout::NONE);
         let mut events = [EpollEvent::empty(); 32];
         let count = loop {
-            match self.0.wait(&mut events, EpollTimeout::NONE) {
+            match self.0.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => {}
                 other => break other.named(|| "epoll_wait()".to_owned())?,
             }

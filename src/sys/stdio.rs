@@ -84,7 +84,7 @@ pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
 }
 
 fn close_range(first: u32, last_one: u32, flags: u32) -> Result<()> {
-    // SAFETY: integers only. Callers are about to exec: no owner of a closed descriptor runs again.
+    // SAFETY: integers only. Callers are about to exec, or have just forked and name every descriptor that they still own.
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last_one, flags) };
     if rc == 0 { Ok(()) } else { Err(last(|| format!("close_range({first}, {last_one})"))) }
 }
@@ -115,6 +115,14 @@ pub fn new_session() -> Result<()> {
         Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
         Err(errno) => Err(errno).named(|| "setsid()".to_owned()),
     }
+}
+
+/// Undoes `trap '' CHLD` of whoever started us: it outlives execve(2), and then the kernel reaps children before we can
+/// ask how they ended (sigaction(2), SA_NOCLDWAIT).
+pub fn keep_ended_children() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }.map(drop).named(|| "sigaction(SIGCHLD, SIG_DFL)".to_owned())
 }
 
 /// Sets the file mode creation mask.
