@@ -29,14 +29,14 @@ fn files_that_are_no_manifest() {
     let unreadable = |name: &str, why: &str, hint: &str| {
         format!("error: could not read the manifest {name}\n  reading the manifest\n  {why}\nhint: {hint}\n")
     };
+    let file = ground.write("closed.yaml", POD);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("chmod");
     for verb in ["plan", "run"] {
         let expected =
             unreadable("absent.yaml", "No such file or directory (os error 2)", "`-` reads the manifest from stdin");
         says(&ground, &[verb, "absent.yaml"], 2, &expected);
         let expected = unreadable("home", "Is a directory (os error 21)", "it is a directory: name the file in it");
         says(&ground, &[verb, "home"], 2, &expected);
-        let file = ground.write("closed.yaml", POD);
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("chmod");
         let hint = "you may not read this file: see `ls -l` on it";
         says(&ground, &[verb, "closed.yaml"], 2, &unreadable("closed.yaml", "Permission denied (os error 13)", hint));
         let expected = "error: stdin is not a Pod that sandpod can run (1 error)\n  \

@@ -7,10 +7,9 @@ mod crash_support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::time::Duration;
 
-use crash_support::{Ground, Said, is_root, skip};
+use crash_support::{Ground, Said, skip};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sandpod");
 const SOON: Duration = Duration::from_secs(20);
@@ -57,28 +56,21 @@ fn without_new_privileges_newuidmap_is_of_no_use() {
     assert!(said.stderr.contains("new privileges") || said.stderr.contains("no_new_privs"), "{}", said.explain());
 }
 
+/// Where /usr/bin has no newuidmap, and the user (root of an outer namespace) has ranges of ids all the same.
 #[test]
 fn without_newuidmap() {
     let test = "without_newuidmap";
-    let Some(ground) = Ground::new(test) else { return };
-    if !is_root() {
-        return skip(test, "hiding /usr/bin/newuidmap takes root and a mount namespace");
+    let Some(ground) = Ground::with_subids(test) else { return };
+    let flags = ["unshare", "-rm", "--map-auto"];
+    let hide = "mkdir o && mount -t tmpfs tmpfs o && mkdir o/up o/work &&
+        mount -t overlay -o userxattr,lowerdir=/usr/bin,upperdir=o/up,workdir=o/work overlay /usr/bin &&
+        rm /usr/bin/newuidmap /usr/bin/newgidmap &&
+        echo root:1:65535 >o/subid && mount --bind o/subid /etc/subuid && mount --bind o/subid /etc/subgid";
+    if !has_unshare(&ground, test, &flags) {
+        return;
     }
-    let uid = ground.account.uid.to_string();
-    let (gid, binary) = (ground.account.gid.to_string(), BINARY);
-    let mut command = Command::new("unshare");
-    let text = format!(
-        "mkdir -p {0}/upper {0}/work && mount -t tmpfs tmpfs {0}/upper && mkdir {0}/upper/u {0}/upper/w &&
-         mount -t overlay -o lowerdir=/usr/bin,upperdir={0}/upper/u,workdir={0}/upper/w overlay /usr/bin &&
-         rm /usr/bin/newuidmap /usr/bin/newgidmap &&
-         exec setpriv --reuid {uid} --regid {gid} --clear-groups \
-         env HOME={0}/home XDG_RUNTIME_DIR={0}/run XDG_DATA_HOME={0}/share {binary} {1}",
-        ground.path().display(),
-        HELLO[..6].join(" ") + " -- sh -c 'echo hello; id -u'"
-    );
-    command.args(["--mount", "sh", "-c", &text]).current_dir("/");
-    let said = hello(&ground, Said::by(command));
-    said.complains("no-newuidmap").complains("newuidmap is not installed");
+    let said = script(&ground, &flags, &format!("{hide} && {RUN}"));
+    hello(&ground, said).says("0").complains("no-newuidmap").complains("newuidmap is not installed");
 }
 
 #[test]

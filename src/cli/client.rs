@@ -29,12 +29,20 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
     let unreachable = |line: String| {
         Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name)).because(line)
     };
-    let channel = match Channel::connect(&pod.control_socket()) {
+    let bytes = serde_json::to_vec(request).map_err(|error| unreachable(error.to_string()))?;
+    let asked = Channel::connect(&pod.control_socket()).and_then(|channel| {
+        channel.send(&bytes, fds)?;
+        Ok(channel)
+    });
+    let channel = match asked {
         Ok(channel) => channel,
-        // It ended since we looked, or it is only starting or just ending.
+        // It ended since we looked (EPIPE: between the two calls), or it is only starting or just ending.
         Err(error) => {
             return match io::Error::from_raw_os_error(error.number()).kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
                     if crate::state::wait_released(&pod.dirs, Duration::from_millis(500)) =>
                 {
                     Ok(None)
@@ -44,8 +52,6 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
             };
         }
     };
-    let bytes = serde_json::to_vec(request).map_err(|error| unreachable(error.to_string()))?;
-    channel.send(&bytes, fds).map_err(|error| unreachable(error.to_string()))?;
     Ok(Some(Conversation { channel, pod: pod.name.clone() }))
 }
 
@@ -68,7 +74,15 @@ impl Conversation {
             Report::new(exit_code::FAILURE, format!("the supervisor of pod `{}` does not answer", self.pod))
                 .because(line)
         };
-        let Some(message) = received.map_err(|error| broken(error.to_string()))? else { return Ok(None) };
+        let message = match received {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(None),
+            // It ended with our request unread (unix(7)).
+            Err(error) if io::Error::from_raw_os_error(error.number()).kind() == io::ErrorKind::ConnectionReset => {
+                return Ok(None);
+            }
+            Err(error) => return Err(broken(error.to_string())),
+        };
         match serde_json::from_slice(&message.bytes).map_err(|error| broken(error.to_string()))? {
             Reply::Failed(report) => Err(report),
             reply => Ok(Some((reply, message.fds))),
