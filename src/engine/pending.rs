@@ -11,7 +11,7 @@ use super::failure::{During, Failure, Result};
 use super::message::{Heard, KillOnDrop, Listener, died};
 use super::process::Stdio;
 use crate::step::Step;
-use crate::sys::process::PidFd;
+use crate::sys::process::{Exit, PidFd};
 
 /// A process that executes the user's command.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Started {
     pub pid: i32,
     pub process: PidFd,
     pub stdio: Stdio,
+    /// It has ended already.
+    pub exit: Option<Exit>,
 }
 
 /// Dropped before its time, everything that was forked for it is killed.
@@ -32,6 +34,7 @@ pub struct Pending {
     command: String,
     born: Option<(i32, KillOnDrop)>,
     stdio: Stdio,
+    exit: Option<Exit>,
 }
 
 impl Pending {
@@ -43,7 +46,18 @@ impl Pending {
             command: argv.first().cloned().unwrap_or_default(),
             born: None,
             stdio: Stdio::Passed,
+            exit: None,
         }
+    }
+
+    /// Takes note of the end of a child of ours, if it is this one. A command can be over before the launcher is, whose
+    /// copy of the socket keeps the stream from ending.
+    pub fn note_exit(&mut self, pid: i32, exit: Exit) -> bool {
+        let ours = self.born.as_ref().is_some_and(|(born, _)| *born == pid);
+        if ours {
+            self.exit = Some(exit);
+        }
+        ours
     }
 
     /// Takes in what there is to hear. True once the command is executing: [`finish`](Self::finish) then.
@@ -74,7 +88,7 @@ impl Pending {
         let nobody = || died(Step::CreateContainer, &self.on);
         let (pid, process) = self.born.ok_or_else(nobody)?;
         let process = process.disarm().ok_or_else(nobody)?;
-        Ok(Started { pid, process, stdio: self.stdio })
+        Ok(Started { pid, process, stdio: self.stdio, exit: self.exit })
     }
 
     /// Until it is given up.

@@ -227,11 +227,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn on_exit(&mut self, pid: i32, exit: Exit) {
+    pub(super) fn on_exit(&mut self, pid: i32, exit: Exit) {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.exec_ended(pid, exit) {
+        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.

@@ -16,7 +16,7 @@ use crate::engine::{Failure, exec, launcher};
 use crate::plan::NamespaceMode;
 use crate::report::Report;
 use crate::sys::event::Interest;
-use crate::sys::process::ProcessId;
+use crate::sys::process::{Exit, ProcessId};
 
 impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
@@ -35,6 +35,7 @@ impl Supervisor<'_> {
     /// Something was heard of a container on its way, or its time is up.
     pub(super) fn on_starting(&mut self, index: usize) {
         let Some(mut pending) = self.containers[index].starting.take() else { return };
+        let mut over = None;
         let event = match pending.advance() {
             Ok(false) => {
                 self.containers[index].starting = Some(pending);
@@ -43,7 +44,10 @@ impl Supervisor<'_> {
             Ok(true) => {
                 self.watch.remove(pending.as_fd(), Source::Starting(index));
                 match pending.finish() {
-                    Ok(started) => self.started(index, started),
+                    Ok(started) => {
+                        over = started.exit.map(|exit| (started.pid, exit));
+                        self.started(index, started)
+                    }
                     Err(failure) => self.start_failed(index, failure),
                 }
             }
@@ -53,11 +57,14 @@ impl Supervisor<'_> {
             }
         };
         self.handle(event);
+        if let Some((pid, exit)) = over {
+            self.on_exit(pid, exit);
+        }
     }
 
     fn started(&mut self, index: usize, started: Started) -> Event {
         let plan = &self.plan.containers[index];
-        let Started { pid, process, stdio } = started;
+        let Started { pid, process, stdio, exit: _ } = started;
         let identity = ProcessId::of(pid);
         let mark = (plan.pid != NamespaceMode::Container).then(|| MountNamespace::of(pid)).flatten();
         let started_at = Timestamp::now();
@@ -133,7 +140,12 @@ impl Supervisor<'_> {
             }
         };
         match outcome {
-            Ok(started) => self.exec_started(id, &started),
+            Ok(started) => {
+                self.exec_started(id, &started);
+                if let Some(exit) = started.exit {
+                    self.exec_ended(started.pid, exit);
+                }
+            }
             Err(failure) => self.refuse_client(id, exec_failed(&self.plan.containers[index].name, failure)),
         }
     }
@@ -154,6 +166,13 @@ impl Supervisor<'_> {
         for id in self.execs.keys().copied().collect::<Vec<u64>>() {
             self.on_exec_starting(id);
         }
+    }
+
+    /// True when a process on its way has ended; it is told when the rest of its story has been heard.
+    pub(super) fn note_exit(&mut self, pid: i32, exit: Exit) -> bool {
+        let containers = self.containers.iter_mut().filter_map(|container| container.starting.as_mut());
+        let mut pending = containers.chain(self.execs.values_mut().map(|(_, pending)| pending));
+        pending.any(|pending| pending.note_exit(pid, exit))
     }
 
     /// Until the first of them has to be given up.
