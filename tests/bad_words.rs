@@ -30,7 +30,7 @@ fn files_that_are_no_manifest() {
         format!("error: could not read the manifest {name}\n  reading the manifest\n  {why}\nhint: {hint}\n")
     };
     let file = ground.write("closed.yaml", POD);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("chmod");
     for verb in ["plan", "run"] {
         let expected =
             unreadable("absent.yaml", "No such file or directory (os error 2)", "`-` reads the manifest from stdin");

@@ -65,7 +65,7 @@ const DAMAGES: &[(&str, Damage)] = &[
     }),
     ("nothing may be read", |runtime, data| {
         for file in [runtime.join("record.json"), data.join("plan.json")] {
-            fs::set_permissions(file, fs::Permissions::from_mode(0)).expect("damage");
+            fs::set_permissions(file, fs::Permissions::from_mode(0o000)).expect("damage");
         }
     }),
     ("no logs", |_, data| fs::remove_dir_all(data.join("logs")).expect("damage")),
