@@ -158,16 +158,18 @@ fn a_root_file_system_is_never_changed() {
     let script =
         "echo x > /etc/passwd; rm /bin/sh; mkdir /made; chmod 777 /root; touch /root/new; cat /etc/group; exit 3";
     let container = json!({ "name": "main", "image": image, "command": ["/bin/busybox", "sh", "-c", script] });
-    let container = mounts(container, json!([{ "name": "v", "mountPath": "/a/new/place" }]));
+    let container = mounts(container, json!([{ "name": "v", "mountPath": "/new-place" }]));
     let spec = and(once([container]), json!({ "volumes": [{ "name": "v", "emptyDir": {} }] }));
     for mode in ["root-is-you", "isolated", "single"] {
         home.run_with(&spec, &["--userns", mode]).ends_with(3).says("more:x:3000");
         assert_eq!(fingerprint(&root), before, "{mode}");
     }
     // `host:` is copy-on-write as well.
-    let said = home.script("echo x > /etc/sandpod-test && rm /usr/bin/env && ls /etc/sandpod-test");
-    assert_eq!(said, "/etc/sandpod-test\n");
-    assert!(!std::path::Path::new("/etc/sandpod-test").exists() && std::path::Path::new("/usr/bin/env").exists());
+    let said = home.script("for f in /etc/sandpod-test /usr/sandpod-test; do echo x > $f && ls $f; done");
+    assert_eq!(said, "/etc/sandpod-test\n/usr/sandpod-test\n");
+    for name in ["/etc/sandpod-test", "/usr/sandpod-test"] {
+        assert!(!std::path::Path::new(name).exists(), "{name}");
+    }
 }
 
 #[test]
@@ -235,14 +237,14 @@ fn only_three_descriptors_and_a_session_of_ones_own() {
     let lock = home.file("lock", "", 0o644);
     let manifest = home.manifest(&json!({ "containers": [idle("main")] }));
     let script = format!(
-        "exec 7<>{} && busybox flock -n 7 && exec 8</etc 9<{} && {} run -d -q {}",
+        "exec 7<>{} && flock -n 7 && exec 8</etc 9<{} && {} run -d -q {}",
         lock.display(),
         home.path().display(),
         env!("CARGO_BIN_EXE_sandpod"),
         manifest.display()
     );
     home.said(home.program("/bin/sh", &["-c", &script]), b"").ends_with(0);
-    let free = format!("exec 7<>{} && busybox flock -n 7", lock.display());
+    let free = format!("exec 7<>{} && flock -n 7", lock.display());
     home.said(home.program("/bin/sh", &["-c", &free]), b"").ends_with(0);
     let pod = support::Pod { home: &home, name: home.test.clone() };
     assert_eq!(pod.sh("main", "ls /proc/1/fd").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);

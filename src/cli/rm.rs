@@ -8,7 +8,7 @@ use crate::engine::remove::remove_pod;
 use crate::host;
 use crate::plan::idmap;
 use crate::report::{Report, exit_code};
-use crate::state::{Liveness, Store, StoredPod, wait_released};
+use crate::state::{Liveness, Status, Store, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::Channel;
@@ -27,7 +27,7 @@ pub(crate) fn rm(asked: &RmArguments) -> Outcome {
     let names = if asked.all { all(&store, asked.force)? } else { asked.pods.clone() };
     super::each(&names, |name| {
         let pod = store.find(name)?;
-        if pod.liveness == Liveness::Supervised && !asked.force {
+        if !asked.force && !has_ended(&pod) {
             return Err(still_runs(&pod).into());
         }
         let failed = remove(&pod);
@@ -38,8 +38,13 @@ pub(crate) fn rm(asked: &RmArguments) -> Outcome {
 /// By id: a damaged pod may have no name, and two may claim the same.
 fn all(store: &Store, force: bool) -> Result<Vec<String>, Report> {
     let mut pods = store.list()?;
-    pods.retain(|pod| force || pod.liveness == Liveness::Unsupervised);
+    pods.retain(|pod| force || has_ended(pod));
     Ok(pods.into_iter().map(|pod| pod.id).collect())
+}
+
+/// A supervisor outlives its pod by the moment that the teardown takes; `remove` waits for it.
+fn has_ended(pod: &StoredPod) -> bool {
+    pod.liveness == Liveness::Unsupervised || matches!(pod.status(), Status::Succeeded | Status::Failed { .. })
 }
 
 fn still_runs(pod: &StoredPod) -> Report {

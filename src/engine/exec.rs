@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use super::failure::{During, Result};
-use super::launcher::{Started, await_exec};
-use super::message::{KillOnDrop, Listener, Message, Speaker};
+use super::message::{Listener, Message, Speaker};
+use super::pending::Pending;
 use super::process::{Command, Wish};
 use super::programs::Programs;
 use super::sandbox::root_of;
@@ -30,8 +30,8 @@ pub struct Entry<'a> {
     pub user: Option<&'a str>,
 }
 
-/// Starts the process. `given` are the client's stdin, stdout and stderr; `None` makes a terminal.
-pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>) -> Result<Started> {
+/// Sends the process on its way. `given` are the client's stdin, stdout and stderr; `None` makes a terminal.
+pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>) -> Result<Pending> {
     let (step, name) = (Step::EnterPod, entry.container);
     let (ours, theirs) = Channel::pair().during(step, name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
@@ -47,10 +47,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
         }
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(&listener, name)?;
-            let _ = launcher.disarm();
-            Ok(started)
+            Ok(Pending::new(listener, pidfd, name, &entry.process.argv))
         }
     }
 }

@@ -13,8 +13,9 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use super::failure::{During, Result};
-use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
-use super::process::{Command, Stdio};
+use super::message::{Listener, Message, Speaker};
+use super::pending::Pending;
+use super::process::Command;
 use super::programs::Programs;
 use super::root::Root;
 use super::sandbox::{Sandbox, root_of};
@@ -22,20 +23,12 @@ use super::sources::Sources;
 use super::{mounts, process};
 use crate::plan::{ContainerPlan, NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
-use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
 use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
 
-/// A container's first process, executing the user's command.
-#[derive(Debug)]
-pub struct Started {
-    pub pid: i32,
-    pub process: PidFd,
-    pub stdio: Stdio,
-}
-
-/// Starts a container. On failure nothing of it is left but files below its directory, which the next start clears.
-pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, container: &ContainerPlan) -> Result<Started> {
+/// Sends a container on its way. Of one that fails nothing is left but files below its directory, which the next start
+/// clears.
+pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, container: &ContainerPlan) -> Result<Pending> {
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
@@ -52,32 +45,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
         }
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            let launcher = KillOnDrop::new(pidfd);
-            let started = await_exec(&listener, &container.name)?;
-            // It has done its work and ends by itself; its exit is reaped with the others.
-            let _ = launcher.disarm();
-            Ok(started)
-        }
-    }
-}
-
-/// Listens until the child executes the user's command (the stream ends) or fails.
-pub fn await_exec(listener: &Listener, on: &str) -> Result<Started> {
-    let mut born: Option<(i32, KillOnDrop)> = None;
-    let mut stdio = Stdio::Passed;
-    loop {
-        match listener.hear(Step::CreateContainer, on)? {
-            Heard::Born { pid } => {
-                // A child of ours that nobody has waited for: its pid cannot be anybody else's yet.
-                born = Some((pid, KillOnDrop::new(PidFd::open(pid).during(Step::CreateContainer, on)?)));
-            }
-            Heard::Stdio { terminal, fds } => stdio = Stdio::from_child(terminal, fds),
-            Heard::Workshop(_) => {}
-            Heard::End => {
-                let Some((pid, process)) = born else { return Err(died(Step::CreateContainer, on)) };
-                let Some(process) = process.disarm() else { return Err(died(Step::CreateContainer, on)) };
-                return Ok(Started { pid, process, stdio });
-            }
+            Ok(Pending::new(listener, pidfd, &container.name, &container.process.argv))
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::{During, Failure, Result};
 use crate::step::Step;
 use crate::sys::process::PidFd;
-use crate::sys::socket::Channel;
+use crate::sys::socket::{self, Channel};
 use crate::sys::{Errno, Error};
 
 /// A start that takes longer than this has been stuck: a root file system on a dead NFS server, say.
@@ -85,8 +85,17 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Heard {
     Workshop(OwnedFd),
-    Born { pid: i32 },
-    Stdio { terminal: bool, fds: Vec<OwnedFd> },
+    Born {
+        pid: i32,
+    },
+    Stdio {
+        terminal: bool,
+        fds: Vec<OwnedFd>,
+    },
+    /// execve(2) of the user's command was refused.
+    NotExecuted {
+        errno: i32,
+    },
     End,
 }
 
@@ -96,26 +105,52 @@ impl Listener {
         Ok(Listener { channel, deadline: Instant::now() + START_DEADLINE })
     }
 
+    /// Until the child is given up.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// The next message. A failure that the child reports is this function's error.
     pub fn hear(&self, step: Step, on: &str) -> Result<Heard> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let Some(message) = self.channel.receive_within(left).during(step, on)? else { return Ok(Heard::End) };
-        // The four bytes of the enter program, which cannot write JSON.
-        if let Ok(errno) = <[u8; 4]>::try_from(message.bytes.as_slice()) {
-            let errno = i32::from_ne_bytes(errno);
-            return Err(Failure { step: Step::ExecuteCommand, on: on.to_owned(), call: "execve()".to_owned(), errno });
-        }
-        let garbled = |what: &str| Failure::new(step, on, &Error { call: what.to_owned(), errno: Errno::EPROTO });
-        let mut fds = message.fds;
-        match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {
-            Message::Failed(failure) => Err(failure),
-            Message::Workshop => fds.pop().map(Heard::Workshop).ok_or_else(|| garbled("no mount namespace came")),
-            Message::Born => {
-                message.sender.map(|pid| Heard::Born { pid }).ok_or_else(|| garbled("no credentials came"))
+        let message = self.channel.receive_within(self.time_left()).during(step, on)?;
+        understand(message, step, on)
+    }
+
+    /// As [`hear`](Self::hear), but `None` when there is nothing to hear yet.
+    pub fn try_hear(&self, step: Step, on: &str) -> Result<Option<Heard>> {
+        let message = match self.channel.try_receive() {
+            Err(Error { errno: Errno::EAGAIN, .. }) if !self.time_left().is_zero() => return Ok(None),
+            Err(Error { errno: Errno::EAGAIN, .. }) => {
+                let call = format!("nothing was heard of it for {} s", START_DEADLINE.as_secs());
+                return Err(Failure::new(step, on, &Error { call, errno: Errno::ETIMEDOUT }));
             }
-            Message::Pipes => Ok(Heard::Stdio { terminal: false, fds }),
-            Message::Terminal => Ok(Heard::Stdio { terminal: true, fds }),
-        }
+            other => other.during(step, on)?,
+        };
+        understand(message, step, on).map(Some)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+fn understand(message: Option<socket::Message>, step: Step, on: &str) -> Result<Heard> {
+    let Some(message) = message else { return Ok(Heard::End) };
+    // The four bytes of the enter program, which cannot write JSON.
+    if let Ok(errno) = <[u8; 4]>::try_from(message.bytes.as_slice()) {
+        let errno = i32::from_ne_bytes(errno);
+        return Ok(Heard::NotExecuted { errno });
+    }
+    let garbled = |what: &str| Failure::new(step, on, &Error { call: what.to_owned(), errno: Errno::EPROTO });
+    let mut fds = message.fds;
+    match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {
+        Message::Failed(failure) => Err(failure),
+        Message::Workshop => fds.pop().map(Heard::Workshop).ok_or_else(|| garbled("no mount namespace came")),
+        Message::Born => message.sender.map(|pid| Heard::Born { pid }).ok_or_else(|| garbled("no credentials came")),
+        Message::Pipes => Ok(Heard::Stdio { terminal: false, fds }),
+        Message::Terminal => Ok(Heard::Stdio { terminal: true, fds }),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod idmap;
 pub mod launcher;
 mod message;
 mod mounts;
+pub mod pending;
 pub mod process;
 pub mod programs;
 pub mod remove;

@@ -11,6 +11,7 @@ use super::message::{Message, Speaker};
 use super::user::{self, User};
 use crate::plan::ProcessPlan;
 use crate::plan::idmap::IdMapPlan;
+use crate::report::exit_code;
 use crate::step::Step;
 use crate::sys::path::{self, Missing};
 use crate::sys::{self, Errno, Error, clone, memfd, privileges, stdio};
@@ -68,11 +69,18 @@ pub struct Command<'a> {
 impl Command<'_> {
     /// Gives up everything that the command must not have, and executes it. Called inside the container's root.
     pub fn execute(&self, wish: Wish, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
-        let step = Step::DropPrivileges;
         let user = self.user()?;
         self.make_working_directory(&user)?;
         self.open_stdio(wish, &user, speaker)?;
-        stdio::close_all_but(&[speaker.as_fd(), enter]).during(step, self.name)?;
+        stdio::close_all_but(&[speaker.as_fd(), enter]).during(Step::DropPrivileges, self.name)?;
+        // No way back: whoever called us owns descriptors that are closed now, and must not drop them.
+        let Err(failure) = self.drop_privileges_and_execute(&user, speaker, enter);
+        speaker.say_failed(failure);
+        clone::exit_now(i32::from(exit_code::FAILURE));
+    }
+
+    fn drop_privileges_and_execute(&self, user: &User, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
+        let step = Step::DropPrivileges;
         stdio::set_umask(0o022);
         privileges::leave_session_keyring().during(step, self.name)?;
         stdio::reset_signals().during(step, self.name)?;
@@ -92,7 +100,7 @@ impl Command<'_> {
             clone::exit_now(125);
         }
         self.enter_working_directory()?;
-        Err(self.replace_this_program(&user, speaker, enter))
+        Err(self.replace_this_program(user, speaker, enter))
     }
 
     fn user(&self) -> Result<User> {

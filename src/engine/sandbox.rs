@@ -81,7 +81,7 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
         match listener.hear(Step::SetUpSandbox, "pause")? {
             Heard::Workshop(fd) => workshop = Some(fd),
             Heard::End => return workshop.ok_or_else(|| died(Step::SetUpSandbox, "pause")),
-            Heard::Born { .. } | Heard::Stdio { .. } => {}
+            Heard::Born { .. } | Heard::Stdio { .. } | Heard::NotExecuted { .. } => {}
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::event_loop::{Source, Supervisor};
 use super::lifecycle::Event;
-use super::protocol::{ExecRequest, Reply, Request};
-use crate::engine::exec;
+use super::protocol::{Reply, Request};
+use crate::engine::pending::Started;
 use crate::engine::process::Stdio;
 use crate::report::{Report, exit_code};
 use crate::sys::process::{Exit, PidFd};
@@ -34,6 +34,8 @@ pub(super) struct Client {
 enum WaitsFor {
     /// It has not asked yet.
     Request,
+    /// Its command, which is on its way.
+    Start,
     /// The process of an `exec`.
     Process {
         pid: i32,
@@ -89,8 +91,7 @@ impl Supervisor<'_> {
             Err(error) => Err(refuse(format!("a request that this sandpod does not know: {error}"))),
         };
         if let Err(report) = answer {
-            self.reply(id, &Reply::Failed(report), &[]);
-            self.drop_client(id);
+            self.refuse_client(id, report);
         }
     }
 
@@ -126,42 +127,25 @@ impl Supervisor<'_> {
         }
     }
 
-    fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
-        let index = self.running_container(&request.container)?;
-        let given = if request.tty {
-            None
-        } else {
-            Some(<[OwnedFd; 3]>::try_from(fds).map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
-        };
-        let plan = &self.plan.containers[index];
-        let Some(running) = &self.containers[index].running else { return Err(not_running(&plan.name)) };
-        let mut process = plan.process.clone();
-        process.argv.clone_from(&request.argv);
-        process.tty = request.tty;
-        for (name, value) in &request.env {
-            process.env.retain(|(known, _)| known != name);
-            process.env.push((name.clone(), value.clone()));
-        }
-        if let Some(cwd) = &request.cwd {
-            process.cwd = cwd.into();
-        }
-        let entry = exec::Entry {
-            pod: &self.plan.sandbox,
-            container: &plan.name,
-            pid: plan.pid,
-            init: &running.process,
-            process: &process,
-            user: request.user.as_deref(),
-        };
-        let started = exec::start(&entry, &self.programs, given)
-            .map_err(|failure| failure.into_report(format!("could not run a command in container `{}`", plan.name)))?;
+    /// A command has been sent on its way.
+    pub(super) fn waits_for_exec(&mut self, id: u64) {
+        self.wait_for(id, WaitsFor::Start);
+    }
+
+    /// A client's command runs.
+    pub(super) fn exec_started(&mut self, id: u64, started: &Started) {
         let reply = Reply::Started { pid: started.pid };
         match &started.stdio {
             Stdio::Terminal { master } => self.reply(id, &reply, &[master.as_fd()]),
             Stdio::Pipes { .. } | Stdio::Passed => self.reply(id, &reply, &[]),
         }
         self.wait_for(id, WaitsFor::Process { pid: started.pid });
-        Ok(())
+    }
+
+    /// The end of a request that could not be met.
+    pub(super) fn refuse_client(&mut self, id: u64, report: Report) {
+        self.reply(id, &Reply::Failed(report), &[]);
+        self.drop_client(id);
     }
 
     fn attach_client(&mut self, id: u64, container: &str, fds: Vec<OwnedFd>) -> Result<(), Report> {
@@ -204,7 +188,7 @@ impl Supervisor<'_> {
             let reply = match client.waits_for {
                 WaitsFor::Stop => Reply::Stopped,
                 // Its process was in the pod, and the pod has been killed.
-                WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
+                WaitsFor::Start | WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
                 WaitsFor::Pod | WaitsFor::Container { .. } => Reply::Exited { code },
                 WaitsFor::Request | WaitsFor::Nothing => continue,
             };
@@ -229,6 +213,7 @@ impl Supervisor<'_> {
     }
 
     fn drop_client(&mut self, id: u64) {
+        self.forget_exec(id);
         if let Some(client) = self.clients.open.remove(&id) {
             self.watch.remove(client.channel.as_fd(), Source::Client(id));
         }
@@ -242,7 +227,7 @@ impl Supervisor<'_> {
         })
     }
 
-    fn running_container(&self, name: &str) -> Result<usize, Report> {
+    pub(super) fn running_container(&self, name: &str) -> Result<usize, Report> {
         let index = self.container(name)?;
         let running = self.containers[index].running.as_ref();
         // Its end may be on the way to us.
@@ -251,10 +236,10 @@ impl Supervisor<'_> {
     }
 }
 
-fn refuse(what: String) -> Report {
+pub(super) fn refuse(what: String) -> Report {
     Report::new(exit_code::FAILURE, what)
 }
 
-fn not_running(name: &str) -> Report {
+pub(super) fn not_running(name: &str) -> Report {
     refuse(format!("container `{name}` is not running")).hint("`sandpod ps -a` shows its state")
 }

@@ -12,11 +12,12 @@ use super::output::{Output, Side};
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::{AtEnd, FirstAttach};
+use crate::engine::pending::Pending;
 use crate::engine::programs::Programs;
+use crate::engine::remove;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::sweep::{self, MountNamespace};
-use crate::engine::{launcher, remove};
-use crate::plan::{NamespaceMode, PodPlan};
+use crate::plan::PodPlan;
 use crate::report::Report;
 use crate::state::{self, ContainerState, CreatedPod, Record};
 use crate::sys::event::{Interest, Poller, Ready, Signals, Timer};
@@ -31,6 +32,10 @@ pub(super) enum Source {
     Timer,
     Control,
     Client(u64),
+    /// A container on its way.
+    Starting(usize),
+    /// The command of a client, on its way.
+    ExecStarting(u64),
     /// A container's own stdout, stderr or terminal.
     Container(usize, Side),
     /// A container's stdin, waited for because it was full.
@@ -46,10 +51,10 @@ pub(super) enum Source {
 pub(super) struct Running {
     pub(super) pid: i32,
     pub(super) process: PidFd,
-    identity: Option<ProcessId>,
-    started_at: Timestamp,
+    pub(super) identity: Option<ProcessId>,
+    pub(super) started_at: Timestamp,
     /// Where it has no pid namespace of its own: what marks its processes.
-    mark: Option<MountNamespace>,
+    pub(super) mark: Option<MountNamespace>,
 }
 
 impl Running {
@@ -64,6 +69,7 @@ impl Running {
 
 #[derive(Debug)]
 pub(super) struct Container {
+    pub(super) starting: Option<Pending>,
     pub(super) running: Option<Running>,
     pub(super) output: Output,
     /// When it last ended, and when that life had begun.
@@ -77,16 +83,18 @@ pub(super) struct Supervisor<'a> {
     pub(super) pod: lifecycle::Pod,
     pub(super) containers: Vec<Container>,
     pub(super) clients: Clients,
+    /// Commands of clients that are on their way, and the container each goes to.
+    pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
     starter: Option<Channel>,
     /// Whoever takes part in the main container's stdio from the start; then its terminal.
-    first_attach: Option<FirstAttach>,
-    first_master: Option<OwnedFd>,
+    pub(super) first_attach: Option<FirstAttach>,
+    pub(super) first_master: Option<OwnedFd>,
     /// Why the first start of a container failed.
-    start_failure: Option<Report>,
+    pub(super) start_failure: Option<Report>,
     finished: bool,
 }
 
@@ -146,6 +154,7 @@ impl<'a> Supervisor<'a> {
             pod: lifecycle::Pod::new(plan),
             containers,
             clients: Clients::default(),
+            execs: BTreeMap::new(),
             watch,
             record,
             origin: Instant::now(),
@@ -157,13 +166,14 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         supervisor.run(&signals, &timer, &control);
-        supervisor.end(at_end, &signals);
+        supervisor.end(at_end, &signals, &control);
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
         let mut settled = false;
         while !self.finished {
-            let delay = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
+            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
+            let delay = next.into_iter().chain(self.start_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
@@ -186,10 +196,13 @@ impl<'a> Supervisor<'a> {
             Source::Signals => self.on_signals(signals),
             Source::Timer => {
                 timer.acknowledge();
+                self.hear_all();
                 self.handle(Event::TimerFired);
             }
-            Source::Control => self.accept(control),
+            Source::Control => drop(self.accept(control)),
             Source::Client(id) => self.on_client(id),
+            Source::Starting(index) => self.on_starting(index),
+            Source::ExecStarting(id) => self.on_exec_starting(id),
             Source::Container(index, side) => self.pump(index, side),
             Source::ContainerStdin(index) => self.feed(index),
             Source::Attached(index, id, side) => self.resume(index, id, side),
@@ -202,8 +215,12 @@ impl<'a> Supervisor<'a> {
         while let Some(signal) = signals.next() {
             stop |= signal != SIGCHLD;
         }
-        while let Some((pid, exit)) = process::reap_any() {
-            self.on_exit(pid, exit);
+        while let Some(pid) = process::next_dead() {
+            // What it said before it died has arrived: who it was must be known before its pid is free again.
+            self.hear_all();
+            if let Ok(exit) = process::wait_for(pid) {
+                self.on_exit(pid, exit);
+            }
         }
         if stop {
             self.handle(Event::StopRequested { grace: None });
@@ -247,7 +264,7 @@ impl<'a> Supervisor<'a> {
 
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Start { index } => Some(self.start(index)),
+            Action::Start { index } => self.start(index),
             Action::Signal { index, signal } => {
                 self.signal(index, signal);
                 None
@@ -270,33 +287,6 @@ impl<'a> Supervisor<'a> {
     pub(super) fn signal(&self, index: usize, signal: i32) {
         if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
             let _ = running.process.signal(signal);
-        }
-    }
-
-    fn start(&mut self, index: usize) -> Event {
-        let plan = &self.plan.containers[index];
-        match launcher::start(&self.sandbox, &self.programs, &self.plan.sandbox, plan) {
-            Ok(launcher::Started { pid, process, stdio }) => {
-                let identity = ProcessId::of(pid);
-                let mark = (plan.pid != NamespaceMode::Container).then(|| MountNamespace::of(pid)).flatten();
-                let started_at = Timestamp::now();
-                self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
-                self.open_output(index, stdio);
-                if plan.name == self.plan.main
-                    && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
-                {
-                    self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
-                }
-                Event::ContainerStarted { index }
-            }
-            Err(failure) => {
-                let report = failure.into_report(format!("could not start container `{}`", plan.name));
-                self.containers[index].ended = Some((None, Timestamp::now()));
-                self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
-                let exit_code = i32::from(report.exit_code);
-                self.start_failure.get_or_insert(report);
-                Event::StartFailed { index, exit_code }
-            }
         }
     }
 
@@ -323,7 +313,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    fn end(mut self, at_end: AtEnd, signals: &Signals) {
+    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
         let _ = self.sandbox.process.signal(SIGKILL);
         self.await_pause(signals);
         for index in 0..self.containers.len() {
@@ -336,6 +326,7 @@ impl<'a> Supervisor<'a> {
         if never_up.is_some() || at_end == AtEnd::Remove {
             remove_everything(self.plan, &[]);
         }
+        self.answer_late(control);
         self.answer_finished();
         if let Some(starter) = never_up {
             let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
@@ -368,18 +359,24 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn accept(&mut self, control: &Listener) {
-        let Ok(Some(channel)) = control.accept() else { return };
+    /// Who connected while the pod was ending has asked already, or asks within a moment; it hears how it ended.
+    fn answer_late(&mut self, control: &Listener) {
+        while let Some(id) = self.accept(control) {
+            self.on_client(id);
+        }
+    }
+
+    fn accept(&mut self, control: &Listener) -> Option<u64> {
+        let channel = control.accept().ok().flatten()?;
         // 0600 keeps other users out already; this keeps out who was given the descriptor.
         let ours = crate::sys::privileges::uid();
         if !channel.peer().is_ok_and(|(_, uid)| uid == ours || uid == 0) {
-            return;
+            return None;
         }
-        if let Some(id) = self.clients.reserve()
-            && self.watch.add(channel.as_fd(), Source::Client(id), Interest::Readable).is_some()
-        {
-            self.clients.insert(id, Client::new(channel));
-        }
+        let id = self.clients.reserve()?;
+        self.watch.add(channel.as_fd(), Source::Client(id), Interest::Readable)?;
+        self.clients.insert(id, Client::new(channel));
+        Some(id)
     }
 }
 

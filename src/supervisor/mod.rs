@@ -11,6 +11,7 @@ pub mod log;
 mod output;
 mod prepared;
 pub mod protocol;
+mod starts;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;

@@ -47,7 +47,7 @@ impl Prepared {
             let mut containers = Vec::with_capacity(plan.containers.len());
             for container in &plan.containers {
                 let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
-                containers.push(Container { running: None, output, ended: None });
+                containers.push(Container { starting: None, running: None, output, ended: None });
             }
             Ok((control, timer, watch, containers))
         })?;

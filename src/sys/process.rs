@@ -165,6 +165,16 @@ pub fn reap_any() -> Option<(i32, Exit)> {
     }
 }
 
+/// A child of ours that has ended and that nobody has waited for; it stays so. Never blocks.
+#[must_use]
+pub fn next_dead() -> Option<i32> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    match nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) {
+        Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => Some(pid.as_raw()),
+        _ => None,
+    }
+}
+
 /// Waits for one child of ours.
 pub fn wait_for(pid: i32) -> Result<Exit> {
     loop {

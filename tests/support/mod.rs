@@ -380,6 +380,10 @@ pub(crate) fn busybox_root(home: &Home, name: &str) -> PathBuf {
         .expect("busybox");
     home.give(&root.join("bin/busybox"), 0o755);
     std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("symlink");
+    // Mount points: with an isolated map nobody in the pod may make them in a directory of the user's.
+    for file in ["hostname", "hosts", "resolv.conf"] {
+        home.file(&format!("{name}/etc/{file}"), "", 0o644);
+    }
     home.file(
         &format!("{name}/etc/passwd"),
         "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",

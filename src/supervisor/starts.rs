@@ -1,0 +1,168 @@
+//! Processes on their way: containers that the lifecycle machine wants started, commands that clients want executed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::FirstAttach;
+use super::clients::{not_running, refuse};
+use super::event_loop::{Running, Source, Supervisor};
+use super::lifecycle::Event;
+use super::protocol::ExecRequest;
+use crate::engine::pending::{Pending, Started};
+use crate::engine::sweep::MountNamespace;
+use crate::engine::{Failure, exec, launcher};
+use crate::plan::NamespaceMode;
+use crate::report::Report;
+use crate::sys::event::Interest;
+use crate::sys::process::ProcessId;
+
+impl Supervisor<'_> {
+    /// Sends a container on its way. The event, where it is over already.
+    pub(super) fn start(&mut self, index: usize) -> Option<Event> {
+        let plan = &self.plan.containers[index];
+        match launcher::start(&self.sandbox, &self.programs, &self.plan.sandbox, plan) {
+            Ok(pending) => {
+                self.watch.add(pending.as_fd(), Source::Starting(index), Interest::Readable);
+                self.containers[index].starting = Some(pending);
+                None
+            }
+            Err(failure) => Some(self.start_failed(index, failure)),
+        }
+    }
+
+    /// Something was heard of a container on its way, or its time is up.
+    pub(super) fn on_starting(&mut self, index: usize) {
+        let Some(mut pending) = self.containers[index].starting.take() else { return };
+        let event = match pending.advance() {
+            Ok(false) => {
+                self.containers[index].starting = Some(pending);
+                return;
+            }
+            Ok(true) => {
+                self.watch.remove(pending.as_fd(), Source::Starting(index));
+                match pending.finish() {
+                    Ok(started) => self.started(index, started),
+                    Err(failure) => self.start_failed(index, failure),
+                }
+            }
+            Err(failure) => {
+                self.watch.remove(pending.as_fd(), Source::Starting(index));
+                self.start_failed(index, failure)
+            }
+        };
+        self.handle(event);
+    }
+
+    fn started(&mut self, index: usize, started: Started) -> Event {
+        let plan = &self.plan.containers[index];
+        let Started { pid, process, stdio } = started;
+        let identity = ProcessId::of(pid);
+        let mark = (plan.pid != NamespaceMode::Container).then(|| MountNamespace::of(pid)).flatten();
+        let started_at = Timestamp::now();
+        self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
+        self.open_output(index, stdio);
+        if plan.name == self.plan.main
+            && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
+        {
+            self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
+        }
+        Event::ContainerStarted { index }
+    }
+
+    fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
+        let report = failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
+        self.containers[index].ended = Some((None, Timestamp::now()));
+        self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
+        let exit_code = i32::from(report.exit_code);
+        self.start_failure.get_or_insert(report);
+        Event::StartFailed { index, exit_code }
+    }
+
+    /// Sends a client's command on its way.
+    pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
+        let index = self.running_container(&request.container)?;
+        let given = if request.tty {
+            None
+        } else {
+            Some(<[OwnedFd; 3]>::try_from(fds).map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
+        };
+        let plan = &self.plan.containers[index];
+        let Some(running) = &self.containers[index].running else { return Err(not_running(&plan.name)) };
+        let mut process = plan.process.clone();
+        process.argv.clone_from(&request.argv);
+        process.tty = request.tty;
+        for (name, value) in &request.env {
+            process.env.retain(|(known, _)| known != name);
+            process.env.push((name.clone(), value.clone()));
+        }
+        if let Some(cwd) = &request.cwd {
+            process.cwd = cwd.into();
+        }
+        let entry = exec::Entry {
+            pod: &self.plan.sandbox,
+            container: &plan.name,
+            pid: plan.pid,
+            init: &running.process,
+            process: &process,
+            user: request.user.as_deref(),
+        };
+        let pending = exec::start(&entry, &self.programs, given).map_err(|failure| exec_failed(&plan.name, failure))?;
+        self.watch.add(pending.as_fd(), Source::ExecStarting(id), Interest::Readable);
+        self.execs.insert(id, (index, pending));
+        self.waits_for_exec(id);
+        Ok(())
+    }
+
+    /// Something was heard of a client's command on its way, or its time is up.
+    pub(super) fn on_exec_starting(&mut self, id: u64) {
+        let Some((index, mut pending)) = self.execs.remove(&id) else { return };
+        let outcome = match pending.advance() {
+            Ok(false) => {
+                self.execs.insert(id, (index, pending));
+                return;
+            }
+            Ok(true) => {
+                self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
+                pending.finish()
+            }
+            Err(failure) => {
+                self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
+                Err(failure)
+            }
+        };
+        match outcome {
+            Ok(started) => self.exec_started(id, &started),
+            Err(failure) => self.refuse_client(id, exec_failed(&self.plan.containers[index].name, failure)),
+        }
+    }
+
+    /// A client that has gone wants its command no more, if that has not begun.
+    pub(super) fn forget_exec(&mut self, id: u64) {
+        if let Some((_, pending)) = self.execs.remove(&id) {
+            self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
+        }
+    }
+
+    /// Hears everything that has been said by processes on their way: before the exit of one is taken note of, and when
+    /// the time of one is up.
+    pub(super) fn hear_all(&mut self) {
+        for index in 0..self.containers.len() {
+            self.on_starting(index);
+        }
+        for id in self.execs.keys().copied().collect::<Vec<u64>>() {
+            self.on_exec_starting(id);
+        }
+    }
+
+    /// Until the first of them has to be given up.
+    pub(super) fn start_deadline(&self) -> Option<Duration> {
+        let containers = self.containers.iter().filter_map(|container| container.starting.as_ref());
+        containers.chain(self.execs.values().map(|(_, pending)| pending)).map(Pending::time_left).min()
+    }
+}
+
+fn exec_failed(container: &str, failure: Failure) -> Report {
+    failure.into_report(format!("could not run a command in container `{container}`"))
+}
