@@ -94,6 +94,10 @@ impl Ground {
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Path::new("/proc/thread-self/children").exists() {
+            skip(test, "the kernel has no CONFIG_PROC_CHILDREN");
+            return None;
+        }
         nix::sys::prctl::set_child_subreaper(true).expect("prctl");
         // Sockets below it have paths of at most 107 bytes (unix(7)).
         let dir = tempfile::Builder::new().prefix("sp").rand_bytes(5).tempdir_in("/tmp").expect("tempdir");

@@ -1,6 +1,6 @@
 //! Every process below this one, as /proc shows them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -50,19 +50,23 @@ pub(crate) fn descendants() -> Vec<Process> {
 }
 
 pub(crate) fn below(root: i32) -> Vec<Process> {
-    let pids =
-        fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
-    for process in pids.filter_map(read) {
-        children.entry(process.parent).or_default().push(process);
-    }
-    let mut found: Vec<Process> = children.remove(&root).unwrap_or_default();
+    let mut found: Vec<Process> = children(root);
     let mut at = 0;
     while at < found.len() {
-        found.extend(children.remove(&found[at].pid).unwrap_or_default());
+        found.extend(children(found[at].pid));
         at += 1;
     }
     found
+}
+
+/// proc_pid_task_children(5): far quicker than reading every process of the machine. Of every thread: each has those that
+/// it forked.
+fn children(parent: i32) -> Vec<Process> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| read(pid.parse().ok()?)).collect::<Vec<_>>())
+        .collect()
 }
 
 /// SIGKILL through a pidfd. False: it had gone.
