@@ -299,3 +299,18 @@ fn what_is_not_a_pod_is_left_alone() {
     ground.no_process_stays(SOON, "strangers");
     assert!(ground.data().join("pods/.nfs0001").exists() && !dirs(&ground, &id).1.exists());
 }
+
+/// systemd empties `$XDG_RUNTIME_DIR` at logout; what was started there lives on if it may linger.
+#[test]
+fn a_runtime_directory_that_was_deleted_under_a_living_pod() {
+    let Some(ground) = Ground::new("runtime_deleted") else { return };
+    let manifest = manifest(&ground);
+    start(&ground, &manifest);
+    fs::remove_dir_all(ground.runtime()).expect("rm -r");
+    let listed = ground.run(&["ps", "-a"]).ends_with(0).stdout;
+    assert!(listed.contains("Running"), "{listed}");
+    ground.run(&["rm", "pod"]).ends_with(125).complains("is running");
+    ground.run(&["rm", "-f", "pod"]).ends_with(0);
+    ground.no_process_stays(SOON, "rm -f");
+    ground.is_empty("rm -f");
+}

@@ -1,5 +1,6 @@
 //! `sandpod rm`
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
@@ -76,7 +77,7 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         let supervisor = supervisor(pod).ok_or_else(|| {
             Report::new(exit_code::FAILURE, what())
                 .because("it is supervised, but its record does not say by which process")
-                .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.runtime.join("lock").display()))
+                .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.data.join("plan.json").display()))
         })?;
         kill(supervisor).map_err(failed)?;
         if !wait_released(&pod.dirs, DEATH) {
@@ -113,7 +114,20 @@ fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
         std::thread::sleep(Duration::from_millis(5));
         found = pod.reload().record().and_then(|record| record.supervisor);
     }
-    found
+    found.or_else(|| holder(&pod.dirs.data.join("plan.json")))
+}
+
+/// The process of ours that has a file open: where the runtime directory was deleted under a living pod, this is all that
+/// is left to find its supervisor by.
+fn holder(file: &Path) -> Option<ProcessId> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // Those of others cannot be looked into, and do not have it.
+    let has_it = |pid: &i32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        *pid != std::process::id().cast_signed()
+            && open.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == file))
+    };
+    pids.into_iter().find(has_it).and_then(ProcessId::of)
 }
 
 fn kill(process: ProcessId) -> crate::sys::Result<()> {

@@ -4,19 +4,30 @@
 //! only two marks of who belongs to a container: its cgroup, where there is one, and its mount namespace, which nobody
 //! inside can change without CAP_SYS_ADMIN.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use crate::sys::process::PidFd;
 
-/// A mount namespace, as `stat` of `/proc/PID/ns/mnt` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MountNamespace(u64);
+/// A mount namespace, held open: the number by which `/proc/PID/ns/mnt` shows it goes to a new one as soon as it is gone,
+/// and that one's processes may be another pod's.
+#[derive(Debug)]
+pub struct MountNamespace {
+    _held: File,
+    number: u64,
+}
 
 impl MountNamespace {
     /// Of a process that still exists and that we may look at.
     #[must_use]
     pub fn of(pid: i32) -> Option<MountNamespace> {
-        std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|namespace| MountNamespace(namespace.ino()))
+        let held = File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
+        let number = held.metadata().ok()?.ino();
+        Some(MountNamespace { _held: held, number })
+    }
+
+    fn has(&self, pid: i32) -> bool {
+        std::fs::metadata(format!("/proc/{pid}/ns/mnt")).is_ok_and(|namespace| namespace.ino() == self.number)
     }
 }
 
@@ -25,7 +36,7 @@ const MAX_ROUNDS: usize = 50;
 
 /// SIGKILL to every process in the mount namespace, until a look at all processes finds none. False: it gave up.
 #[must_use]
-pub fn kill_all(namespace: MountNamespace) -> bool {
+pub fn kill_all(namespace: &MountNamespace) -> bool {
     (0..MAX_ROUNDS).any(|_| {
         let members = members(namespace);
         for process in &members {
@@ -38,13 +49,13 @@ pub fn kill_all(namespace: MountNamespace) -> bool {
 
 /// Opened first and compared second, so that no pid is somebody else's by the time it is signalled. Zombies have no
 /// namespaces any more and are not seen.
-fn members(namespace: MountNamespace) -> Vec<PidFd> {
+fn members(namespace: &MountNamespace) -> Vec<PidFd> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| MountNamespace::of(*pid) == Some(namespace))
+    pids.filter(|pid| namespace.has(*pid))
         .filter_map(|pid| {
             let process = PidFd::open(pid).ok()?;
-            (MountNamespace::of(pid) == Some(namespace)).then_some(process)
+            namespace.has(pid).then_some(process)
         })
         .collect()
 }

@@ -28,9 +28,10 @@ pub struct Store {
 pub struct CreatedPod {
     pub dirs: PodDirs,
     pub record: Record,
-    /// flock(2) of `lock`. It belongs to the open file, so a forked supervisor holds it on when we close ours; it must
+    /// flock(2) of `lock`, and of `plan.json` for when the runtime directory is gone (systemd empties it at logout).
+    /// It belongs to the open file, so a forked supervisor holds it on when we close ours; it must
     /// not be inherited by anything that outlives the supervisor.
-    pub lock: File,
+    pub locks: [File; 2],
 }
 
 /// What `record.json` gave.
@@ -275,7 +276,10 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
     // Nobody else can hold it for longer than a look (`liveness`).
     lock.lock().doing("flock", &path)?;
     let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", &dirs.data)?;
-    replace(&dirs.data.join("plan.json"), &text)?;
+    let plan_path = dirs.data.join("plan.json");
+    replace(&plan_path, &text)?;
+    let plan_lock = File::open(&plan_path).doing("open", &plan_path)?;
+    plan_lock.lock().doing("flock", &plan_path)?;
     let record = Record {
         id: plan.sandbox.id.clone(),
         name: plan.sandbox.name.clone(),
@@ -286,7 +290,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
         containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
     };
     commit(dirs, &record)?;
-    Ok(CreatedPod { dirs: dirs.clone(), record, lock })
+    Ok(CreatedPod { dirs: dirs.clone(), record, locks: [lock, plan_lock] })
 }
 
 fn waiting(name: &str) -> ContainerRecord {
@@ -343,8 +347,9 @@ fn read_record(dirs: &PodDirs) -> StoredRecord {
 
 /// A shared lock, so that two who look do not take each other for the supervisor.
 fn liveness(dirs: &PodDirs) -> Liveness {
-    let held = File::open(dirs.runtime.join("lock"))
-        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    let held = [dirs.runtime.join("lock"), dirs.data.join("plan.json")]
+        .iter()
+        .any(|path| File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))));
     if held { Liveness::Supervised } else { Liveness::Unsupervised }
 }
 

@@ -20,7 +20,7 @@ fn a_created_pod_is_starting_until_its_lock_is_dropped() {
     let created = create(&store, "0123456789ab", "web");
     assert_eq!(store.find("web").expect("found").status(), Status::Starting);
     // A copy of the descriptor, as the supervisor's after fork, keeps the lock.
-    let inherited = created.lock.try_clone().expect("dup");
+    let inherited = created.locks.each_ref().map(|lock| lock.try_clone().expect("dup"));
     drop(created);
     assert_eq!(store.find("0123").expect("by prefix").liveness, Liveness::Supervised);
     drop(inherited);
@@ -69,6 +69,8 @@ fn a_pod_without_runtime_directory_is_lost() {
     let (_dir, store) = store();
     let created = create(&store, "0123456789ab", "web");
     fs::remove_dir_all(&created.dirs.runtime).expect("reboot");
+    // Nothing holds its locks after a reboot.
+    drop(created);
     assert_eq!(store.find("web").expect("found").status().to_string(), "Lost (host restarted)");
 }
 

@@ -60,7 +60,7 @@ pub(super) struct Running {
 impl Running {
     /// Ends every process of a container whose first process does not take the others along.
     fn sweep(&self) {
-        if let Some(mark) = self.mark {
+        if let Some(mark) = &self.mark {
             // One that forks faster than we look stays until its cgroup or the pod ends.
             let _ = sweep::kill_all(mark);
         }
@@ -135,7 +135,7 @@ impl<'a> Supervisor<'a> {
         starter: Channel,
     ) {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
-        let CreatedPod { record, lock: _held_until_we_end, .. } = created;
+        let CreatedPod { record, locks: _held_until_we_end, .. } = created;
         let answer = |report: Report| {
             remove_everything(plan, &[]);
             let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();

@@ -59,7 +59,8 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
         clone::Fork::Child => {
             drop(ours);
             let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
-            let kept: Vec<_> = [theirs.as_fd(), created.lock.as_fd()].into_iter().chain(attached).collect();
+            let locks = created.locks.iter().map(AsFd::as_fd);
+            let kept: Vec<_> = [theirs.as_fd()].into_iter().chain(locks).chain(attached).collect();
             detach(plan, &kept);
             Supervisor::supervise(created, plan, at_end, attach, theirs);
             clone::exit_now(0);

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::Result;
 use super::error::{Named, last};
@@ -99,12 +99,20 @@ pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).named(|| "fcntl(F_SETFD)".to_owned()).map(drop)
 }
 
-/// Undoes what Rust's runtime and the supervisor did to signals: SIGPIPE kills again, nothing is blocked.
+/// Undoes what Rust's runtime, the supervisor and its caller did to signals: all have their default action, none is
+/// blocked. Real-time signals and the two that glibc keeps for itself (32, 33) included, which its sigaction(3) refuses.
 pub fn reset_signals() -> Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: SIG_DFL runs no code of ours.
-        unsafe { sigaction(signal, &default) }.named(|| format!("sigaction({signal}, SIG_DFL)"))?;
+    /// The kernel's own struct (handler, flags, restorer, mask), all zeroes: SIG_DFL.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the kernel reads 32 bytes of DEFAULT, which live for ever; SIG_DFL runs no code of ours.
+        let rc = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES)
+        };
+        if rc != 0 {
+            return Err(last(|| format!("rt_sigaction({signal}, SIG_DFL)")));
+        }
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask()".to_owned())
 }
