@@ -10,6 +10,7 @@ use super::{Failure, Outcome, compose, relay, store};
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
 use crate::supervisor::protocol::{ExecRequest, Reply, Request};
+use crate::sys::path::{self, FileKind};
 use crate::sys::terminal::ForegroundSignals;
 
 /// Runs a command in a container and ends with its exit code.
@@ -54,6 +55,14 @@ fn start(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Conver
     let null = File::open("/dev/null")?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let input = if interactive { stdin.as_fd() } else { null.as_fd() };
+    for fd in [input, stdout.as_fd(), stderr.as_fd()] {
+        // From `/proc/self/fd/0/..` the command would walk over the whole host.
+        if path::file_kind(fd)? == FileKind::Directory {
+            return Err(Report::new(exit_code::USAGE, "stdin, stdout or stderr is a directory")
+                .because("it would lead the command out of its container")
+                .into());
+        }
+    }
     let asked = client::ask(pod, request, &[input, stdout.as_fd(), stderr.as_fd()])?;
     asked.ok_or_else(|| client::not_running(pod).into())
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 
 use super::Result;
@@ -228,10 +228,14 @@ pub fn copy_file(from: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &Path) -> Resul
 }
 
 /// The first `limit` bytes of a regular file. Anything else is ENOENT, and a FIFO does not make us wait.
+///
+/// A magic link on the way is ELOOP (openat2(2)): while we set a container up we hold descriptors of the host, and its
+/// `/etc/passwd` may be a link to `/proc/self/fd/8/../../..`.
 pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let call = || format!("open({})", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let fd = nix::fcntl::open(path, flags, Mode::empty()).named(call)?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let fd = openat2(AT_FDCWD, path, how).named(call)?;
     if file_kind(fd.as_fd())? != FileKind::Regular {
         return Err(Error { call: call(), errno: Errno::ENOENT });
     }
@@ -305,5 +309,15 @@ mod tests {
         assert_eq!(error.errno, Errno::ENOENT);
         let made = open_in_root(fd.as_fd(), Path::new("/out"), Missing::MakeDirectory).expect("made inside");
         assert!(same(&made, &dir.path().join("proc/self/root/etc")));
+    }
+
+    #[test]
+    fn reading_follows_links_but_no_magic_ones() {
+        let (dir, fd) = root();
+        std::fs::write(dir.path().join("file"), "text").expect("write");
+        symlink("file", dir.path().join("plain")).expect("symlink");
+        symlink(format!("{}/file", through_proc(fd.as_fd())), dir.path().join("magic")).expect("symlink");
+        assert_eq!(read_regular(&dir.path().join("plain"), 9).expect("read"), b"text");
+        assert_eq!(read_regular(&dir.path().join("magic"), 9).expect_err("magic").errno, Errno::ELOOP);
     }
 }
