@@ -153,7 +153,7 @@ impl From<Channel> for OwnedFd {
     }
 }
 
-/// A listening socket, mode 0600 by the umask of its maker and the 0700 of its directory.
+/// A listening socket of mode 0600.
 #[derive(Debug)]
 pub struct Listener(OwnedFd);
 
@@ -163,10 +163,9 @@ impl Listener {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).named(call)?;
         let (_directory, address) = short_address(path).named(call)?;
-        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let bound = bind(fd.as_raw_fd(), &address).named(call);
-        nix::sys::stat::umask(before);
-        bound?;
+        // The socket's own mode is what bind(2) gives the file, so it is never there with a wider one.
+        nix::sys::stat::fchmod(&fd, nix::sys::stat::Mode::from_bits_truncate(0o600)).named(call)?;
+        bind(fd.as_raw_fd(), &address).named(call)?;
         listen(&fd, Backlog::new(64).named(call)?).named(call)?;
         Ok(Listener(fd))
     }
@@ -211,6 +210,15 @@ mod tests {
         assert_eq!(message.bytes, b"hello");
         assert_eq!(message.fds.len(), 1);
         assert_eq!(message.sender, Some(std::process::id().cast_signed()));
+    }
+
+    #[test]
+    fn nobody_else_may_connect() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("control.sock");
+        let _listener = Listener::bind(&path).expect("bind");
+        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

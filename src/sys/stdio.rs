@@ -102,19 +102,18 @@ pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
 /// Undoes what Rust's runtime, the supervisor and its caller did to signals: all have their default action, none is
 /// blocked. Real-time signals and the two that glibc keeps for itself (32, 33) included, which its sigaction(3) refuses.
 pub fn reset_signals() -> Result<()> {
+    (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).try_for_each(default_action)?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask()".to_owned())
+}
+
+fn default_action(signal: i32) -> Result<()> {
     /// The kernel's own struct (handler, flags, restorer, mask), all zeroes: SIG_DFL.
     const DEFAULT: [u64; 4] = [0; 4];
     const MASK_BYTES: usize = 8;
-    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
-        // SAFETY: the kernel reads 32 bytes of DEFAULT, which live for ever; SIG_DFL runs no code of ours.
-        let rc = unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES)
-        };
-        if rc != 0 {
-            return Err(last(|| format!("rt_sigaction({signal}, SIG_DFL)")));
-        }
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask()".to_owned())
+    // SAFETY: the kernel reads 32 bytes of DEFAULT, which live for ever; SIG_DFL runs no code of ours.
+    let rc =
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES) };
+    if rc == 0 { Ok(()) } else { Err(last(|| format!("rt_sigaction({signal}, SIG_DFL)"))) }
 }
 
 /// A new session without a terminal: no TIOCSTI into the caller's (CVE-2017-5226). We may lead one already.
@@ -128,9 +127,7 @@ pub fn new_session() -> Result<()> {
 /// Undoes `trap '' CHLD` of whoever started us: it outlives execve(2), and then the kernel reaps children before we can
 /// ask how they ended (sigaction(2), SA_NOCLDWAIT).
 pub fn keep_ended_children() -> Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_DFL runs no code of ours.
-    unsafe { sigaction(Signal::SIGCHLD, &default) }.map(drop).named(|| "sigaction(SIGCHLD, SIG_DFL)".to_owned())
+    default_action(libc::SIGCHLD)
 }
 
 /// Sets the file mode creation mask.
