@@ -225,3 +225,48 @@ fn maps_stay_within_the_grant() {
     let mapped = said("root-is-you");
     assert_eq!(mapped[..5], [json!(0), json!(user.uid), json!(1), json!(1), json!(user.subuid)]);
 }
+
+/// 9: a container that may write to one hostPath puts a link where the next one begins, and is started again.
+#[test]
+fn a_host_path_that_was_replaced_is_not_mounted() {
+    let Some(home) = Home::new("a_host_path_that_was_replaced") else { return };
+    let project = home.directory("project", 0o755);
+    home.directory("project/cache", 0o755);
+    let secret = home.directory("secret", 0o700);
+    home.file("secret/id", "PRIVATE\n", 0o600);
+    let script = format!(
+        "if [ -e /cache/id ]; then cat /cache/id; else rmdir /project/cache; ln -s {} /project/cache; exit 1; fi",
+        secret.display()
+    );
+    let mounts = json!([{ "name": "p", "mountPath": "/project" }, { "name": "c", "mountPath": "/cache" }]);
+    let spec = json!({
+        "restartPolicy": "OnFailure",
+        "containers": [and(sh("main", &script), json!({ "volumeMounts": mounts })), idle("other")],
+        "volumes": [
+            { "name": "p", "hostPath": { "path": project } },
+            { "name": "c", "hostPath": { "path": project.join("cache"), "type": "Directory" } },
+        ],
+    });
+    let pod = home.start(&spec);
+    support::until("the restart is refused", || {
+        let logs = pod.logs("main");
+        assert!(!logs.contains("PRIVATE"), "{logs}");
+        logs.contains("was replaced since the pod started").then_some(())
+    });
+}
+
+/// 10: an `exec -w` makes and owns nothing: the container's links decide where its path leads.
+#[test]
+fn exec_makes_no_directory() {
+    let Some(home) = Home::new("exec_makes_no_directory") else { return };
+    let volume = json!({
+        "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+        "securityContext": { "runAsUser": 1000 },
+    });
+    let main = and(sh("main", "ln -s /etc/made /v/link; exec sleep 1000"), volume);
+    let pod = home.start(&json!({ "containers": [main], "volumes": [{ "name": "v", "emptyDir": {} }] }));
+    support::until("the link", || pod.sh("main", "readlink /v/link || true").contains("made").then_some(()));
+    let words = ["exec", "-w", "/v/link", pod.name.as_str(), "--", "true"];
+    home.sandpod(&words).ends_with(125).complains("working directory /v/link");
+    assert_eq!(pod.sh("main", "ls -d /etc/made 2>/dev/null || echo none"), "none");
+}

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::failure::{During, Result};
 use super::message::{Listener, Message, Speaker};
-use super::pending::Pending;
+use super::pending::{Expected, Pending};
 use super::process::{Command, Wish};
 use super::programs::Programs;
 use super::sandbox::root_of;
@@ -37,6 +37,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
     let listener = Listener::new(ours)?;
     let supervisor = std::process::id().cast_signed();
+    let expected = if given.is_some() { Expected::Nothing } else { Expected::Terminal };
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, name)? {
         clone::Fork::Child => {
             drop(listener);
@@ -47,7 +48,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
         }
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            Ok(Pending::new(listener, pidfd, name, &entry.process.argv))
+            Ok(Pending::new(listener, pidfd, name, entry.process, expected))
         }
     }
 }

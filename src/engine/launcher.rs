@@ -14,12 +14,13 @@ use std::os::fd::AsFd;
 
 use super::failure::{During, Result};
 use super::message::{Listener, Message, Speaker};
-use super::pending::Pending;
+use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
 use super::root::Root;
 use super::sandbox::{Sandbox, root_of};
 use super::sources::Sources;
+use super::volumes::Pinned;
 use super::{mounts, process};
 use crate::plan::{ContainerPlan, NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
@@ -28,7 +29,13 @@ use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
 
 /// Sends a container on its way. Of one that fails nothing is left but files below its directory, which the next start
 /// clears.
-pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, container: &ContainerPlan) -> Result<Pending> {
+pub fn start(
+    sandbox: &Sandbox,
+    programs: &Programs,
+    pinned: &Pinned,
+    pod: &SandboxPlan,
+    container: &ContainerPlan,
+) -> Result<Pending> {
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
@@ -38,14 +45,14 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let launcher = Launcher { sandbox, programs, pod, container, speaker: &speaker, supervisor };
+            let launcher = Launcher { sandbox, programs, pinned, pod, container, speaker: &speaker, supervisor };
             let Err(failure) = launcher.run();
             speaker.say_failed(failure);
             clone::exit_now(125);
         }
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            Ok(Pending::new(listener, pidfd, &container.name, &container.process.argv))
+            Ok(Pending::new(listener, pidfd, &container.name, &container.process, Expected::of(&container.process)))
         }
     }
 }
@@ -53,6 +60,7 @@ pub fn start(sandbox: &Sandbox, programs: &Programs, pod: &SandboxPlan, containe
 struct Launcher<'a> {
     sandbox: &'a Sandbox,
     programs: &'a Programs,
+    pinned: &'a Pinned,
     pod: &'a SandboxPlan,
     container: &'a ContainerPlan,
     speaker: &'a Speaker,
@@ -67,7 +75,7 @@ impl Launcher<'_> {
         privileges::hide_from_ptrace().during(Step::EnterPod, name)?;
         self.enter_pod()?;
         // From here on: the workshop's tree, still with your ids, and every capability in the pod's user namespace.
-        let sources = Sources::open(self.pod, self.container)?;
+        let sources = Sources::open(self.pod, self.container, self.pinned)?;
         let identity = root_of(&self.pod.idmap);
         privileges::become_identity(&identity).during(Step::BecomeRoot, name)?;
         if !clone::die_with_parent(Some(self.supervisor)).during(Step::BecomeRoot, name)? {
@@ -107,6 +115,7 @@ impl Launcher<'_> {
         self.speaker.say(Step::CreateContainer, &Message::Born, &[])?;
         mounts::mount_all(container, sources, root)?;
         mount::pivot_to_current_directory().during(Step::EnterRoot, &container.name)?;
+        process::make_working_directory(&container.process)?;
         let stdio = if container.process.tty { process::Wish::Terminal } else { process::Wish::Pipes };
         Command { process: &container.process, idmap: &self.pod.idmap, name: &container.name, user: None }.execute(
             stdio,

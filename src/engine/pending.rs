@@ -10,8 +10,10 @@ use std::time::Duration;
 use super::failure::{During, Failure, Result};
 use super::message::{Heard, KillOnDrop, Listener, died};
 use super::process::Stdio;
+use crate::plan::ProcessPlan;
 use crate::step::Step;
 use crate::sys::process::{Exit, PidFd};
+use crate::sys::{Errno, Error};
 
 /// A process that executes the user's command.
 #[derive(Debug)]
@@ -21,6 +23,26 @@ pub struct Started {
     pub stdio: Stdio,
     /// It has ended already.
     pub exit: Option<Exit>,
+}
+
+/// The stdio that a child is still to make and to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    Pipes,
+    Terminal,
+    Nothing,
+}
+
+impl Expected {
+    /// A container's own.
+    #[must_use]
+    pub fn of(process: &ProcessPlan) -> Expected {
+        if process.tty { Expected::Terminal } else { Expected::Pipes }
+    }
+
+    fn is(self, terminal: bool) -> bool {
+        self == if terminal { Expected::Terminal } else { Expected::Pipes }
+    }
 }
 
 /// Dropped before its time, everything that was forked for it is killed.
@@ -33,18 +55,26 @@ pub struct Pending {
     /// What it is to execute.
     command: String,
     born: Option<(i32, KillOnDrop)>,
+    expected: Expected,
     stdio: Stdio,
     exit: Option<Exit>,
 }
 
 impl Pending {
-    pub(super) fn new(listener: Listener, launcher: PidFd, on: &str, argv: &[String]) -> Pending {
+    pub(super) fn new(
+        listener: Listener,
+        launcher: PidFd,
+        on: &str,
+        process: &ProcessPlan,
+        expected: Expected,
+    ) -> Pending {
         Pending {
             listener,
             launcher: KillOnDrop::new(launcher),
             on: on.to_owned(),
-            command: argv.first().cloned().unwrap_or_default(),
+            command: process.argv.first().cloned().unwrap_or_default(),
             born: None,
+            expected,
             stdio: Stdio::Passed,
             exit: None,
         }
@@ -66,12 +96,19 @@ impl Pending {
         loop {
             match self.listener.try_hear(step, &self.on)? {
                 None => return Ok(false),
-                Some(Heard::Born { pid }) => {
+                Some(Heard::Born { pid }) if self.born.is_none() => {
                     // A child of ours that nobody has waited for: its pid cannot be anybody else's yet.
                     self.born = Some((pid, KillOnDrop::new(PidFd::open(pid).during(step, &self.on)?)));
                 }
-                Some(Heard::Stdio { terminal, fds }) => self.stdio = Stdio::from_child(terminal, fds),
-                Some(Heard::Workshop(_)) => {}
+                Some(Heard::Stdio { terminal, fds }) if self.expected.is(terminal) => {
+                    self.expected = Expected::Nothing;
+                    self.stdio = Stdio::from_child(terminal, fds);
+                }
+                // Each thing is said once. Whoever says more is not our child but somebody who got at its socket.
+                Some(Heard::Born { .. } | Heard::Stdio { .. } | Heard::Workshop(_)) => {
+                    let call = "a message that nobody waits for".to_owned();
+                    return Err(Failure::new(step, &*self.on, &Error { call, errno: Errno::EPROTO }));
+                }
                 Some(Heard::NotExecuted { errno }) => {
                     let call = format!("execve({})", self.command);
                     return Err(Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno });

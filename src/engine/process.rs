@@ -70,7 +70,6 @@ impl Command<'_> {
     /// Gives up everything that the command must not have, and executes it. Called inside the container's root.
     pub fn execute(&self, wish: Wish, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
         let user = self.user()?;
-        self.make_working_directory(&user)?;
         self.open_stdio(wish, &user, speaker)?;
         stdio::close_all_but(&[speaker.as_fd(), enter]).during(Step::DropPrivileges, self.name)?;
         // No way back: whoever called us owns descriptors that are closed now, and must not drop them.
@@ -110,18 +109,6 @@ impl Command<'_> {
         };
         let user = found.map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))?;
         user.within(self.idmap).map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))
-    }
-
-    /// As runtimes do for an image's WORKDIR. Resolved by us and not by the kernel: no magic link leads it outside.
-    fn make_working_directory(&self, user: &User) -> Result<()> {
-        let (step, cwd) = (Step::DropPrivileges, &self.process.cwd);
-        let on = format!("working directory {}", cwd.display());
-        let root = path::open_host_path(Path::new("/")).during(step, &on)?;
-        if path::open_in_root(root.as_fd(), cwd, Missing::Fail).is_ok() {
-            return Ok(());
-        }
-        let made = path::open_in_root(root.as_fd(), cwd, Missing::MakeDirectory).during(step, &on)?;
-        path::change_owner(made.as_fd(), user.identity.uid, user.identity.gid).during(step, &on)
     }
 
     /// After the change of ids, so that the user's own rights decide; nothing but stdio and sockets is open any more.
@@ -208,6 +195,15 @@ impl Command<'_> {
         }
         environment
     }
+}
+
+/// Makes a container's working directory where it is missing, as runtimes do for an image's WORKDIR: as root's, once, by
+/// its first process. An `exec` makes none: by then the container's processes move links about.
+pub fn make_working_directory(process: &ProcessPlan) -> Result<()> {
+    let (step, cwd) = (Step::EnterRoot, &process.cwd);
+    let on = format!("working directory {}", cwd.display());
+    let root = path::open_host_path(Path::new("/")).during(step, &on)?;
+    path::open_in_root(root.as_fd(), cwd, Missing::MakeDirectory).during(step, &on).map(drop)
 }
 
 /// As execvp(3) searches, but with the container's own PATH.

@@ -24,7 +24,11 @@ impl Programs {
             let program = if bytes.is_empty() { memfd::sealed_self() } else { memfd::sealed_program(name, bytes) };
             program.during(Step::StartSupervisor, name)
         };
-        Ok(Programs { pause: prepare("pause", PAUSE)?, enter: prepare("enter", ENTER)? })
+        let programs = Programs { pause: prepare("pause", PAUSE)?, enter: prepare("enter", ENTER)? };
+        // A process whose program it may not read is closed to ptrace by the kernel (would_dump, fs/exec.c): enter runs
+        // as the container's user with a way to the supervisor. Not pause: setns(2) by its pidfd wants read access.
+        memfd::make_execute_only(programs.enter()).during(Step::StartSupervisor, "enter")?;
+        Ok(programs)
     }
 
     #[must_use]

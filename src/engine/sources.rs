@@ -1,10 +1,11 @@
 //! Everything of the host that a container will see, opened by descriptor with *your* rights: a path in your 0700 home
 //! can be reached by you and by no id of an isolated map. From here on nothing is looked up by a host path again.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::failure::{During, Result};
+use super::volumes::Pinned;
 use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
@@ -33,12 +34,16 @@ pub enum RootSource {
 }
 
 impl Sources {
-    pub fn open(pod: &SandboxPlan, container: &ContainerPlan) -> Result<Sources> {
+    pub fn open(pod: &SandboxPlan, container: &ContainerPlan, pinned: &Pinned) -> Result<Sources> {
         let step = Step::OpenSources;
         let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
         let store = open(&pod.dirs.data.join("containers").join(&container.name))?;
         let root = match &container.root {
-            RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => RootSource::Directory(open(lower)?),
+            RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => {
+                let opened = open(lower)?;
+                pinned.check(lower, opened.as_fd()).during(step, &container.name)?;
+                RootSource::Directory(opened)
+            }
             RootPlan::HostTree { dirs, .. } => {
                 let opened = dirs.iter().map(|dir| open(&Path::new("/").join(&dir.name)));
                 RootSource::HostDirectories(opened.collect::<Result<_>>()?)
@@ -47,6 +52,9 @@ impl Sources {
         let mut mounts = Vec::with_capacity(container.mounts.len());
         for mount in &container.mounts {
             let source = source_of(pod, &mount.kind)?;
+            if let (MountKind::HostPath { source: path }, Some(opened)) = (&mount.kind, &source) {
+                pinned.check(path, opened.as_fd()).during(step, mount.destination.display())?;
+            }
             if let (Some(source), true) = (&source, mount.read_only) {
                 source.add(Attributes::READ_ONLY, Reach::Recursive).during(step, mount.destination.display())?;
             }

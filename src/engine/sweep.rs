@@ -1,8 +1,9 @@
 //! Ends what a container's first process leaves behind when it has no pid namespace of its own.
 //!
 //! In its own pid namespace the kernel does it (pid_namespaces(7)). With `shareProcessNamespace` or `hostPID` there are
-//! only two marks of who belongs to a container: its cgroup, where there is one, and its mount namespace, which nobody
-//! inside can change without CAP_SYS_ADMIN.
+//! only two marks of who belongs to a container: its cgroup, where there is one, and its mount namespace. A
+//! process that makes a user namespace of its own can leave that; until it is closed by seccomp or ended by a cgroup, it
+//! lives until the pod ends (docs/security.md).
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;

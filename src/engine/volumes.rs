@@ -1,14 +1,15 @@
 //! What must be on disk before the first process: the pod's own directories, and the host paths its manifest names.
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
 use crate::manifest::HostPathType;
-use crate::plan::{HostPathPlan, PodPlan};
+use crate::plan::{HostPathPlan, PodPlan, RootPlan};
 use crate::step::Step;
 use crate::sys::path::{self, FileKind};
-use crate::sys::{Errno, Error};
+use crate::sys::{self, Errno, Error, tree};
 
 const STEP: Step = Step::PrepareVolumes;
 
@@ -16,7 +17,7 @@ const STEP: Step = Step::PrepareVolumes;
 ///
 /// They get mode 0777: an id of an isolated map is neither you nor in your groups. Nobody else comes near them, since
 /// the directory above them is 0700 and yours; pod processes get there by descriptor only.
-pub fn prepare(plan: &PodPlan) -> Result<()> {
+pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let data = &plan.sandbox.dirs.data;
     let root = path::open_host_path(data).during(STEP, data.display())?;
     for (name, mode) in [("containers", 0o700), ("volumes", 0o777), ("logs", 0o700)] {
@@ -26,11 +27,37 @@ pub fn prepare(plan: &PodPlan) -> Result<()> {
         let name = Path::new("containers").join(&container.name);
         path::make_directory(root.as_fd(), &name, 0o777).during(STEP, name.display())?;
     }
-    plan.sandbox.host_paths.iter().try_for_each(check_host_path)
+    let mut pinned = BTreeMap::new();
+    for host_path in &plan.sandbox.host_paths {
+        pinned.insert(host_path.path.clone(), check_host_path(host_path)?);
+    }
+    for container in &plan.containers {
+        if let RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } = &container.root {
+            pinned.insert(lower.clone(), path::open_host_path(lower).during(STEP, lower.display())?);
+        }
+    }
+    Ok(Pinned(pinned))
+}
+
+/// What the pod's host paths were when it began. A container that may write to one could put a link to another place of
+/// yours where the next one begins, and be started again. Held open, so that nothing else can get its inode number.
+#[derive(Debug, Default)]
+pub struct Pinned(BTreeMap<PathBuf, OwnedFd>);
+
+impl Pinned {
+    /// Refuses what is no longer what it was. A path that was not pinned is ours, or the kernel's.
+    pub fn check(&self, path: &Path, opened: BorrowedFd<'_>) -> sys::Result<()> {
+        let Some(pinned) = self.0.get(path) else { return Ok(()) };
+        if tree::identity(pinned.as_fd())? == tree::identity(opened)? {
+            return Ok(());
+        }
+        let call = format!("{} was replaced since the pod started", path.display());
+        Err(Error { call, errno: Errno::ESTALE })
+    }
 }
 
 /// <https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types>
-fn check_host_path(host_path: &HostPathPlan) -> Result<()> {
+fn check_host_path(host_path: &HostPathPlan) -> Result<OwnedFd> {
     let HostPathPlan { volume, path, kind } = host_path;
     let on = format!("volume `{volume}`: hostPath {}", path.display());
     let wanted = match kind {
@@ -63,7 +90,7 @@ fn check_host_path(host_path: &HostPathPlan) -> Result<()> {
             let call = format!("it is a {found:?}, the manifest's type is {kind:?}");
             Err(Failure::new(STEP, on, &Error { call, errno: Errno::EINVAL }))
         }
-        _ => Ok(()),
+        _ => Ok(opened),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::programs::Programs;
 use crate::engine::remove;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::sweep::{self, MountNamespace};
+use crate::engine::volumes::Pinned;
 use crate::plan::PodPlan;
 use crate::report::Report;
 use crate::state::{self, ContainerState, CreatedPod, Record};
@@ -80,6 +81,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a PodPlan,
     pub(super) sandbox: Sandbox,
     pub(super) programs: Programs,
+    pub(super) pinned: Pinned,
     pub(super) pod: lifecycle::Pod,
     pub(super) containers: Vec<Container>,
     pub(super) clients: Clients,
@@ -146,11 +148,12 @@ impl<'a> Supervisor<'a> {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, containers, sandbox, programs, signals, timer, control, watch } = prepared;
+        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
             programs,
+            pinned,
             pod: lifecycle::Pod::new(plan),
             containers,
             clients: Clients::default(),

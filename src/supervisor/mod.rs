@@ -14,6 +14,7 @@ pub mod protocol;
 mod starts;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 
 use crate::engine::{During, Failure, Result};
@@ -76,7 +77,11 @@ fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
     // None of this can fail in a way that the pod would notice: it then keeps the caller's streams.
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };
-    let said = std::fs::File::create(plan.sandbox.dirs.data.join("supervisor.log"));
+    let said = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(plan.sandbox.dirs.data.join("supervisor.log"));
     let stderr = said.as_ref().map_or(null.as_fd(), AsFd::as_fd);
     let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), stderr);
 }

@@ -20,6 +20,7 @@ pub(super) struct Prepared {
     pub(super) containers: Vec<Container>,
     pub(super) sandbox: Sandbox,
     pub(super) programs: Programs,
+    pub(super) pinned: volumes::Pinned,
     pub(super) signals: Signals,
     pub(super) timer: Timer,
     pub(super) control: Listener,
@@ -34,8 +35,8 @@ impl Prepared {
         record.supervisor = ProcessId::of_self();
         write(plan, &record)?;
         let programs = Programs::prepare()?;
-        let (sandbox, (control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
-            volumes::prepare(plan)?;
+        let (sandbox, (pinned, control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
+            let pinned = volumes::prepare(plan)?;
             let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
             let timer = Timer::new().during(step, "")?;
             let mut watch = Watch::new().during(step, "")?;
@@ -49,13 +50,13 @@ impl Prepared {
                 let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
                 containers.push(Container { starting: None, running: None, output, ended: None });
             }
-            Ok((control, timer, watch, containers))
+            Ok((pinned, control, timer, watch, containers))
         })?;
         record.pause = ProcessId::of(sandbox.pid);
         record.phase = Phase::Starting;
         record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
         write(plan, &record)?;
-        Ok(Prepared { record, containers, sandbox, programs, signals, timer, control, watch })
+        Ok(Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch })
     }
 }
 

@@ -22,7 +22,7 @@ impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
     pub(super) fn start(&mut self, index: usize) -> Option<Event> {
         let plan = &self.plan.containers[index];
-        match launcher::start(&self.sandbox, &self.programs, &self.plan.sandbox, plan) {
+        match launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan) {
             Ok(pending) => {
                 self.watch.add(pending.as_fd(), Source::Starting(index), Interest::Readable);
                 self.containers[index].starting = Some(pending);

@@ -30,6 +30,11 @@ pub fn sealed_program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Mode 0111.
+pub fn make_execute_only(program: BorrowedFd<'_>) -> Result<()> {
+    nix::sys::stat::fchmod(program, nix::sys::stat::Mode::from_bits_truncate(0o111)).named(|| "fchmod(0111)".to_owned())
+}
+
 /// execveat(2) of a descriptor. Only returns when it failed.
 pub fn execute(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> Error {
     let pointers =
