@@ -4,8 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::failure::{During, Failure, Result};
-use crate::manifest::HostPathType;
-use crate::plan::{HostPathPlan, PodPlan};
+use crate::plan::{HostPathPlan, HostPathType, PodPlan};
 use crate::step::Step;
 use crate::sys::path::{self, FileKind};
 use crate::sys::{Errno, Error};
