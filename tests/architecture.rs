@@ -69,8 +69,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("host", &["sys"]),
     ("plan", &["manifest", "host"]),
     ("state", &["plan", "sys"]),
-    ("engine", &["plan", "manifest", "sys"]),
-    ("supervisor", &["engine", "plan", "manifest", "state", "sys"]),
+    ("engine", &["plan", "sys"]),
+    ("supervisor", &["engine", "plan", "state", "sys"]),
     ("sys", &[]),
     ("pause", &[]),
 ];

@@ -1,7 +1,6 @@
 //! `sandpod exec`
 
 use std::fs::File;
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use super::arguments::ExecArguments;
@@ -16,11 +15,7 @@ use crate::sys::terminal::ForegroundSignals;
 /// Runs a command in a container and ends with its exit code.
 pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
     let ExecArguments { interactive, tty, container, user, workdir, env, pod, command } = asked;
-    if *interactive && *tty && !std::io::stdin().is_terminal() {
-        return Err(Report::new(exit_code::USAGE, "-i and -t together need a terminal, and stdin is none")
-            .hint("leave out -t to pass stdin on as it is")
-            .into());
-    }
+    super::check_terminal(*interactive, *tty)?;
     let pod = store()?.find(pod)?;
     let request = Request::Exec(ExecRequest {
         container: client::container(&pod, container.as_deref())?,

@@ -33,7 +33,7 @@ mod table;
 mod version;
 mod wait;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -123,6 +123,15 @@ fn dispatch(verb: &Verb) -> Outcome {
 fn store() -> Result<Store, Report> {
     let places = crate::host::places();
     Ok(Store::new(&places.runtime.path, &places.data.path))
+}
+
+/// `-it` of `run` and `exec`.
+fn check_terminal(interactive: bool, tty: bool) -> Result<(), Report> {
+    if !(interactive && tty) || io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Report::new(exit_code::USAGE, "-i and -t together need a terminal, and stdin is none")
+        .hint("leave out -t to pass stdin on as it is"))
 }
 
 /// Does something to each named pod and goes on after a failure.

@@ -85,8 +85,10 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
                 .because(format!("process {} was killed but has not gone", supervisor.pid)));
         }
     }
-    if let Some(pause) = pod.record().and_then(|record| record.pause) {
-        kill(pause).map_err(failed)?;
+    // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.
+    let recorded = pod.record().map(|record| [record.supervisor, record.pause]);
+    for process in recorded.into_iter().flatten().flatten() {
+        kill(process).map_err(failed)?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `sandpod run`: the straight line, one call for each layer.
 
-use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 /// read → parse → probe → plan → create → start the supervisor → follow.
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
-    check_terminal(single.tty && single.interactive)?;
+    super::check_terminal(single.interactive, single.tty)?;
     let Planned { facts, plan } = source::planned(&asked.source)?;
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
@@ -35,10 +34,11 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     // In the foreground it is this process that removes, after the last line of the logs.
     let at_end = if asked.detach && asked.rm { AtEnd::Remove } else { AtEnd::Keep };
     let (ours, theirs) = first_attach(single.interactive || single.tty)?;
+    // Before the fork, and so blocked in the supervisor until it takes them itself: a Ctrl-C that comes now must end the
+    // pod's start in order, and not whichever of the two processes it meets.
+    let signals = ForegroundSignals::block()?;
     let channel = supervisor::spawn(created, &plan, at_end, theirs)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
-    // Only now: the supervisor has signals of its own, and must not begin with ours blocked.
-    let signals = ForegroundSignals::block()?;
     let master = ready(&store, &plan.sandbox.id, &channel, &signals)?;
     drop(channel);
     if asked.detach {
@@ -51,14 +51,6 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         None => follow::follow(&pod, &signals),
     };
     finish(&pod, ending, asked.rm)
-}
-
-fn check_terminal(wanted: bool) -> Result<(), Report> {
-    if !wanted || std::io::stdin().is_terminal() {
-        return Ok(());
-    }
-    Err(Report::new(exit_code::USAGE, "-i and -t together need a terminal, and stdin is none")
-        .hint("leave out -t to pass stdin on as it is"))
 }
 
 /// The client's ends of the main container's stdio, and the container's, when somebody is to talk to it.

@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{During as _, Failure};
 use super::idmap::write_maps;
+use super::sandbox::root_of;
 use super::tree::{empty_directory, remove_tree};
 use crate::plan::PodDirs;
-use crate::plan::idmap::{IdMapPlan, MapWriter, UsernsMode};
+use crate::plan::idmap::{IdMapPlan, UsernsMode};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
 use crate::sys::path::open_host_path;
-use crate::sys::privileges::{Identity, become_identity};
+use crate::sys::privileges::become_identity;
 use crate::sys::process::{PidFd, ProcessId, wait_for};
 use crate::sys::socket::Channel;
 use crate::sys::tree::open_directory;
@@ -209,12 +210,7 @@ fn empty_as_root(channel: &Channel, directory: BorrowedFd<'_>, idmap: &IdMapPlan
     let say = |word: &Word| channel.send(&serde_json::to_vec(word).ok()?, &[]).ok();
     // Until the maps are written it has no id that it could take on.
     channel.receive().ok()??;
-    let groups = match idmap.writer {
-        MapWriter::Tools { .. } => Some(Vec::new()),
-        MapWriter::Direct => None,
-    };
-    let root = Identity { uid: 0, gid: 0, groups };
-    if let Err(failure) = become_identity(&root).during(Step::BecomeRoot, "") {
+    if let Err(failure) = become_identity(&root_of(idmap)).during(Step::BecomeRoot, "") {
         return say(&Word::Failed(failure));
     }
     // After the change of ids, which clears it. A parent that died before has closed the channel: the words fail.

@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
-use crate::manifest::HostPathType;
-use crate::plan::{HostPathPlan, PodPlan, RootPlan};
+use crate::plan::{HostPathPlan, HostPathType, PodPlan, RootPlan};
 use crate::step::Step;
 use crate::sys::path::{self, FileKind};
 use crate::sys::{self, Errno, Error, tree};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::container::PodScope;
 use super::degradation;
 use super::idmap::{ContainerId, UsernsMode};
-use crate::manifest::{ContainerSecurityContext, PodSecurityContext};
+use crate::manifest::{ContainerSecurityContext, LINUX_CAPABILITIES, PodSecurityContext};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -27,51 +27,6 @@ pub(super) const DEFAULT_CAPABILITIES: &[&str] = &[
     "MKNOD",
     "AUDIT_WRITE",
     "SETFCAP",
-];
-
-/// What `ALL` means: linux/capability.h of Linux 5.9, the last that added one, in the order of its numbers.
-pub(super) const ALL_CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
 ];
 
 /// The kubelet's `defaultMaskedPaths` (pkg/securitycontext/util.go). A path that this kernel lacks is skipped.
@@ -204,13 +159,13 @@ fn unmapped(container: &str, field: Field, id: ContainerId, scope: &PodScope<'_>
 fn capabilities(add: &[String], drop: &[String]) -> Vec<String> {
     let all = |list: &[String]| list.iter().any(|name| name == "ALL");
     let base = match (all(drop), all(add)) {
-        (true, _) => &[],
-        (false, true) => ALL_CAPABILITIES,
+        (true, _) => &[][..],
+        (false, true) => &LINUX_CAPABILITIES,
         (false, false) => DEFAULT_CAPABILITIES,
     };
     let kept = |name: &&&str| {
         let listed = |list: &[String]| list.iter().any(|asked| asked == **name);
         (base.contains(name) || listed(add)) && !listed(drop)
     };
-    ALL_CAPABILITIES.iter().filter(kept).map(|name| (*name).to_owned()).collect()
+    LINUX_CAPABILITIES.iter().filter(kept).map(|name| (*name).to_owned()).collect()
 }

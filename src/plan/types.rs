@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::idmap::{ContainerId, IdMapPlan};
-use crate::manifest::{HostPathType, Image, Protocol, RestartPolicy};
+/// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
+pub use crate::manifest::{HostPathType, RestartPolicy};
+use crate::manifest::{Image, Protocol};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodPlan {

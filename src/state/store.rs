@@ -186,7 +186,10 @@ impl Store {
             return here;
         }
         match read_plan(&here).map(|plan| plan.sandbox.dirs.runtime) {
-            Some(elsewhere) if elsewhere.is_dir() => PodDirs { runtime: elsewhere, data: here.data },
+            // Below /tmp somebody else can have made that path since: what stands there must not name what `rm` kills.
+            Some(elsewhere) if matches!(private_dir::check_private(&elsewhere), Ok(None)) => {
+                PodDirs { runtime: elsewhere, data: here.data }
+            }
             _ => here,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -20,6 +20,8 @@ use crate::sys::{poll, stdio};
 const CHUNK: usize = 64 * 1024;
 /// What a pipe can still hold when its container has gone, on both sides (pipe(7): at most 1 MiB each by default).
 const MAX_DRAIN: usize = 2 * 1024 * 1024;
+/// For all clients of a container that has ended, together: the loop waits for them.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
@@ -52,6 +54,8 @@ struct Ends {
 #[derive(Debug)]
 struct Attached {
     input: OwnedFd,
+    /// It has closed its writing half: only its going is waited for.
+    input_ended: bool,
     out: Sink,
     err: Sink,
 }
@@ -179,8 +183,9 @@ impl Supervisor<'_> {
         output.ends = None;
         output.log.finish(Timestamp::now());
         let clients: Vec<u64> = output.attached.keys().copied().collect();
+        let deadline = Instant::now() + LAST_WORDS;
         for id in clients {
-            self.let_go(index, id);
+            self.let_go(index, id, deadline);
         }
     }
 
@@ -251,14 +256,14 @@ impl Supervisor<'_> {
             stdio::set_nonblocking(fd.as_fd()).ok()?;
         }
         self.watch.add(input.as_fd(), Source::AttachedInput(index, id), Interest::Readable);
-        output.attached.insert(id, Attached { input, out: Sink::new(out), err: Sink::new(err) });
+        output.attached.insert(id, Attached { input, input_ended: false, out: Sink::new(out), err: Sink::new(err) });
         Some(master)
     }
 
     /// A client typed something, has no more to type, or has gone.
     pub(super) fn on_attached_input(&mut self, index: usize, id: u64, ready: Ready) {
         let output = &mut self.containers[index].output;
-        let Some(client) = output.attached.get(&id) else { return };
+        let Some(client) = output.attached.get_mut(&id) else { return };
         match stdio::read_some(client.input.as_fd(), CHUNK) {
             Ok(None) => {}
             Ok(Some(bytes)) if !bytes.is_empty() => {
@@ -269,7 +274,10 @@ impl Supervisor<'_> {
             }
             // Only its writing half is closed: the container's stdin ends, its output goes on. A terminal has no such end.
             Ok(Some(_)) if !ready.ended => {
-                self.watch.remove(client.input.as_fd(), Source::AttachedInput(index, id));
+                client.input_ended = true;
+                let source = Source::AttachedInput(index, id);
+                self.watch.remove(client.input.as_fd(), source);
+                self.watch.add(client.input.as_fd(), source, Interest::End);
                 if let Some(ends) = output.ends.as_mut().filter(|ends| !ends.terminal) {
                     ends.stdin_closing = true;
                 }
@@ -301,7 +309,7 @@ impl Supervisor<'_> {
             if ends.stdin_closing {
                 ends.stdin = None;
             }
-            for (id, client) in &output.attached {
+            for (id, client) in output.attached.iter().filter(|(_, client)| !client.input_ended) {
                 let input = Source::AttachedInput(index, *id);
                 self.watch.remove(client.input.as_fd(), input);
                 self.watch.add(client.input.as_fd(), input, Interest::Readable);
@@ -309,7 +317,7 @@ impl Supervisor<'_> {
             return;
         }
         self.watch.add(stdin.as_fd(), source, Interest::Writable);
-        for (id, client) in &output.attached {
+        for (id, client) in output.attached.iter().filter(|(_, client)| !client.input_ended) {
             self.watch.remove(client.input.as_fd(), Source::AttachedInput(index, *id));
         }
     }
@@ -325,12 +333,13 @@ impl Supervisor<'_> {
         self.listen_again(index, Side::Err);
     }
 
-    /// The container has ended: a client gets a second to take the rest, which is at most a pipe's content.
-    fn let_go(&mut self, index: usize, id: u64) {
+    /// The container has ended: until the deadline a client may take the rest, which is at most a pipe's content.
+    fn let_go(&mut self, index: usize, id: u64, deadline: Instant) {
         if let Some(client) = self.containers[index].output.attached.get_mut(&id) {
             for side in [Side::Out, Side::Err] {
                 let sink = client.sink(side);
-                while sink.is_full() && poll::writable(sink.fd.as_fd(), Duration::from_secs(1)).unwrap_or(false) {
+                let left = || deadline.saturating_duration_since(Instant::now());
+                while sink.is_full() && poll::writable(sink.fd.as_fd(), left()).unwrap_or(false) {
                     sink.flush();
                 }
             }

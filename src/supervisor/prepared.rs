@@ -8,7 +8,7 @@ use crate::engine::programs::Programs;
 use crate::engine::sandbox::{self, Sandbox};
 use crate::engine::{During, Failure, Result, volumes};
 use crate::plan::PodPlan;
-use crate::state::{self, ContainerRecord, ContainerState, Phase, Record};
+use crate::state::{self, Record};
 use crate::step::Step;
 use crate::sys::event::{Interest, Signals, Timer};
 use crate::sys::process::ProcessId;
@@ -53,19 +53,8 @@ impl Prepared {
             Ok((pinned, control, timer, watch, containers))
         })?;
         record.pause = ProcessId::of(sandbox.pid);
-        record.phase = Phase::Starting;
-        record.containers = plan.containers.iter().map(|container| waiting(&container.name)).collect();
         write(plan, &record)?;
         Ok(Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch })
-    }
-}
-
-fn waiting(name: &str) -> ContainerRecord {
-    ContainerRecord {
-        name: name.to_owned(),
-        state: ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
-        restarts: 0,
-        last_exit: None,
     }
 }
 

@@ -45,10 +45,6 @@ impl Poller {
         self.0.add(fd, EpollEvent::new(flags(interest), token)).named(|| "epoll_ctl(ADD)".to_owned())
     }
 
-    pub fn change(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> Result<()> {
-        self.0.modify(fd, &mut EpollEvent::new(flags(interest), token)).named(|| "epoll_ctl(MOD)".to_owned())
-    }
-
     /// Must come before the descriptor is closed while a copy of it is open elsewhere (epoll(7), Q6).
     pub fn remove(&self, fd: BorrowedFd<'_>) -> Result<()> {
         self.0.delete(fd).named(|| "epoll_ctl(DEL)".to_owned())

@@ -64,9 +64,3 @@ fn owner_if_foreign(path: &Path, errno: Errno) -> Option<Flaw> {
     let owner = std::fs::symlink_metadata(path).ok()?.uid();
     (errno == Errno::EACCES && owner != nix::unistd::geteuid().as_raw()).then_some(Flaw::ForeignOwner(owner))
 }
-
-/// Our own effective uid.
-#[must_use]
-pub fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
-use crate::plan::idmap::{ContainerId, HostId, MapEntry};
+use crate::plan::idmap::{ContainerId, HostId, MapEntry, MapWriter};
 use crate::testing::{self, Place};
 
 fn entry(inside: u32, outside: u32, count: u32) -> MapEntry {

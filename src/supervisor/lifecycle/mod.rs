@@ -21,8 +21,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::manifest::RestartPolicy;
-use crate::plan::{LifecyclePlan, PodPlan};
+use crate::plan::{LifecyclePlan, PodPlan, RestartPolicy};
 use crate::report::exit_code;
 use crate::state::Phase;
 use crate::sys::process::Exit;
