@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
@@ -134,14 +135,23 @@ impl Home {
 
     /// sandpod on a terminal of its own, which script(1) makes; `typed` goes to it.
     fn on_a_terminal(&self, words: &[&str]) -> (Child, std::process::ChildStdin) {
-        let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
-        let line = format!("{} {}", env!("CARGO_BIN_EXE_sandpod"), quoted.join(" "));
-        let mut command = self.program("/usr/bin/script", &["-qefc", &line, "/dev/null"]);
+        self.line_on_a_terminal(&line(words))
+    }
+
+    /// A line of the shell's on a terminal of its own.
+    fn line_on_a_terminal(&self, line: &str) -> (Child, std::process::ChildStdin) {
+        let mut command = self.program("/usr/bin/script", &["-qefc", line, "/dev/null"]);
         command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("script starts");
         let stdin = child.stdin.take().expect("piped");
         (child, stdin)
     }
+}
+
+/// sandpod with these words, for a shell.
+fn line(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    format!("{} {}", env!("CARGO_BIN_EXE_sandpod"), quoted.join(" "))
 }
 
 /// Reads until `wanted` has come; a terminal sends no end while somebody may type.
@@ -185,6 +195,71 @@ fn terminals() {
     // -it without a terminal is refused.
     home.sandpod(&["exec", "-it", &pod.name, "--", "true"]).ends_with(2).complains("need a terminal");
     home.sandpod(&["run", "-it", "--image", "host:", "--", "true"]).ends_with(2).complains("need a terminal");
+}
+
+/// A terminal that a container holds is read by it long after: what is typed to the next program, sudo's password say.
+#[test]
+fn what_exec_leaves_behind_cannot_read_the_terminal() {
+    let Some(home) = Home::with("leaves_behind", &["script"]) else { return };
+    let pod = home.start(&json!({ "containers": [idle("main")] }));
+    // Readers of each descriptor, explicitly: a shell gives /dev/null to what it puts into the background.
+    let script = "for n in 0 1 2; do busybox readlink /proc/self/fd/$n; done; exec 3<&0 4<&1 5<&2
+        for n in 3 4 5; do busybox cat <&$n >>/tmp/stolen & done; exit 3";
+    let exec = line(&["exec", "-i", &pod.name, "--", "busybox", "sh", "-c", script]);
+    let shell = "while read -r typed; do echo \"<$typed>\"; [ $typed != end ] || exit 9; done";
+    let (child, mut stdin) = home.line_on_a_terminal(&format!("{exec}; echo code=$?; stty -echo; echo ready; {shell}"));
+    let mut child = Reaped(child);
+    let text = read_until(&mut child.0, "ready");
+    assert!(text.contains("code=3"), "{text}");
+    assert_eq!(text.matches("pipe:[").count(), 3, "{text}");
+    for number in 0..20 {
+        writeln!(stdin, "secret{number}").expect("typed");
+        read_until(&mut child.0, &format!("<secret{number}>"));
+    }
+    stdin.write_all(b"end\n").expect("typed");
+    let status = until("the shell ends", || child.0.try_wait().expect("wait"));
+    assert_eq!(status.code(), Some(9));
+    assert_eq!(pod.sh("main", "cat /tmp/stolen"), "");
+}
+
+/// `/proc/self/fd/0` opens a file once more, for writing as well.
+#[test]
+fn the_callers_files_stay_outside() {
+    let Some(home) = Home::new("files_stay_outside") else { return };
+    let pod = home.start(&json!({ "containers": [idle("main")] }));
+    let input = home.file("input", "precious\n", 0o666);
+    let output = home.file("output", "", 0o666);
+    let exec = |options: &[&str], script: &str| {
+        let words = [&["exec"], options, &[&pod.name, "--", "busybox", "sh", "-c", script]].concat();
+        let mut command = home.command(&words);
+        let open = fs::OpenOptions::new().write(true).truncate(true).open(&output).expect("open");
+        command.stdin(fs::File::open(&input).expect("open")).stdout(open.try_clone().expect("dup")).stderr(open);
+        let mut child = Reaped(command.spawn().expect("it starts"));
+        let status = until("exec ends", || child.0.try_wait().expect("wait"));
+        (status.code(), String::from_utf8_lossy(&fs::read(&output).expect("read")).into_owned())
+    };
+    let hostile = "read -r line; echo changed >/proc/self/fd/0; busybox cat /proc/self/fd/1 & echo got $line";
+    assert_eq!(exec(&["-i"], hostile), (Some(0), "got precious\n".to_owned()));
+    assert_eq!(fs::read_to_string(&input).expect("read"), "precious\n");
+    // One file for both keeps the order of the lines.
+    let both = "for n in 1 2 3 4 5; do echo $n; echo e$n >&2; done; exit 4";
+    assert_eq!(exec(&[], both), (Some(4), "1\ne1\n2\ne2\n3\ne3\n4\ne4\n5\ne5\n".to_owned()));
+    // /dev/stdout can be opened, by whoever the command is.
+    assert_eq!(exec(&["-u", "1000"], "echo out >/dev/stdout"), (Some(0), "out\n".to_owned()));
+    // A process that is left behind with the pipe keeps nobody waiting, quiet or not; all from before is there.
+    let left =
+        "(while :; do echo more; done) & (sleep 1000) & busybox head -c 60000 /dev/zero | busybox tr '\\0' x; exit 5";
+    let (code, text) = exec(&[], left);
+    assert_eq!((code, text.matches('x').count()), (Some(5), 60000));
+    let quiet = exec(&[], "sleep 1000 & echo done");
+    assert_eq!(quiet, (Some(0), "done\n".to_owned()));
+    // A command that reads nothing of a long input.
+    fs::write(&input, noise()).expect("write");
+    assert_eq!(exec(&["-i"], "exec <&-; echo no thanks"), (Some(0), "no thanks\n".to_owned()));
+    exec(&["-i"], "exec cat");
+    assert!(fs::read(&output).expect("read") == noise(), "20 MB from a file to a file");
+    let sum = exec(&["-i"], "exec md5sum");
+    assert_eq!(sum, (Some(0), home.script_sum(&noise())));
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! `sandpod exec`
 
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::arguments::ExecArguments;
 use super::client::{self, Conversation, exit_byte};
-use super::{Failure, Outcome, compose, relay, store};
+use super::{Failure, Outcome, compose, relay, store, streams};
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
 use crate::supervisor::protocol::{ExecRequest, Reply, Request};
-use crate::sys::path::{self, FileKind};
 use crate::sys::terminal::ForegroundSignals;
 
 /// Runs a command in a container and ends with its exit code.
@@ -25,45 +23,44 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
         user: user.clone(),
         tty: *tty,
     });
-    let conversation = if *tty { start_terminal(&pod, &request)? } else { start(&pod, &request, *interactive)? };
-    let master = match conversation.reply()? {
-        Some((Reply::Started { .. }, fds)) => fds.into_iter().next(),
-        Some((other, _)) => return Err(client::unexpected(&other).into()),
-        None => return Err(gone(&pod).into()),
-    };
-    if let Some(master) = master {
-        // From here on the terminal's signals are bytes; what still comes as a signal ends us by the way out, with
-        // the terminal put back.
-        let signals = ForegroundSignals::block()?;
-        let options = relay::Options { input: *interactive, detach_keys: false };
-        relay::terminal(master, options, &signals, |signal| Err(ended_by(signal)))?;
-    }
-    match conversation.reply()? {
-        Some((Reply::Exited { code }, _)) => Ok(exit_byte(code)),
-        Some((other, _)) => Err(client::unexpected(&other).into()),
+    let ended = if *tty { on_terminal(&pod, &request, *interactive)? } else { on_pipes(&pod, &request, *interactive)? };
+    match ended {
+        Some(Reply::Exited { code }) => Ok(exit_byte(code)),
+        Some(other) => Err(client::unexpected(&other).into()),
         None => Err(gone(&pod).into()),
     }
 }
 
-/// The command gets our own descriptors; no byte passes through us.
-fn start(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Conversation, Failure> {
-    let null = File::open("/dev/null")?;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let input = if interactive { stdin.as_fd() } else { null.as_fd() };
-    for fd in [input, stdout.as_fd(), stderr.as_fd()] {
-        // From `/proc/self/fd/0/..` the command would walk over the whole host.
-        if path::file_kind(fd)? == FileKind::Directory {
-            return Err(Report::new(exit_code::USAGE, "stdin, stdout or stderr is a directory")
-                .because("it would lead the command out of its container")
-                .into());
-        }
-    }
-    let asked = client::ask(pod, request, &[input, stdout.as_fd(), stderr.as_fd()])?;
-    asked.ok_or_else(|| client::not_running(pod).into())
+/// The command gets pipes: the caller's own, through which no byte passes us, and ours to everything else.
+fn on_pipes(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Option<Reply>, Failure> {
+    let (given, streams) = streams::prepare(interactive)?;
+    let fds = given.each_ref().map(AsFd::as_fd);
+    let conversation = client::ask(pod, request, &fds)?.ok_or_else(|| client::not_running(pod))?;
+    // Our copies of the command's ends would keep us from ever seeing it close them.
+    drop(given);
+    started(pod, &conversation)?;
+    streams.pass(&conversation)
 }
 
-fn start_terminal(pod: &StoredPod, request: &Request) -> Result<Conversation, Failure> {
-    client::ask(pod, request, &[])?.ok_or_else(|| client::not_running(pod).into())
+fn on_terminal(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Option<Reply>, Failure> {
+    let conversation = client::ask(pod, request, &[])?.ok_or_else(|| client::not_running(pod))?;
+    if let Some(master) = started(pod, &conversation)? {
+        // From here on the terminal's signals are bytes; what still comes as a signal ends us by the way out, with
+        // the terminal put back.
+        let signals = ForegroundSignals::block()?;
+        let options = relay::Options { input: interactive, detach_keys: false };
+        relay::terminal(master, options, &signals, |signal| Err(ended_by(signal)))?;
+    }
+    Ok(conversation.reply()?.map(|(reply, _)| reply))
+}
+
+/// Waits until the command runs. Its terminal's master, if it has one.
+fn started(pod: &StoredPod, conversation: &Conversation) -> Result<Option<OwnedFd>, Failure> {
+    match conversation.reply()? {
+        Some((Reply::Started { .. }, fds)) => Ok(fds.into_iter().next()),
+        Some((other, _)) => Err(client::unexpected(&other).into()),
+        None => Err(gone(pod).into()),
+    }
 }
 
 fn gone(pod: &StoredPod) -> Report {

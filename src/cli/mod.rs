@@ -29,6 +29,7 @@ mod rm;
 mod run;
 mod source;
 mod stop;
+mod streams;
 mod table;
 mod version;
 mod wait;

@@ -82,49 +82,61 @@ struct Remote {
 }
 
 /// One direction: bytes read and not yet written.
-struct Flow {
-    from: Option<File>,
-    to: File,
-    pending: Vec<u8>,
+pub(super) struct Flow {
+    /// `None` after its end.
+    pub(super) from: Option<File>,
+    pub(super) to: File,
+    pub(super) pending: Vec<u8>,
 }
 
 impl Flow {
-    fn new(from: Option<File>, to: File) -> Flow {
+    pub(super) fn new(from: Option<File>, to: File) -> Flow {
         Flow { from, to, pending: Vec::new() }
     }
 
     /// What it waits for now: nothing is read before the last bytes are written, so a slow reader slows the writer.
-    fn want(&self) -> Option<(BorrowedFd<'_>, Want)> {
+    pub(super) fn want(&self) -> Option<(BorrowedFd<'_>, Want)> {
         if !self.pending.is_empty() {
             return Some((self.to.as_fd(), Want::Write));
         }
         self.from.as_ref().map(|from| (from.as_fd(), Want::Read))
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.from.is_none() && self.pending.is_empty()
     }
 
-    /// Bytes that were read; empty when there are none now, `None` at the end. A terminal whose other side has closed
-    /// answers EIO, which is its end (ioctl_tty(2), pty(7)).
-    fn read(&mut self) -> Option<Vec<u8>> {
+    /// Bytes that were read; empty when there are none now, `None` at the end. An error is an end as well: a terminal
+    /// whose other side has closed answers EIO (ioctl_tty(2), pty(7)).
+    pub(super) fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let Some(from) = self.from.as_mut() else { return Ok(None) };
         let mut bytes = vec![0; CHUNK];
-        match self.from.as_mut()?.read(&mut bytes) {
-            Ok(count @ 1..) => {
+        match from.read(&mut bytes) {
+            Ok(0) => {
+                self.from = None;
+                Ok(None)
+            }
+            Ok(count) => {
                 bytes.truncate(count);
-                Some(bytes)
+                Ok(Some(bytes))
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Some(Vec::new())
+                Ok(Some(Vec::new()))
             }
-            Ok(_) | Err(_) => {
+            Err(error) => {
                 self.from = None;
-                None
+                Err(error)
             }
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    /// Nothing more is passed on.
+    pub(super) fn close(&mut self) {
+        self.from = None;
+        self.pending.clear();
+    }
+
+    pub(super) fn write(&mut self) -> io::Result<()> {
         let length = self.pending.len().min(CHUNK);
         match self.to.write(&self.pending[..length]) {
             Ok(count) => {
@@ -192,7 +204,7 @@ impl Relay {
                     }
                     for (woken, flow) in [(output, &mut self.output), (errors, &mut self.errors)] {
                         if woken && flow.pending.is_empty() {
-                            flow.pending = flow.read().unwrap_or_default();
+                            flow.pending = flow.read().ok().flatten().unwrap_or_default();
                         } else if woken {
                             flow.write()?;
                         }
@@ -207,12 +219,11 @@ impl Relay {
         if !self.input.pending.is_empty() {
             // Whoever reads it has gone: the rest of our input has no meaning, its output may still come.
             if self.input.write().is_err() {
-                self.input.pending.clear();
-                self.input.from = None;
+                self.input.close();
             }
             return End::Closed;
         }
-        let Some(bytes) = self.input.read() else {
+        let Ok(Some(bytes)) = self.input.read() else {
             self.input.pending = at_end();
             return End::Closed;
         };

@@ -42,6 +42,14 @@ pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<Option<usize>> {
     }
 }
 
+/// How many bytes a pipe holds now (FIONREAD, pipe(7)).
+pub fn readable_bytes(pipe: BorrowedFd<'_>) -> Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which outlives the call.
+    let rc = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if rc == 0 { Ok(usize::try_from(count).unwrap_or(0)) } else { Err(last(|| "ioctl(FIONREAD)".to_owned())) }
+}
+
 /// Opens a device for reading and writing.
 pub fn open_device(path: &str) -> Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
