@@ -240,23 +240,3 @@ proptest! {
         }
     }
 }
-
-/// `cargo test --release log_throughput -- --ignored`: prints megabytes of output per second.
-#[test]
-#[ignore = "a measure, not a test"]
-fn log_throughput() {
-    let fixture = Fixture::new(10 << 20, 5);
-    for (name, length) in [("10-byte lines", 10), ("100-byte lines", 100), ("4 KiB lines", 4096)] {
-        let line = [vec![b'x'; length - 1], b"\n".to_vec()].concat();
-        let chunk = line.repeat((64 << 10) / length);
-        let mut log = fixture.open();
-        let start = std::time::Instant::now();
-        let mut bytes = 0;
-        while bytes < 512 << 20 {
-            log.write_chunk(Stream::Stdout, &chunk, now());
-            bytes += chunk.len();
-        }
-        let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
-        let _ = writeln!(std::io::stderr(), "{name}: {rate:.0} MB/s");
-    }
-}
