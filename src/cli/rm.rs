@@ -74,15 +74,21 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
     let what = || format!("could not end pod `{}`", pod.name);
     let failed = |error: crate::sys::Error| Report::new(exit_code::FAILURE, what()).because(error.to_string());
     if pod.liveness == Liveness::Supervised && !stops_by_itself(pod) {
-        let supervisor = supervisor(pod).ok_or_else(|| {
-            Report::new(exit_code::FAILURE, what())
-                .because("it is supervised, but its record does not say by which process")
-                .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.data.join("plan.json").display()))
-        })?;
-        kill(supervisor).map_err(failed)?;
-        if !wait_released(&pod.dirs, DEATH) {
-            return Err(Report::new(exit_code::FAILURE, what())
-                .because(format!("process {} was killed but has not gone", supervisor.pid)));
+        match supervisor(pod) {
+            Some(supervisor) => {
+                kill(supervisor).map_err(failed)?;
+                if !wait_released(&pod.dirs, DEATH) {
+                    return Err(Report::new(exit_code::FAILURE, what())
+                        .because(format!("process {} was killed but has not gone", supervisor.pid)));
+                }
+            }
+            // Another `rm`, or its own end, was faster.
+            None if wait_released(&pod.dirs, Duration::ZERO) => {}
+            None => {
+                return Err(Report::new(exit_code::FAILURE, what())
+                    .because("it is supervised, but its record does not say by which process")
+                    .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.data.join("plan.json").display())));
+            }
         }
     }
     // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.
