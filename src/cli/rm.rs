@@ -125,15 +125,20 @@ fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
     found.or_else(|| holder(&pod.dirs.data.join("plan.json")))
 }
 
-/// The process of ours that has a file open: where the runtime directory was deleted under a living pod, this is all that
+/// The process of ours that holds a file's lock: where the runtime directory was deleted under a living pod, this is all that
 /// is left to find its supervisor by.
 fn holder(file: &Path) -> Option<ProcessId> {
     let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // Those of others cannot be looked into, and do not have it.
+    // Who only reads it has no lock, or a shared one ("READ"; proc_pid_fdinfo(5)). Others cannot be looked into.
+    let locks_it = |pid: i32, fd: &std::fs::DirEntry| {
+        let number = fd.file_name();
+        std::fs::read_link(fd.path()).is_ok_and(|target| target == file)
+            && std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display()))
+                .is_ok_and(|text| text.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")))
+    };
     let has_it = |pid: &i32| {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        *pid != std::process::id().cast_signed()
-            && open.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == file))
+        let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.any(|fd| locks_it(*pid, &fd))
     };
     pids.into_iter().find(has_it).and_then(ProcessId::of)
 }

@@ -118,7 +118,11 @@ fn interact(
 fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Outcome {
     let code = match ending {
         Ok(Ending::Detached) => {
-            print::notice("detached", &format!("`sandpod attach {}` comes back to it", pod.name));
+            let name = &pod.name;
+            print::notice("detached", &format!("`sandpod attach {name}` comes back to it"));
+            if remove {
+                print::notice("kept", &format!("nobody waits to remove it now: `sandpod rm {name}` after its end"));
+            }
             return Ok(0);
         }
         Ok(Ending::Exited(code)) => Ok(code),

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use super::failure::{During, Result};
-use super::message::{Listener, Message, Speaker};
+use super::message::{Listener, Message, START_DEADLINE, Speaker};
 use super::pending::{Expected, Pending};
 use super::process::{Command, Wish};
 use super::programs::Programs;
@@ -35,7 +35,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
     let (step, name) = (Step::EnterPod, entry.container);
     let (ours, theirs) = Channel::pair().during(step, name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
-    let listener = Listener::new(ours)?;
+    let listener = Listener::new(ours, START_DEADLINE)?;
     let supervisor = std::process::id().cast_signed();
     let expected = if given.is_some() { Expected::Nothing } else { Expected::Terminal };
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, name)? {

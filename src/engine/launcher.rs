@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use super::failure::{During, Result};
-use super::message::{Listener, Message, Speaker};
+use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
 use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
@@ -22,7 +22,7 @@ use super::sandbox::{Sandbox, root_of};
 use super::sources::Sources;
 use super::volumes::Pinned;
 use super::{mounts, process};
-use crate::plan::{ContainerPlan, NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::plan::{ContainerPlan, NamespaceMode, RootPlan, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::socket::Channel;
 use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
@@ -39,7 +39,11 @@ pub fn start(
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
-    let listener = Listener::new(ours)?;
+    let patience = match container.root {
+        RootPlan::Copy { .. } => COPY_DEADLINE,
+        RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => START_DEADLINE,
+    };
+    let listener = Listener::new(ours, patience)?;
     let supervisor = std::process::id().cast_signed();
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, &container.name)? {
         clone::Fork::Child => {
@@ -112,7 +116,17 @@ impl Launcher<'_> {
     /// the user's command. Ends: as that command, or at the death of the supervisor or of pause.
     fn become_init(&self, sources: &Sources, root: &Root) -> Result<Infallible> {
         let container = self.container;
-        self.speaker.say(Step::CreateContainer, &Message::Born, &[])?;
+        // What marks the container's processes where it has no pid namespace of its own (`sweep.rs`).
+        let mark = match container.pid {
+            NamespaceMode::Container => None,
+            NamespaceMode::Pod | NamespaceMode::Node => {
+                Some(clone::own_namespace("mnt").during(Step::CreateContainer, &container.name)?)
+            }
+        };
+        let fds: Vec<_> = mark.iter().map(AsFd::as_fd).collect();
+        self.speaker.say(Step::CreateContainer, &Message::Born, &fds)?;
+        drop(fds);
+        drop(mark);
         mounts::mount_all(container, sources, root)?;
         mount::pivot_to_current_directory().during(Step::EnterRoot, &container.name)?;
         process::make_working_directory(&container.process)?;

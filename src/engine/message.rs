@@ -12,8 +12,11 @@ use crate::sys::process::PidFd;
 use crate::sys::socket::{self, Channel};
 use crate::sys::{Errno, Error};
 
-/// A start that takes longer than this has been stuck: a root file system on a dead NFS server, say.
-pub const START_DEADLINE: Duration = Duration::from_secs(30);
+/// A start that takes longer than this has been stuck: a root file system on a dead NFS server, say. The kubelet gives a
+/// runtime two minutes for a request.
+pub const START_DEADLINE: Duration = Duration::from_secs(120);
+/// For one that copies a whole root file system first (`no-overlay`).
+pub const COPY_DEADLINE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -85,8 +88,10 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Heard {
     Workshop(OwnedFd),
+    /// With its mount namespace, where that is what marks a container's processes.
     Born {
         pid: i32,
+        namespace: Option<OwnedFd>,
     },
     Stdio {
         terminal: bool,
@@ -100,9 +105,9 @@ pub enum Heard {
 }
 
 impl Listener {
-    pub fn new(channel: Channel) -> Result<Listener> {
+    pub fn new(channel: Channel, patience: Duration) -> Result<Listener> {
         channel.pass_credentials().during(Step::StartSupervisor, "")?;
-        Ok(Listener { channel, deadline: Instant::now() + START_DEADLINE })
+        Ok(Listener { channel, deadline: Instant::now() + patience })
     }
 
     /// Until the child is given up.
@@ -121,7 +126,7 @@ impl Listener {
         let message = match self.channel.try_receive() {
             Err(Error { errno: Errno::EAGAIN, .. }) if !self.time_left().is_zero() => return Ok(None),
             Err(Error { errno: Errno::EAGAIN, .. }) => {
-                let call = format!("nothing was heard of it for {} s", START_DEADLINE.as_secs());
+                let call = "nothing was heard of it for too long".to_owned();
                 return Err(Failure::new(step, on, &Error { call, errno: Errno::ETIMEDOUT }));
             }
             other => other.during(step, on)?,
@@ -148,7 +153,10 @@ fn understand(message: Option<socket::Message>, step: Step, on: &str) -> Result<
     match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {
         Message::Failed(failure) => Err(failure),
         Message::Workshop => fds.pop().map(Heard::Workshop).ok_or_else(|| garbled("no mount namespace came")),
-        Message::Born => message.sender.map(|pid| Heard::Born { pid }).ok_or_else(|| garbled("no credentials came")),
+        Message::Born => {
+            let namespace = fds.pop();
+            message.sender.map(|pid| Heard::Born { pid, namespace }).ok_or_else(|| garbled("no credentials came"))
+        }
         Message::Pipes => Ok(Heard::Stdio { terminal: false, fds }),
         Message::Terminal => Ok(Heard::Stdio { terminal: true, fds }),
     }

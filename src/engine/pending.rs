@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::failure::{During, Failure, Result};
 use super::message::{Heard, KillOnDrop, Listener, died};
 use super::process::Stdio;
+use super::sweep::MountNamespace;
 use crate::plan::ProcessPlan;
 use crate::step::Step;
 use crate::sys::process::{Exit, PidFd};
@@ -23,6 +24,8 @@ pub struct Started {
     pub stdio: Stdio,
     /// It has ended already.
     pub exit: Option<Exit>,
+    /// Where it has no pid namespace of its own: what marks its processes.
+    pub mark: Option<MountNamespace>,
 }
 
 /// The stdio that a child is still to make and to send.
@@ -58,6 +61,7 @@ pub struct Pending {
     expected: Expected,
     stdio: Stdio,
     exit: Option<Exit>,
+    mark: Option<MountNamespace>,
 }
 
 impl Pending {
@@ -77,6 +81,7 @@ impl Pending {
             expected,
             stdio: Stdio::Passed,
             exit: None,
+            mark: None,
         }
     }
 
@@ -96,7 +101,8 @@ impl Pending {
         loop {
             match self.listener.try_hear(step, &self.on)? {
                 None => return Ok(false),
-                Some(Heard::Born { pid }) if self.born.is_none() => {
+                Some(Heard::Born { pid, namespace }) if self.born.is_none() => {
+                    self.mark = namespace.and_then(MountNamespace::held);
                     // A child of ours that nobody has waited for: its pid cannot be anybody else's yet.
                     self.born = Some((pid, KillOnDrop::new(PidFd::open(pid).during(step, &self.on)?)));
                 }
@@ -125,7 +131,7 @@ impl Pending {
         let nobody = || died(Step::CreateContainer, &self.on);
         let (pid, process) = self.born.ok_or_else(nobody)?;
         let process = process.disarm().ok_or_else(nobody)?;
-        Ok(Started { pid, process, stdio: self.stdio, exit: self.exit })
+        Ok(Started { pid, process, stdio: self.stdio, exit: self.exit, mark: self.mark })
     }
 
     /// Until it is given up.

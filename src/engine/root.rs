@@ -110,13 +110,19 @@ fn host_layer(
     let layer = fresh_directory(layers.as_fd(), &dir.name)?;
     let upper = fresh_directory(layer.as_fd(), "upper")?;
     let work = fresh_directory(layer.as_fd(), "work")?;
-    make_mount_points(container, sources, &place, &upper)?;
+    make_mount_points(container, sources, &place, lower, &upper)?;
     Ok((place.clone(), overlay(lower.as_fd(), &upper, &work, &place)?))
 }
 
 /// Mount points inside a layer are made in its upper directory before it is mounted: the host's directories belong to
 /// an id that the pod does not have, so nobody in the pod may make anything in them.
-fn make_mount_points(container: &ContainerPlan, sources: &Sources, place: &Path, upper: &OwnedFd) -> Result<()> {
+fn make_mount_points(
+    container: &ContainerPlan,
+    sources: &Sources,
+    place: &Path,
+    lower: &OwnedFd,
+    upper: &OwnedFd,
+) -> Result<()> {
     for (mount, source) in container.mounts.iter().zip(&sources.mounts) {
         let Ok(inside) = mount.destination.strip_prefix(place) else { continue };
         let is_file = match source {
@@ -124,7 +130,23 @@ fn make_mount_points(container: &ContainerPlan, sources: &Sources, place: &Path,
             None => false,
         };
         let missing = if is_file { Missing::MakeFile } else { Missing::MakeDirectory };
-        path::open_in_root(upper.as_fd(), inside, missing).during(STEP, inside.display())?;
+        if is_missing(lower.as_fd(), inside) {
+            path::open_in_root(upper.as_fd(), inside, missing).during(STEP, inside.display())?;
+        }
     }
     Ok(())
+}
+
+/// True when the host has nothing at this path. A link is something: it is followed, inside the container, when the mount
+/// is attached; a directory made over it would hide it, and all behind it.
+fn is_missing(lower: BorrowedFd<'_>, inside: &Path) -> bool {
+    let Ok(mut here) = path::open_below(lower, Path::new(".")) else { return true };
+    for name in inside.components() {
+        let Ok(next) = path::open_below(here.as_fd(), Path::new(&name)) else { return true };
+        if !matches!(path::file_kind(next.as_fd()), Ok(FileKind::Directory)) {
+            return false;
+        }
+        here = next;
+    }
+    false
 }

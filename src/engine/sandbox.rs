@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
-use super::message::{Heard, KillOnDrop, Listener, Message, Speaker, died};
+use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
 use super::programs::Programs;
 use crate::plan::idmap::{IdMapPlan, MapWriter};
 use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
@@ -75,7 +75,7 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
     // By descriptor: an id of an isolated map could not walk the path.
     let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
     channel.send(b"maps", &[volumes.as_fd()]).during(step, "")?;
-    let listener = Listener::new(channel)?;
+    let listener = Listener::new(channel, START_DEADLINE)?;
     let mut workshop = None;
     loop {
         match listener.hear(Step::SetUpSandbox, "pause")? {

@@ -6,6 +6,7 @@
 //! lives until the pod ends (docs/security.md).
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use crate::sys::process::PidFd;
@@ -19,10 +20,10 @@ pub struct MountNamespace {
 }
 
 impl MountNamespace {
-    /// Of a process that still exists and that we may look at.
+    /// As the container's first process sent it, which may have ended by now.
     #[must_use]
-    pub fn of(pid: i32) -> Option<MountNamespace> {
-        let held = File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
+    pub fn held(namespace: OwnedFd) -> Option<MountNamespace> {
+        let held = File::from(namespace);
         let number = held.metadata().ok()?.ino();
         Some(MountNamespace { _held: held, number })
     }

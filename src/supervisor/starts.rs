@@ -11,9 +11,7 @@ use super::event_loop::{Running, Source, Supervisor};
 use super::lifecycle::Event;
 use super::protocol::ExecRequest;
 use crate::engine::pending::{Pending, Started};
-use crate::engine::sweep::MountNamespace;
 use crate::engine::{Failure, exec, launcher};
-use crate::plan::NamespaceMode;
 use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, ProcessId};
@@ -64,9 +62,8 @@ impl Supervisor<'_> {
 
     fn started(&mut self, index: usize, started: Started) -> Event {
         let plan = &self.plan.containers[index];
-        let Started { pid, process, stdio, exit: _ } = started;
+        let Started { pid, process, stdio, exit: _, mark } = started;
         let identity = ProcessId::of(pid);
-        let mark = (plan.pid != NamespaceMode::Container).then(|| MountNamespace::of(pid)).flatten();
         let started_at = Timestamp::now();
         self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
         self.open_output(index, stdio);
