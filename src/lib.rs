@@ -22,3 +22,6 @@ pub mod supervisor;
 pub mod sys;
 #[cfg(test)]
 mod testing;
+
+/// False where pause and enter are copies of ourselves: only x86-64 has programs of its own for them (src/pause/).
+pub(crate) const TINY_PROGRAMS: bool = option_env!("SANDPOD_WITHOUT_TINY_PROGRAMS").is_none();

@@ -79,6 +79,7 @@ type Outcome = Result<u8, Failure>;
 /// Runs one command line and says with which code the process ends.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::engine::roles::play();
     // Every mode below is explicit, so a stricter mask could only take from us what we need (`umask 0777`).
     stdio::set_umask(0o022);
     // It cannot fail for this signal; if it did, the first child would say so.

@@ -15,6 +15,7 @@ pub mod pending;
 pub mod process;
 pub mod programs;
 pub mod remove;
+pub mod roles;
 mod root;
 pub mod sandbox;
 mod sources;

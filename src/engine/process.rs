@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::failure::{During, Failure, Result};
 use super::message::{Message, Speaker};
+use super::programs::enter_prefix;
 use super::user::{self, User};
 use crate::plan::ProcessPlan;
 use crate::plan::idmap::IdMapPlan;
@@ -169,7 +170,7 @@ impl Command<'_> {
             Err(error) => return failed(&error),
         };
         let report = std::os::fd::AsRawFd::as_raw_fd(&speaker.as_fd()).to_string();
-        let mut argv = Vec::with_capacity(self.process.argv.len() + 2);
+        let mut argv: Vec<CString> = enter_prefix().into_iter().collect();
         for text in [program, report].iter().chain(&self.process.argv) {
             match memfd::c_string(text) {
                 Ok(text) => argv.push(text),

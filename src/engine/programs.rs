@@ -1,8 +1,11 @@
 //! The programs that run in a pod on our behalf, each from a sealed memfd: pause and enter (src/pause/).
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::failure::{During, Result};
+use super::roles;
+use crate::TINY_PROGRAMS;
 use crate::step::Step;
 use crate::sys::memfd;
 
@@ -18,7 +21,7 @@ pub struct Programs {
 
 impl Programs {
     /// Where there is no tiny program for this architecture, a sealed copy of ourselves plays its role by its first
-    /// argument ([`crate::cli::roles`]). A copy, so that our own file cannot be reached either.
+    /// argument ([`super::roles`]). A copy, so that our own file cannot be reached either.
     pub fn prepare() -> Result<Programs> {
         let prepare = |name, bytes: &[u8]| {
             let program = if bytes.is_empty() { memfd::sealed_self() } else { memfd::sealed_program(name, bytes) };
@@ -42,8 +45,14 @@ impl Programs {
     }
 }
 
-/// What stands in for the tiny programs: false on x86-64.
+/// The command line of pause.
 #[must_use]
-pub fn are_copies_of_ourselves() -> bool {
-    PAUSE.is_empty()
+pub fn pause_argv() -> CString {
+    if TINY_PROGRAMS { c"pause".to_owned() } else { roles::PAUSE.to_owned() }
+}
+
+/// What comes before the words of enter: nothing, or the role that a copy of ourselves is to play.
+#[must_use]
+pub fn enter_prefix() -> Option<CString> {
+    (!TINY_PROGRAMS).then(|| roles::ENTER.to_owned())
 }

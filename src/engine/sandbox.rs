@@ -12,7 +12,7 @@ use std::path::Path;
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
 use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
-use super::programs::Programs;
+use super::programs::{Programs, pause_argv};
 use crate::plan::idmap::{IdMapPlan, MapWriter};
 use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
@@ -142,7 +142,7 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     clone::unshare(Namespaces::CLONE_NEWNS).during(step, "")?;
     enter_empty_root().during(step, "")?;
     stdio::close_from_on_exec(3).during(step, "")?;
-    let error = memfd::execute(programs.pause(), &[c"pause".to_owned()], &[]);
+    let error = memfd::execute(programs.pause(), &[pause_argv()], &[]);
     Err(Failure::new(step, "", &error))
 }
 

@@ -1,7 +1,7 @@
 //! Compiles the two tiny programs of this directory, which the main binary carries inside itself.
 //!
 //! Only for x86-64, whose system call they are written in. Elsewhere the files are empty and sandpod executes a sealed
-//! copy of itself in their role (src/engine/programs.rs), which costs memory and nothing else.
+//! copy of itself in their role (src/engine/roles.rs), which costs memory and nothing else.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,14 +19,20 @@ fn main() {
     for source in ["build.rs", "pause.rs", "enter.rs", "syscall.rs"] {
         println!("cargo::rerun-if-changed=src/pause/{source}");
     }
+    // Said by hand, to try on x86-64 what other architectures do.
+    println!("cargo::rerun-if-env-changed=SANDPOD_TINY_PROGRAMS");
+    let tiny = arch == "x86_64" && env::var_os("SANDPOD_TINY_PROGRAMS").is_none_or(|said| said != "none");
     for program in ["pause", "enter"] {
         let output = out.join(program);
-        if arch == "x86_64" {
+        if tiny {
             compile(program, &output);
         } else {
-            println!("cargo::warning=no {program} program for {arch} yet: sandpod will run a copy of itself instead");
+            println!("cargo::warning=no {program} program for {arch}: sandpod will run a copy of itself instead");
             std::fs::write(&output, []).expect("OUT_DIR is writable");
         }
+    }
+    if !tiny {
+        println!("cargo::rustc-env=SANDPOD_WITHOUT_TINY_PROGRAMS=1");
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
+use crate::TINY_PROGRAMS;
 use crate::host::{Dir, Facts, IdMapTool, OverlaySupport, ProcVisibility, SubIdRange};
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub const MASKED_PROC: &str = "masked-proc";
 pub const NO_OVERLAY: &str = "no-overlay";
 pub const USR_READ_ONLY: &str = "usr-read-only";
 pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
+pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -31,6 +33,7 @@ pub const NAMES: &[&str] = &[
     NO_OVERLAY,
     USR_READ_ONLY,
     HOSTPID_KILL_CHAIN,
+    NO_TINY_PROGRAMS,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
@@ -52,6 +55,7 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
         no_overlay(containers, facts),
         usr_read_only(containers, facts),
         hostpid_kill_chain(sandbox),
+        no_tiny_programs(),
     ]
     .into_iter()
     .flatten()
@@ -139,6 +143,16 @@ pub(super) fn no_newuidmap(facts: &Facts) -> Degradation {
 }
 
 /// Uid 0 of a user namespace below the initial one is an ordinary user of the host.
+fn no_tiny_programs() -> Option<Degradation> {
+    (!TINY_PROGRAMS).then(|| {
+        named(
+            NO_TINY_PROGRAMS,
+            "pause and the last program before a command are copies of sandpod on this architecture: more memory for a pod",
+            "nothing to do: only x86-64 has small programs of its own for them yet",
+        )
+    })
+}
+
 fn host_root(facts: &Facts) -> Option<Degradation> {
     (facts.user.uid == 0 && facts.own_map.is_initial()).then(|| {
         named(

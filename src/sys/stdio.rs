@@ -107,6 +107,11 @@ pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).named(|| "fcntl(F_SETFD)".to_owned()).map(drop)
 }
 
+/// Makes a descriptor close-on-exec.
+pub fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).named(|| "fcntl(FD_CLOEXEC)".to_owned()).map(drop)
+}
+
 /// Undoes what Rust's runtime, the supervisor and its caller did to signals: all have their default action, none is
 /// blocked. Real-time signals and the two that glibc keeps for itself (32, 33) included, which its sigaction(3) refuses.
 pub fn reset_signals() -> Result<()> {
