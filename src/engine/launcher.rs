@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use super::failure::{During, Result};
-use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
+use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker, died};
 use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
@@ -107,8 +107,8 @@ impl Launcher<'_> {
     fn enter_pod(&self) -> Result<()> {
         let (step, name) = (Step::EnterPod, &self.container.name);
         clone::join_all(&self.sandbox.process, pod_namespaces(self.pod.namespaces)).during(step, name)?;
-        let workshop = self.sandbox.workshop.as_fd();
-        clone::join(workshop, Namespaces::CLONE_NEWNS).during(step, name)?;
+        let workshop = self.sandbox.workshop.as_ref().ok_or_else(|| died(step, name))?;
+        clone::join(workshop.as_fd(), Namespaces::CLONE_NEWNS).during(step, name)?;
         path::change_directory(&self.pod.dirs.runtime).during(step, name)
     }
 

@@ -28,7 +28,17 @@ pub struct Sandbox {
     pub pid: i32,
     pub process: PidFd,
     /// The mount namespace in which launchers work.
-    pub workshop: OwnedFd,
+    pub workshop: Option<OwnedFd>,
+}
+
+impl Sandbox {
+    /// SIGKILL to pause, and with it to everything in its pid namespace. While that dies, the workshop's mounts are taken
+    /// down here: each takes the kernel a good part of a millisecond.
+    pub fn kill(&mut self) {
+        // Gone already: just as well.
+        let _ = self.process.signal(9);
+        self.workshop = None;
+    }
 }
 
 /// The directory of the pod's tmpfs on which containers put their root before they enter it.
@@ -64,7 +74,7 @@ pub fn start<T>(
             if process.wait_gone(std::time::Duration::ZERO).during(Step::StartPause, "")? {
                 return Err(died(Step::StartPause, ""));
             }
-            Ok((Sandbox { pid, process, workshop }, made))
+            Ok((Sandbox { pid, process, workshop: Some(workshop) }, made))
         }
     }
 }

@@ -317,7 +317,7 @@ impl<'a> Supervisor<'a> {
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
-        let _ = self.sandbox.process.signal(SIGKILL);
+        self.sandbox.kill();
         self.await_pause(signals);
         for index in 0..self.containers.len() {
             self.close_output(index);
