@@ -31,8 +31,11 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
     let created = store.create(&plan, Timestamp::now())?;
-    // In the foreground it is this process that removes, after the last line of the logs.
-    let at_end = if asked.detach && asked.rm { AtEnd::Remove } else { AtEnd::Keep };
+    let at_end = match (asked.rm, asked.detach) {
+        (true, true) => AtEnd::Remove,
+        (true, false) => AtEnd::KeepForCaller,
+        (false, _) => AtEnd::Keep,
+    };
     let (ours, theirs) = first_attach(single.interactive || single.tty)?;
     // Before the fork, and so blocked in the supervisor until it takes them itself: a Ctrl-C that comes now must end the
     // pod's start in order, and not whichever of the two processes it meets.

@@ -53,9 +53,9 @@ impl Speaker {
 
     /// Waits until the id maps are written; the directory of the pod's volumes comes along. The supervisor's death ends
     /// us, too.
-    pub fn wait_for_maps(&self) -> Result<OwnedFd> {
-        match self.0.receive().during(Step::WriteIdMaps, "")?.and_then(|mut message| message.fds.pop()) {
-            Some(volumes) => Ok(volumes),
+    pub fn wait_for_maps(&self) -> Result<Option<OwnedFd>> {
+        match self.0.receive().during(Step::WriteIdMaps, "")? {
+            Some(mut message) => Ok(message.fds.pop()),
             None => crate::sys::clone::exit_now(125),
         }
     }

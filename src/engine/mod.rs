@@ -10,6 +10,7 @@ mod failure;
 pub mod idmap;
 pub mod launcher;
 mod message;
+mod mount_points;
 mod mounts;
 pub mod pending;
 pub mod process;

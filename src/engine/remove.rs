@@ -57,6 +57,14 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId]) ->
     remove_runtime(&dirs.runtime)
 }
 
+/// What containers wrote outside volumes, as far as we can remove it as ourselves, when none of them runs any more and
+/// [`remove_pod`] is to follow: there is time for it while pause dies. What it leaves is for that.
+pub fn remove_layers(dirs: &PodDirs) {
+    if let Ok(data) = open_host_path(&dirs.data) {
+        let _ = remove_tree(data.as_fd(), OsStr::new("containers"));
+    }
+}
+
 fn end_processes(processes: &[ProcessId]) -> Vec<Report> {
     let what = |process: &ProcessId| format!("could not end process {}", process.pid);
     let report =

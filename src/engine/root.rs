@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::copy::copy_tree;
 use super::failure::{During, Failure, Result};
+use super::mount_points::MountPoints;
 use super::sources::{RootSource, Sources};
 use super::tree;
 use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, RootPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
-use crate::sys::path::{self, FileKind, Missing};
+use crate::sys::path::{self, Missing};
 
 /// Ready to be attached: `base` is `/`, `layers` go on top of directories of it.
 #[derive(Debug)]
@@ -30,20 +31,21 @@ impl Root {
                 return Err(Failure::new(STEP, &container.name, &error));
             }
         }
+        let points = MountPoints::of(container, sources)?;
         match (&container.root, &sources.root) {
             (RootPlan::HostTree { links, dirs, fresh }, RootSource::HostDirectories(opened)) => {
                 let base = fresh_directory(store, "root")?;
                 make_skeleton(base.as_fd(), links, fresh)?;
                 let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
                 let layers = fresh_directory(store, "layers")?;
-                let built =
-                    dirs.iter().zip(opened).map(|(dir, lower)| host_layer(container, sources, dir, lower, &layers));
+                let built = dirs.iter().zip(opened).map(|(dir, lower)| host_layer(&points, dir, lower, &layers));
                 Ok(Root { base, layers: built.collect::<Result<_>>()? })
             }
             (RootPlan::Overlay { lower }, RootSource::Directory(opened)) => {
                 let upper = fresh_directory(store, "upper")?;
                 let work = fresh_directory(store, "work")?;
-                let base = overlay(opened.as_fd(), &upper, &work, lower)?;
+                let points = points.lacking_in(opened.as_fd(), Path::new("/"))?;
+                let base = overlay(points.iter().chain([opened]), &upper, &work, lower)?;
                 Ok(Root { base, layers: Vec::new() })
             }
             (RootPlan::Copy { source }, RootSource::Directory(opened)) => {
@@ -60,17 +62,23 @@ impl Root {
     }
 }
 
-fn fresh_directory(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+/// A new directory of the pod's root id.
+pub(super) fn fresh_directory(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     path::make_directory(at, Path::new(name), 0o755).during(STEP, name)?;
     path::open_in_root(at, Path::new(name), Missing::Fail).during(STEP, name)
 }
 
 /// `userxattr`: overlayfs in a user namespace keeps its marks in `user.overlay.*`, since `trusted.*` is for the host's
 /// root. `volatile`: no sync of the whole disk when the container ends; the layer never outlives its container.
-fn overlay(lower: BorrowedFd<'_>, upper: &OwnedFd, work: &OwnedFd, on: &Path) -> Result<DetachedMount> {
+fn overlay<'a>(
+    lowers: impl Iterator<Item = &'a OwnedFd>,
+    upper: &OwnedFd,
+    work: &OwnedFd,
+    on: &Path,
+) -> Result<DetachedMount> {
     // By descriptor: an id of an isolated map could not walk the path, and `:` in a name would split it.
-    let (lower, upper, work) =
-        (path::through_proc(lower), path::through_proc(upper.as_fd()), path::through_proc(work.as_fd()));
+    let lower = lowers.map(|lower| path::through_proc(lower.as_fd())).collect::<Vec<_>>().join(":");
+    let (upper, work) = (path::through_proc(upper.as_fd()), path::through_proc(work.as_fd()));
     let options = [
         ("lowerdir", Some(lower.as_str())),
         ("upperdir", Some(upper.as_str())),
@@ -95,8 +103,7 @@ fn make_skeleton(root: BorrowedFd<'_>, links: &[(String, PathBuf)], fresh: &[Fre
 
 /// `/usr` and the like: copy-on-write, or read-only where the kernel refuses an overlay.
 fn host_layer(
-    container: &ContainerPlan,
-    sources: &Sources,
+    points: &MountPoints<'_>,
     dir: &HostTreeDir,
     lower: &OwnedFd,
     layers: &OwnedFd,
@@ -110,43 +117,7 @@ fn host_layer(
     let layer = fresh_directory(layers.as_fd(), &dir.name)?;
     let upper = fresh_directory(layer.as_fd(), "upper")?;
     let work = fresh_directory(layer.as_fd(), "work")?;
-    make_mount_points(container, sources, &place, lower, &upper)?;
-    Ok((place.clone(), overlay(lower.as_fd(), &upper, &work, &place)?))
-}
-
-/// Mount points inside a layer are made in its upper directory before it is mounted: the host's directories belong to
-/// an id that the pod does not have, so nobody in the pod may make anything in them.
-fn make_mount_points(
-    container: &ContainerPlan,
-    sources: &Sources,
-    place: &Path,
-    lower: &OwnedFd,
-    upper: &OwnedFd,
-) -> Result<()> {
-    for (mount, source) in container.mounts.iter().zip(&sources.mounts) {
-        let Ok(inside) = mount.destination.strip_prefix(place) else { continue };
-        let is_file = match source {
-            Some(source) => path::file_kind(source.as_fd()).during(STEP, inside.display())? != FileKind::Directory,
-            None => false,
-        };
-        let missing = if is_file { Missing::MakeFile } else { Missing::MakeDirectory };
-        if is_missing(lower.as_fd(), inside) {
-            path::open_in_root(upper.as_fd(), inside, missing).during(STEP, inside.display())?;
-        }
-    }
-    Ok(())
-}
-
-/// True when the host has nothing at this path. A link is something: it is followed, inside the container, when the mount
-/// is attached; a directory made over it would hide it, and all behind it.
-fn is_missing(lower: BorrowedFd<'_>, inside: &Path) -> bool {
-    let Ok(mut here) = path::open_below(lower, Path::new(".")) else { return true };
-    for name in inside.components() {
-        let Ok(next) = path::open_below(here.as_fd(), Path::new(&name)) else { return true };
-        if !matches!(path::file_kind(next.as_fd()), Ok(FileKind::Directory)) {
-            return false;
-        }
-        here = next;
-    }
-    false
+    let points = points.lacking_in(lower.as_fd(), &place)?;
+    let mounted = overlay(points.iter().chain([lower]), &upper, &work, &place)?;
+    Ok((place, mounted))
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
 use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
+use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use crate::plan::idmap::{IdMapPlan, MapWriter};
 use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
@@ -83,8 +84,10 @@ pub fn start<T>(
 fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
     let step = Step::WriteIdMaps;
     // By descriptor: an id of an isolated map could not walk the path.
-    let volumes = path::open_host_path(&plan.dirs.data.join("volumes")).during(step, "")?;
-    channel.send(b"maps", &[volumes.as_fd()]).during(step, "")?;
+    let volumes = (!plan.disk_volumes.is_empty()).then(|| path::open_host_path(&plan.dirs.data.join("volumes")));
+    let volumes = volumes.transpose().during(step, "")?;
+    let fds: Vec<_> = volumes.iter().map(AsFd::as_fd).collect();
+    channel.send(b"maps", &fds).during(step, "")?;
     let listener = Listener::new(channel, START_DEADLINE)?;
     let mut workshop = None;
     loop {
@@ -115,6 +118,17 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 /// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
 /// Ends: as pause, or at the supervisor's death.
 fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> Result<Infallible> {
+    // What needs capabilities but no id, while newuidmap runs.
+    let step = Step::SetUpSandbox;
+    if plan.namespaces.cgroup == NamespaceMode::Pod {
+        clone::unshare(Namespaces::CLONE_NEWCGROUP).during(step, "cgroup namespace")?;
+    }
+    if plan.namespaces.uts == NamespaceMode::Pod {
+        net::set_hostname(&plan.hostname).during(step, "hostname")?;
+    }
+    if plan.namespaces.net == NamespaceMode::Pod {
+        net::bring_loopback_up().during(step, "loopback")?;
+    }
     let volumes = speaker.wait_for_maps()?;
     // With your ids: an isolated map's root is a stranger to your directories.
     let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
@@ -127,18 +141,8 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
         clone::exit_now(125);
     }
 
-    let step = Step::SetUpSandbox;
     stdio::set_umask(0);
-    if plan.namespaces.cgroup == NamespaceMode::Pod {
-        clone::unshare(Namespaces::CLONE_NEWCGROUP).during(step, "cgroup namespace")?;
-    }
-    if plan.namespaces.uts == NamespaceMode::Pod {
-        net::set_hostname(&plan.hostname).during(step, "hostname")?;
-    }
-    if plan.namespaces.net == NamespaceMode::Pod {
-        net::bring_loopback_up().during(step, "loopback")?;
-    }
-    for name in &plan.disk_volumes {
+    for (name, volumes) in plan.disk_volumes.iter().zip(volumes.iter().cycle()) {
         // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
         path::make_directory(volumes.as_fd(), Path::new(name), 0o777).during(step, format_args!("volume `{name}`"))?;
     }
@@ -166,7 +170,7 @@ fn mount_pod_tmpfs(plan: &SandboxPlan, here: &OwnedFd) -> Result<()> {
         DetachedMount::create("tmpfs", &options, limits | Attributes::NO_EXEC).during(step, "the pod's tmpfs")?;
     tmpfs.attach(here.as_fd(), &plan.dirs.runtime).during(step, "the pod's tmpfs")?;
     path::enter_directory(tmpfs.as_fd()).during(step, "")?;
-    for directory in [ROOT_MOUNT_POINT, "etc", "volumes"] {
+    for directory in [ROOT_MOUNT_POINT, "etc", "volumes", mount_points::DIRECTORY] {
         path::make_directory(tmpfs.as_fd(), Path::new(directory), 0o755).during(step, directory)?;
     }
     for file in &plan.etc_files {

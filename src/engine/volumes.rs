@@ -19,7 +19,8 @@ const STEP: Step = Step::PrepareVolumes;
 pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let data = &plan.sandbox.dirs.data;
     let root = path::open_host_path(data).during(STEP, data.display())?;
-    for (name, mode) in [("containers", 0o700), ("volumes", 0o777), ("logs", 0o700)] {
+    let volumes = (!plan.sandbox.disk_volumes.is_empty()).then_some(("volumes", 0o777));
+    for (name, mode) in [("containers", 0o700), ("logs", 0o700)].into_iter().chain(volumes) {
         path::make_directory(root.as_fd(), Path::new(name), mode).during(STEP, name)?;
     }
     for container in &plan.containers {

@@ -318,6 +318,9 @@ impl<'a> Supervisor<'a> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
         self.sandbox.kill();
+        if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
+            remove::remove_layers(&self.plan.sandbox.dirs);
+        }
         self.await_pause(signals);
         for index in 0..self.containers.len() {
             self.close_output(index);

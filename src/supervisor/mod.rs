@@ -13,9 +13,12 @@ mod prepared;
 pub mod protocol;
 mod starts;
 
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+
+use jiff::Timestamp;
 
 use crate::engine::{During, Failure, Result};
 use crate::plan::PodPlan;
@@ -33,6 +36,8 @@ pub enum AtEnd {
     Keep,
     /// `run -d --rm`.
     Remove,
+    /// `run --rm`: the caller removes the pod when it has printed the last of the logs.
+    KeepForCaller,
 }
 
 /// A client that takes part in the main container's stdio from its first byte on, as with [`protocol::Request::Attach`].
@@ -70,18 +75,18 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
 }
 
 /// Leaves the caller's session, terminal, standard streams and whatever else it had open: a pipe that somebody waits on
-/// for its end, a lock. What a bug says on stderr goes to a file.
+/// for its end, a lock. What a panic says goes to a file beside the logs.
 fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
     // What the caller opened, not we: everything of ours is in `kept`.
     let _ = stdio::close_all_but(kept);
     // None of this can fail in a way that the pod would notice: it then keeps the caller's streams.
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };
-    let said = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(plan.sandbox.dirs.data.join("supervisor.log"));
-    let stderr = said.as_ref().map_or(null.as_fd(), AsFd::as_fd);
-    let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), stderr);
+    let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), null.as_fd());
+    let file = plan.sandbox.dirs.data.join("supervisor.log");
+    std::panic::set_hook(Box::new(move |bug| {
+        let opened = std::fs::File::options().create(true).append(true).mode(0o600).open(&file);
+        // There is nobody else to tell.
+        let _ = opened.and_then(|mut opened| writeln!(opened, "{} {bug}", Timestamp::now()));
+    }));
 }

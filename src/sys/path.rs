@@ -147,6 +147,29 @@ pub fn make_directory(at: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<()> 
     }
 }
 
+/// mkdirat(2) for us alone. False: the name is taken.
+pub fn make_new_directory(at: BorrowedFd<'_>, name: &Path) -> Result<bool> {
+    match mkdirat(at, name, Mode::S_IRWXU) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno).named(|| format!("mkdirat({})", name.display())),
+    }
+}
+
+/// Gives `to` the owner and mode of `from`. An owner without an id in our user namespace stays who we are.
+pub fn copy_owner_and_mode(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    /// What the kernel shows for ids that are not mapped: the default of /proc/sys/kernel/overflowuid and overflowgid.
+    const OVERFLOW: u32 = 65534;
+    let stat = fstat(from).named(|| "fstat()".to_owned())?;
+    let foreign = |id: u32| Some(id).filter(|id| *id != OVERFLOW && *id != 0);
+    let (owner, group) = (foreign(stat.st_uid), foreign(stat.st_gid));
+    if owner.is_some() || group.is_some() {
+        nix::unistd::fchownat(to, "", owner.map(Into::into), group.map(Into::into), AtFlags::AT_EMPTY_PATH)
+            .named(|| "fchownat()".to_owned())?;
+    }
+    change_mode(to, stat.st_mode & 0o7777)
+}
+
 /// symlinkat(2); an existing name is fine.
 pub fn make_symlink(target: &Path, at: BorrowedFd<'_>, name: &Path) -> Result<()> {
     match nix::unistd::symlinkat(target, at, name) {

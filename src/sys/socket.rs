@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt,
+    connect, getsockopt, listen, recv, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt,
 };
 
 use super::error::Named;
@@ -103,14 +103,21 @@ impl Channel {
 
     fn receive_flags(&self, flags: MsgFlags) -> Result<Option<Message>> {
         let call = || "recvmsg()".to_owned();
-        let mut bytes = vec![0; MAX_MESSAGE];
+        // First its length: room for the longest at every receive would cost more than this call.
+        let mut bytes = loop {
+            match recv(self.0.as_raw_fd(), &mut [], flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+                Err(Errno::EINTR) => {}
+                // A peer that was killed with unread messages resets the connection: it is gone all the same.
+                Err(Errno::ECONNRESET) => return Ok(None),
+                length => break vec![0; length.named(call)?.min(MAX_MESSAGE)],
+            }
+        };
         let mut control = nix::cmsg_space!([RawFd; MAX_FDS], nix::libc::ucred);
         let (length, truncated, fds, sender) = {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let received = loop {
                 match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
                     Err(Errno::EINTR) => {}
-                    // A peer that was killed with unread messages resets the connection: it is gone all the same.
                     Err(Errno::ECONNRESET) => return Ok(None),
                     other => break other.named(call)?,
                 }
