@@ -83,6 +83,10 @@ impl Walk {
 
     /// Goes into `name`, removes every file in it and notes its directories.
     fn enter(&mut self, at: BorrowedFd<'_>, name: OsString) {
+        // Many are empty, and then neither their mode nor their contents matter.
+        if remove_directory(at, &name).is_ok() {
+            return;
+        }
         let opened = open_directory(at, &name).and_then(|fd| Ok((identity(fd.as_fd())?, fd)));
         let (identity, fd) = match opened {
             Ok(opened) => opened,
@@ -131,8 +135,6 @@ impl Walk {
                 Err(refused) if refused.errno != Errno::ENOENT => refused,
                 _ => return,
             },
-            // It may be empty, and then its own mode does not matter.
-            Errno::EACCES if remove_directory(at, name).is_ok() => return,
             _ => error,
         };
         self.report(error, Some(name));
