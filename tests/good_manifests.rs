@@ -91,6 +91,7 @@ fn every_container_field() -> Container {
             capabilities_add: strings(&["NET_ADMIN", "SYS_TIME"]),
             capabilities_drop: strings(&["ALL"]),
         },
+        resources: Resources::default(),
     }
 }
 
@@ -107,6 +108,7 @@ fn bare_container(name: &str) -> Container {
         volume_mounts: vec![],
         ports: vec![],
         security_context: ContainerSecurityContext::default(),
+        resources: Resources::default(),
     }
 }
 

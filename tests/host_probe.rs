@@ -14,7 +14,7 @@ const PRINT: &str = "SANDPOD_TEST_PRINT_FACTS";
 const MARK: &str = "facts: ";
 
 fn asked() -> Asked {
-    Asked { host_image: true, rootfs: vec![PathBuf::from("/"), PathBuf::from("/nonexistent")] }
+    Asked { host_image: true, rootfs: vec![PathBuf::from("/"), PathBuf::from("/nonexistent")], ..Asked::default() }
 }
 
 /// The other side of [`facts_of`]; without it, a probe as whoever we are.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
@@ -77,6 +78,15 @@ pub(crate) struct SourceArguments {
     /// Which ids stand behind the pod's
     #[arg(long, value_enum, default_value_t = Userns::Auto, value_name = "MODE")]
     pub(crate) userns: Userns,
+    /// Whether the pod gets cgroups of its own; `disabled` waives the manifest's limits
+    #[arg(long, value_enum, default_value_t = Cgroups::Auto, value_name = "MODE")]
+    pub(crate) cgroups: Cgroups,
+    /// The cgroup below which the pod's are made: a path of the cgroup2 file system, or one below its mount point
+    #[arg(long, value_name = "PATH", conflicts_with = "cgroups")]
+    pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Start even if what the pod requests is not there
+    #[arg(long)]
+    pub(crate) overcommit: bool,
     #[command(flatten)]
     pub(crate) single: SingleArguments,
 }
@@ -121,6 +131,23 @@ pub(crate) enum Userns {
     Isolated,
     /// Only you
     Single,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cgroups {
+    /// Below a cgroup that is delegated to you, or that your systemd gives
+    Auto,
+    /// None: no limits, no measurements
+    Disabled,
+}
+
+impl From<Cgroups> for CgroupsChoice {
+    fn from(typed: Cgroups) -> CgroupsChoice {
+        match typed {
+            Cgroups::Auto => CgroupsChoice::Auto,
+            Cgroups::Disabled => CgroupsChoice::Disabled,
+        }
+    }
 }
 
 impl From<Userns> for UsernsChoice {

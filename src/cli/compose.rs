@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::arguments::SingleArguments;
 use crate::manifest::{
     Container, ContainerSecurityContext, EnvVar, HostPathType, Image, Metadata, Pod, PodSecurityContext, PodSpec,
-    RestartPolicy, Volume, VolumeMount, VolumeSource,
+    Resources, RestartPolicy, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
 
@@ -45,6 +45,7 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
         volume_mounts,
         ports: Vec::new(),
         security_context: ContainerSecurityContext { run_as_user, run_as_group, ..Default::default() },
+        resources: Resources::default(),
     };
     // `$(VAR)` is the manifest's language; on the command line the shell has done its expansion already.
     let container = Container { command: container.command.iter().map(|word| literal(word)).collect(), ..container };
@@ -61,6 +62,7 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
             host_pid: false,
             hostname: None,
             security_context: PodSecurityContext::default(),
+            resources: Resources::default(),
         },
     })
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::arguments::SourceArguments;
+use super::arguments::{Cgroups, SourceArguments};
 use super::compose;
-use crate::host::{self, Facts};
+use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
-use crate::plan::{self, PodPlan};
+use crate::plan::{self, Admission, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 
@@ -33,14 +33,20 @@ pub(crate) fn planned(asked: &SourceArguments) -> Result<Planned, Report> {
         }
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
-    let facts = probe(&pod)?;
+    let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
-    let request = plan::Request { id, name: asked.name.clone(), userns: asked.userns.into() };
+    let request = plan::Request {
+        id,
+        name: asked.name.clone(),
+        userns: asked.userns.into(),
+        cgroups: asked.cgroups.into(),
+        admission: Admission::Waived,
+    };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan })
 }
 
-fn probe(pod: &Pod) -> Result<Facts, Report> {
+fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {
     let images = || pod.spec.containers.iter().map(|container| &container.image);
     let rootfs: Vec<PathBuf> = images()
         .filter_map(|image| match image {
@@ -48,7 +54,12 @@ fn probe(pod: &Pod) -> Result<Facts, Report> {
             Image::Host => None,
         })
         .collect();
-    host::probe(&host::Asked { host_image: images().any(|image| *image == Image::Host), rootfs })
+    let cgroup = match (&asked.cgroup_parent, asked.cgroups) {
+        (Some(parent), _) => CgroupQuery::Below(parent.clone()),
+        (None, Cgroups::Auto) => CgroupQuery::Find,
+        (None, Cgroups::Disabled) => CgroupQuery::Skip,
+    };
+    host::probe(&host::Asked { host_image: images().any(|image| *image == Image::Host), rootfs, cgroup })
 }
 
 /// The manifest's bytes, never more than the cap, and the name that errors give it. A FIFO is read like a file.

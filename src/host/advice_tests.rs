@@ -31,6 +31,7 @@ fn good() -> Facts {
         resolv_conf: String::new(),
         host_root: None,
         rootfs: Vec::new(),
+        cgroup: super::super::CgroupFacts::default(),
         warnings: Vec::new(),
     }
 }

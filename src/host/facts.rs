@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::CgroupFacts;
+
 /// Everything the plan may know about the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Facts {
@@ -32,6 +34,7 @@ pub struct Facts {
     pub host_root: Option<HostRoot>,
     /// Who owns each `rootfs:` directory of the manifest; read only for those.
     pub rootfs: Vec<RootfsFact>,
+    pub cgroup: CgroupFacts,
     /// What was odd and tolerated: garbage lines in /etc/subuid, and the like. For stderr and `doctor`.
     pub warnings: Vec<String>,
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 mod advice;
+mod cgroup;
 mod dirs;
 mod facts;
 mod idmap_tool;
@@ -19,5 +20,6 @@ mod tree;
 mod user;
 
 pub use advice::advice;
+pub use cgroup::*;
 pub use facts::*;
-pub use probe::{Asked, Places, places, probe};
+pub use probe::{Asked, CgroupQuery, Places, places, probe};

@@ -9,7 +9,7 @@ use super::mountinfo::MountTable;
 use super::subid::{self, SubIds, Wanted};
 use super::switches::{self, Caller};
 use super::user::{self, Privileges};
-use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
+use super::{CgroupFacts, Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::{self, probe as look};
@@ -21,6 +21,19 @@ pub struct Asked {
     pub host_image: bool,
     /// The `rootfs:` directories.
     pub rootfs: Vec<PathBuf>,
+    pub cgroup: CgroupQuery,
+}
+
+/// Which cgroups to look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CgroupQuery {
+    /// None: nobody wants any.
+    #[default]
+    Skip,
+    /// Whatever is delegated.
+    Find,
+    /// `--cgroup-parent`: this one, as typed.
+    Below(PathBuf),
 }
 
 /// Longest texts that are read, in bytes. A mount line has about 100, a subuid line 25.
@@ -103,6 +116,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let runtime_dir = dirs::runtime(&source.environment, uid);
     let home = account.as_ref().map(|account| account.home.as_str());
     Ok(Facts {
+        cgroup: CgroupFacts::default(),
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
         user_namespaces: switches::probe(&proc, caller),

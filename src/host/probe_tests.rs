@@ -69,7 +69,11 @@ fn no_proc_is_the_only_error_and_says_what_to_do() {
 #[test]
 fn what_is_asked_for_is_read() {
     let tree = Recorded::new(&DEBIAN);
-    let asked = Asked { host_image: true, rootfs: vec![tree.path().join("etc"), PathBuf::from("/nonexistent")] };
+    let asked = Asked {
+        host_image: true,
+        rootfs: vec![tree.path().join("etc"), PathBuf::from("/nonexistent")],
+        ..Asked::default()
+    };
     let found = probe_source(&source(&tree), &asked).expect("a readable /proc");
     assert_eq!(found.host_root.expect("asked for").dirs.len(), 1);
     assert_eq!(found.rootfs.iter().filter(|rootfs| rootfs.owner.is_some()).count(), 1);

@@ -40,6 +40,8 @@ pub struct PodSpec {
     pub host_pid: bool,
     pub hostname: Option<String>,
     pub security_context: PodSecurityContext,
+    /// KEP-2837, pod-level resources.
+    pub resources: Resources,
 }
 
 /// Kubernetes' default is `Always`.
@@ -73,6 +75,27 @@ pub struct Container {
     /// Documentation until ports are published.
     pub ports: Vec<ContainerPort>,
     pub security_context: ContainerSecurityContext,
+    pub resources: Resources,
+}
+
+/// As written; no request is greater than the limit of the same resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub limits: Amounts,
+    pub requests: Amounts,
+}
+
+/// <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of a cpu, rounded up as Kubernetes does.
+    pub cpu_millis: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Bytes.
+    pub ephemeral_storage: Option<u64>,
+    /// Bytes, by page size in bytes: `hugepages-2Mi`.
+    pub hugepages: BTreeMap<u64, u64>,
 }
 
 /// Where a container's root file system comes from.

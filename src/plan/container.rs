@@ -19,8 +19,20 @@ pub(super) struct PodScope<'a> {
 }
 
 pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<ContainerPlan, Report> {
-    let Container { name, image, command, args, working_dir, env, stdin, tty, volume_mounts, ports, security_context } =
-        container;
+    let Container {
+        name,
+        image,
+        command,
+        args,
+        working_dir,
+        env,
+        stdin,
+        tty,
+        volume_mounts,
+        ports,
+        security_context,
+        resources: _,
+    } = container;
     let security = security::plan(name, security_context, scope)?;
     let root = root::plan(name, image, scope.facts)?;
     let mounts = mounts::plan(name, volume_mounts, security.root_access, scope)?;
@@ -45,6 +57,7 @@ pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<Contai
         name: name.clone(),
         image: image.clone(),
         pid: scope.container_pid,
+        cgroup: Vec::new(),
         root,
         read_only_root: security.root_access.is_read_only(),
         mounts,

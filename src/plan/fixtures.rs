@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::idmap::UsernsChoice;
-use super::{PodPlan, Request};
+use super::{Admission, CgroupsChoice, PodPlan, Request};
 use crate::host::{
-    Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, OverlaySupport, OwnIdMap, ProcVisibility,
-    RootfsFact, SubIdRange, UserNamespaces,
+    CgroupFacts, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, OverlaySupport, OwnIdMap,
+    ProcVisibility, RootfsFact, SubIdRange, UserNamespaces,
 };
 use crate::manifest::{
-    Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, RestartPolicy,
-    Volume, VolumeMount, VolumeSource,
+    Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, Resources,
+    RestartPolicy, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::Report;
 
@@ -38,6 +38,7 @@ pub(super) fn facts_for_tests() -> Facts {
         hostname: "workstation".into(),
         mqueue: true,
         resolv_conf: "nameserver 192.0.2.1\n".into(),
+        cgroup: CgroupFacts::default(),
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],
             dirs: ["usr", "etc"].map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new() }).into(),
@@ -49,7 +50,13 @@ pub(super) fn facts_for_tests() -> Facts {
 }
 
 pub(super) fn request() -> Request {
-    Request { id: "0123456789ab".into(), name: None, userns: UsernsChoice::Auto }
+    Request {
+        id: "0123456789ab".into(),
+        name: None,
+        userns: UsernsChoice::Auto,
+        cgroups: CgroupsChoice::Auto,
+        admission: Admission::Checked { others: Vec::new() },
+    }
 }
 
 pub(super) fn container(name: &str) -> Container {
@@ -65,6 +72,7 @@ pub(super) fn container(name: &str) -> Container {
         volume_mounts: Vec::new(),
         ports: Vec::new(),
         security_context: ContainerSecurityContext::default(),
+        resources: Resources::default(),
     }
 }
 
@@ -87,6 +95,7 @@ pub(super) fn pod(containers: Vec<Container>) -> Pod {
             host_pid: false,
             hostname: None,
             security_context: PodSecurityContext::default(),
+            resources: Resources::default(),
         },
     }
 }

@@ -8,6 +8,7 @@
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
 mod annotations;
+pub mod cgroup;
 mod container;
 pub mod degradation;
 mod expansion;
@@ -41,6 +42,26 @@ pub struct Request {
     pub name: Option<String>,
     /// `--userns`; with `Auto` the annotation `sandpod.dev/userns` decides, if there is one.
     pub userns: UsernsChoice,
+    pub cgroups: CgroupsChoice,
+    pub admission: Admission,
+}
+
+/// `--cgroups`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupsChoice {
+    /// Those that are delegated; limits of the manifest that they cannot hold are refused.
+    Auto,
+    /// None, and limits of the manifest are waived, by name (`no-limits`).
+    Disabled,
+}
+
+/// Whether the pod's claim is held against what there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// `others`: name and claim of each pod that runs.
+    Checked { others: Vec<(String, cgroup::Claim)> },
+    /// `--overcommit`.
+    Waived,
 }
 
 /// Decides everything about `pod` on the host of `facts`.
@@ -63,8 +84,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_pid,
         hostname,
         security_context,
+        resources: _,
     } = spec;
-    let Request { id, name: name_asked, userns } = request;
+    let Request { id, name: name_asked, userns, cgroups: _, admission: _ } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -93,6 +115,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_paths: volumes_planned.host_paths,
         etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
         hostname,
+        cgroup: cgroup::CgroupPlan::Inherited,
+        qos: cgroup::QosClass::BestEffort,
+        claim: cgroup::Claim::default(),
     };
     let scope = container::PodScope {
         facts,

@@ -42,6 +42,7 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
         capabilities: wish.security.capabilities.clone(),
         stdin: wish.stdin,
         tty: wish.tty,
+        oom_score_adj: 0,
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, RestartPolicy};
@@ -45,6 +46,9 @@ pub struct SandboxPlan {
     pub host_paths: Vec<HostPathPlan>,
     /// Written once into the pod's own tmpfs, bound into every container.
     pub etc_files: Vec<EtcFile>,
+    pub cgroup: CgroupPlan,
+    pub qos: QosClass,
+    pub claim: Claim,
 }
 
 /// Which namespaces pause makes; the rest stay the host's. User and mount are always new.
@@ -116,6 +120,8 @@ pub struct ContainerPlan {
     /// Documentation until ports are published.
     pub ports: Vec<PortPlan>,
     pub log: LogPlan,
+    /// Of the container's own cgroup, in this order; none without a tree.
+    pub cgroup: Vec<Setting>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +210,9 @@ pub struct ProcessPlan {
     pub capabilities: Vec<String>,
     pub stdin: bool,
     pub tty: bool,
+    /// What `/proc/PID/oom_score_adj` is raised to by the QoS class, -1000 to 1000; an ordinary user can only raise it
+    /// (proc_pid_oom_score_adj(5)), so it is left alone where it is higher already.
+    pub oom_score_adj: i32,
 }
 
 /// CRI log format, rotated by size.

@@ -50,10 +50,10 @@ impl Home {
         let container = |name: &&str| {
             serde_json::json!({
                 "name": name, "image": "Host", "pid": "CONTAINER", "root": { "Overlay": { "lower": "/" } },
-                "read_only_root": false, "mounts": [], "masked_paths": [], "read_only_paths": [], "ports": [],
+                "cgroup": [], "read_only_root": false, "mounts": [], "masked_paths": [], "read_only_paths": [], "ports": [],
                 "process": {
                     "argv": ["true"], "env": [], "cwd": "/", "uid": 0, "gid": null, "no_new_privs": true,
-                    "capabilities": [], "stdin": true, "tty": false,
+                    "capabilities": [], "stdin": true, "tty": false, "oom_score_adj": 0,
                 },
                 "log": { "path": data.join(format!("logs/{name}.log")), "max_size": 1000, "max_files": 5 },
             })
@@ -65,6 +65,7 @@ impl Home {
                 "namespaces": { "pid": "POD", "net": "POD", "ipc": "POD", "uts": "POD", "cgroup": "POD" },
                 "hostname": name, "dirs": { "runtime": runtime, "data": data },
                 "memory_volumes": [], "disk_volumes": [], "host_paths": [], "etc_files": [],
+                "cgroup": "Inherited", "qos": "BestEffort", "claim": { "cpu_millis": 0, "memory": 0 },
             },
             "containers": containers.iter().map(container).collect::<Vec<_>>(),
             "main": containers.first().unwrap_or(&"main"),

@@ -64,6 +64,7 @@ fn fields(
             .unwrap_or_default(),
         ports: object.take("ports").map(|slot| ports(&slot, problems)).unwrap_or_default(),
         security_context,
+        resources: crate::manifest::Resources::default(),
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         host_pid,
         hostname: object.take("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
         security_context,
+        resources: crate::manifest::Resources::default(),
     }
 }
 

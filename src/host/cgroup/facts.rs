@@ -1,0 +1,123 @@
+//! What this host's cgroups allow, as plain values.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Read from `/proc/self/mountinfo`, `/proc/self/cgroup` and the cgroup2 file system.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CgroupFacts {
+    pub hierarchy: Hierarchy,
+    /// The cgroup that we are in, as a directory of the mounted cgroup2.
+    pub own: Option<PathBuf>,
+    pub delegation: Delegation,
+    /// What was looked at before, in order, and why it was not taken: for `plan` and for the message of a refusal.
+    pub passed_over: Vec<PassedOver>,
+    pub capacity: Capacity,
+}
+
+/// Which hierarchies are mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Hierarchy {
+    /// cgroup2 alone, at this mount point.
+    Unified { mount: PathBuf },
+    /// cgroup2 is mounted, but v1 has (some of) the controllers: systemd's `hybrid`.
+    Hybrid { mount: PathBuf, in_v1: BTreeSet<String> },
+    /// Version 1 only.
+    Version1,
+    #[default]
+    NotMounted,
+}
+
+/// A subtree in which we may make cgroups (cgroups(7), "Cgroups delegation"; kernel cgroup-v2.rst, "Delegation").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delegation {
+    /// An existing directory.
+    Directory {
+        path: PathBuf,
+        /// Its `cgroup.controllers`: what its children can be given.
+        controllers: BTreeSet<String>,
+        /// We are in it ourselves, alone, and must leave for a leaf before controllers can be enabled (no internal
+        /// processes).
+        ours: Membership,
+    },
+    /// The user's systemd gives one on request, with these controllers.
+    SystemdScope {
+        controllers: BTreeSet<String>,
+    },
+    None(NoDelegation),
+}
+
+/// Whether the calling process sits in the delegated cgroup itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Membership {
+    Inside,
+    Outside,
+}
+
+impl Default for Delegation {
+    fn default() -> Delegation {
+        Delegation::None(NoDelegation::NotMounted)
+    }
+}
+
+/// Why there is none; each has its own message and fix ([`super::advice`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoDelegation {
+    /// No cgroup file system at all.
+    NotMounted,
+    Version1,
+    Hybrid {
+        in_v1: BTreeSet<String>,
+    },
+    /// The cgroup2 mount is read-only, as in most containers.
+    ReadOnly {
+        mount: PathBuf,
+    },
+    /// Owned by somebody else, and there is no user's systemd that could be asked; `why` says what it lacks
+    /// (`XDG_RUNTIME_DIR is not set: a shell of su(1) or sudo(8) …`, `no socket /run/user/1000/systemd/private`, …).
+    NotOurs {
+        own: PathBuf,
+        why_no_systemd: String,
+    },
+    /// Other processes sit in the only cgroup that we could use.
+    Occupied {
+        path: PathBuf,
+        pids: Vec<i32>,
+    },
+    /// `--cgroup-parent` names something that we cannot use.
+    Asked {
+        path: PathBuf,
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// A path, or `the user's systemd`.
+    pub candidate: String,
+    pub why: String,
+}
+
+/// What could be given to a pod at most.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Thousandths of a cpu that we may run on: sched_getaffinity(2).
+    pub cpu_millis: u64,
+    /// Bytes: MemAvailable of /proc/meminfo; `None` where it is not told.
+    pub memory_available: Option<u64>,
+    /// Of the delegation and everything above it, innermost first; only those with a limit.
+    pub ancestors: Vec<AncestorLimits>,
+}
+
+/// The limits of one cgroup above the pod; `None` is `max`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AncestorLimits {
+    pub path: PathBuf,
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    pub pids_max: Option<u64>,
+    /// Thousandths of a cpu (quota / period).
+    pub cpu_millis: Option<u64>,
+}

@@ -1,0 +1,5 @@
+//! Finds the delegated cgroup v2 subtree, or says why there is none.
+
+mod facts;
+
+pub use facts::{AncestorLimits, Capacity, CgroupFacts, Delegation, Hierarchy, Membership, NoDelegation, PassedOver};
