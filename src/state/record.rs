@@ -1,5 +1,7 @@
 //! What `record.json` says about a pod: only what cannot be looked up.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ pub struct Record {
     /// Written by the supervisor as its first act.
     pub supervisor: Option<ProcessId>,
     pub pause: Option<ProcessId>,
+    /// The directory of the pod's cgroup, as the host sees it.
+    pub cgroup: Option<PathBuf>,
     pub containers: Vec<ContainerRecord>,
 }
 
@@ -35,6 +39,8 @@ pub struct ContainerRecord {
     pub restarts: u32,
     /// How the life before this one ended.
     pub last_exit: Option<Exit>,
+    /// Its leaf below the pod's cgroup, in this life or the last: `web.1`.
+    pub leaf: Option<String>,
 }
 
 /// Kubernetes' three (ContainerState of the Pod API).

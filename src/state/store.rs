@@ -290,6 +290,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
         phase: Phase::Starting,
         supervisor: None,
         pause: None,
+        cgroup: None,
         containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
     };
     commit(dirs, &record)?;
@@ -298,7 +299,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
 
 fn waiting(name: &str) -> ContainerRecord {
     let state = ContainerState::Waiting { reason: "ContainerCreating".to_owned() };
-    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None }
+    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None, leaf: None }
 }
 
 /// Replaces the pod's record: a reader, and a crash at any moment, sees the old one or the new one. Not synced: nothing
