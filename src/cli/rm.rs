@@ -60,10 +60,10 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
         return vec![report];
     }
     match &pod.plan {
-        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[]),
+        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[], pod.cgroup().as_deref()),
         // Its plan cannot be read: the widest map this user can have holds every id that it can have used.
         None => match host::probe(&host::Asked::default()) {
-            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[]),
+            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[], None),
             Err(report) => vec![report],
         },
     }

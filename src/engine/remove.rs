@@ -44,10 +44,15 @@ const SIGKILL: i32 = 9;
 ///
 /// The caller has a single thread (see [`fork_into`]) and may be traced by its own uid: newuidmap(1) looks at the owner
 /// of `/proc/PID`, which a process that is not dumpable gives to root.
-pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId]) -> Vec<Report> {
+pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cgroup: Option<&Path>) -> Vec<Report> {
     let alive = end_processes(processes);
     if !alive.is_empty() {
         // They could still write what we remove.
+        return alive;
+    }
+    // What no process of ours has taken along.
+    let alive = cgroup.map_or_else(Vec::new, super::cgroup::remove);
+    if !alive.is_empty() {
         return alive;
     }
     let left = remove_data(&dirs.data, idmap);

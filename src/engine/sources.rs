@@ -81,6 +81,7 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         MountKind::HostPath { source } => source.clone(),
         MountKind::Proc
         | MountKind::Sysfs
+        | MountKind::Cgroup2
         | MountKind::Dev
         | MountKind::DevPts
         | MountKind::Mqueue

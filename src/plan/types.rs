@@ -176,6 +176,8 @@ pub enum MountKind {
     Sysfs,
     /// The host's sysfs, where the network is the host's.
     SysBind,
+    /// cgroup2 as the container's own cgroup namespace shows it.
+    Cgroup2,
     /// tmpfs with `null zero full random urandom tty` bound from the host and the usual links.
     Dev,
     /// A devpts instance of its own.
