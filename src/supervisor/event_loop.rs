@@ -319,7 +319,7 @@ impl<'a> Supervisor<'a> {
     fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
-            remove::remove_layers(&self.plan.sandbox.dirs);
+            remove::remove_layers(self.plan);
         }
         self.await_pause(signals);
         for index in 0..self.containers.len() {
