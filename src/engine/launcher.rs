@@ -99,12 +99,18 @@ impl Launcher<'_> {
             namespaces |= Namespaces::CLONE_NEWPID;
             let bridge = clone::fork_into(Namespaces::empty(), clone::Parent::CallersParent).during(step, name)?;
             if matches!(bridge, clone::Fork::Parent { .. }) {
+                root.remove_volatile_marks();
                 clone::exit_now(0);
             }
         }
         let cgroup = self.leaf.map(cgroup::destination);
         match clone::fork_into_cgroup(namespaces, clone::Parent::CallersParent, cgroup).during(step, name)? {
-            clone::Fork::Parent { .. } => clone::exit_now(0),
+            clone::Fork::Parent { .. } => {
+                if self.container.pid != NamespaceMode::Container {
+                    root.remove_volatile_marks();
+                }
+                clone::exit_now(0)
+            }
             clone::Fork::Child => self.become_init(&sources, &root),
         }
     }

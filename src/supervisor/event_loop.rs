@@ -1,6 +1,7 @@
 //! The supervisor's loop: waits for anything to happen, tells the lifecycle machine, does what it says.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ impl<'a> Supervisor<'a> {
         starter: Channel,
     ) {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
-        let CreatedPod { record, locks: _held_until_we_end, .. } = created;
+        let CreatedPod { record, locks, .. } = created;
         let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         let answer = |report: Report| {
             remove_everything(plan, &[], made.as_deref());
@@ -98,7 +99,7 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         supervisor.run(&signals, &timer, &control);
-        supervisor.end(at_end, &signals, &control);
+        supervisor.end(at_end, &signals, &control, locks);
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
@@ -249,10 +250,10 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
+    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
-            remove::remove_layers(&self.plan.sandbox.dirs);
+            remove::remove_layers(self.plan);
         }
         self.await_pause(signals);
         if at_end == AtEnd::Keep
@@ -271,6 +272,8 @@ impl<'a> Supervisor<'a> {
         if never_up.is_some() || at_end == AtEnd::Remove {
             remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
         }
+        // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
+        drop(locks);
         self.answer_late(control);
         self.answer_finished();
         if let Some(starter) = never_up {

@@ -97,7 +97,7 @@ fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };
     let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), null.as_fd());
-    let file = plan.sandbox.dirs.data.join("supervisor.log");
+    let file = plan.sandbox.dirs.data.join("panic.txt");
     std::panic::set_hook(Box::new(move |bug| {
         let opened = std::fs::File::options().create(true).append(true).mode(0o600).open(&file);
         // There is nobody else to tell.

@@ -42,7 +42,7 @@ impl Fixture {
     fn new() -> Fixture {
         let dir = tempfile::tempdir().expect("a directory");
         let dirs = PodDirs { runtime: dir.path().join("run/pods/abc"), data: dir.path().join("data/pods/abc") };
-        for made in [dirs.runtime.clone(), dirs.data.join("logs"), dirs.data.join("containers/web/upper")] {
+        for made in [dirs.runtime.clone(), dirs.data.join("web.root/upper")] {
             fs::create_dir_all(made).expect("made");
         }
         for file in ["lock", "record.json"] {
@@ -67,7 +67,7 @@ impl Fixture {
         fs::write(canary.join("file"), "kept").expect("written");
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--map-auto", "sh", "-ec", script, "sh"]);
-        let status = command.arg(self.dirs.data.join("containers/web/upper")).arg(canary).arg(owner).status();
+        let status = command.arg(self.dirs.data.join("web.root/upper")).arg(canary).arg(owner).status();
         assert!(status.expect("unshare runs").success());
     }
 
@@ -99,7 +99,7 @@ fn what_an_isolated_pod_wrote_goes_without_root() {
     let fixture = Fixture::new();
     // 1 there is the first subordinate id: the isolated map's root.
     fixture.fill_as_subordinate_ids("1:1");
-    let owner = fs::metadata(fixture.dirs.data.join("containers/web/upper")).expect("it is there").uid();
+    let owner = fs::metadata(fixture.dirs.data.join("web.root/upper")).expect("it is there").uid();
     assert_eq!(owner, uid, "the test must remove what is not its own");
     fixture.assert_gone(&remove_pod(&fixture.dirs, &idmap, &[], None));
 }
