@@ -127,7 +127,7 @@ write_units() {
   for kind in system-generators user-generators user-environment-generators system-environment-generators; do
     rm -rf /etc/systemd/$kind
     mkdir -p /etc/systemd/$kind
-    for generator in /usr/lib/systemd/$kind/* /lib/systemd/$kind/*; do
+    for generator in "/usr/lib/systemd/$kind"/* "/lib/systemd/$kind"/*; do
       ln -sf /dev/null "/etc/systemd/$kind/${generator##*/}"
     done
   done
