@@ -103,10 +103,14 @@ pub struct PassedOver {
 /// What could be given to a pod at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Thousandths of a cpu that we may run on: sched_getaffinity(2).
+    /// Thousandths of a cpu that we may run on: sched_getaffinity(2); 0 where nobody looked.
     pub cpu_millis: u64,
     /// Bytes: MemAvailable of /proc/meminfo; `None` where it is not told.
     pub memory_available: Option<u64>,
+    /// Bytes: MemTotal of /proc/meminfo; `None` where it is not told.
+    pub memory_total: Option<u64>,
+    /// Bytes: SwapTotal of /proc/meminfo; `None` where it is not told.
+    pub swap_total: Option<u64>,
     /// Of the delegation and everything above it, innermost first; only those with a limit.
     pub ancestors: Vec<AncestorLimits>,
 }
