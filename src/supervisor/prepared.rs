@@ -33,9 +33,9 @@ impl Prepared {
         let dirs = &plan.sandbox.dirs;
         let signals = Signals::block().during(step, "")?;
         record.supervisor = ProcessId::of_self();
-        write(plan, &record)?;
         let programs = Programs::prepare()?;
         let (sandbox, (pinned, control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
+            write(plan, &record)?;
             let pinned = volumes::prepare(plan)?;
             let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
             let timer = Timer::new().during(step, "")?;
