@@ -6,11 +6,13 @@ mod cli_support;
 
 use cli_support::{Home, Said};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "run",
     "plan",
     "ps",
     "inspect",
+    "stats",
+    "tree",
     "logs",
     "exec",
     "attach",

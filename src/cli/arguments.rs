@@ -28,6 +28,10 @@ pub(crate) enum Verb {
     Ps(PsArguments),
     /// Print everything about a pod as JSON
     Inspect(InspectArguments),
+    /// Measure pods and their containers: cpu, memory, processes, input and output
+    Stats(StatsArguments),
+    /// Show the cgroups and processes of pods, and which namespaces their containers share
+    Tree(TreeArguments),
     /// Print what a pod's containers wrote
     Logs(LogsArguments),
     /// Run another command in a container
@@ -184,6 +188,27 @@ pub(crate) struct PsArguments {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
     pub(crate) pod: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    /// Only this pod; by default all that run
+    pub(crate) pod: Option<String>,
+    /// Measure every second until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Print JSON: an object for each pod, container, supervisor and pause; with --watch one line for each second
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TreeArguments {
+    /// Only this pod; by default all that run
+    pub(crate) pod: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod attach;
+mod cgroups;
 mod client;
 mod completions;
 mod compose;
@@ -23,14 +24,17 @@ mod logs;
 mod man;
 mod plan;
 mod print;
+mod processes;
 mod ps;
 mod relay;
 mod rm;
 mod run;
 mod source;
+mod stats;
 mod stop;
 mod streams;
 mod table;
+mod tree;
 mod version;
 mod wait;
 
@@ -108,6 +112,8 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Plan(asked) => plan::plan(asked),
         Verb::Ps(asked) => ps::ps(asked),
         Verb::Inspect(asked) => inspect::inspect(asked),
+        Verb::Stats(asked) => stats::stats(asked),
+        Verb::Tree(asked) => tree::tree(asked),
         Verb::Logs(asked) => logs::logs(asked),
         Verb::Exec(asked) => exec::exec(asked),
         Verb::Attach(asked) => attach::attach(asked),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::arguments::PsArguments;
 use super::table::{age, table};
-use super::{Outcome, print, store};
+use super::{Outcome, cgroups, print, store};
 use crate::state::{ContainerState, Liveness, StoredPod};
 
 /// Living pods, or with `--all` also what is left of others.
@@ -29,7 +29,7 @@ fn row(pod: &StoredPod, now: Timestamp) -> Vec<String> {
     let restarts = pod.record().map(restarts).map_or_else(|| "-".to_owned(), |count| count.to_string());
     let age =
         pod.record().map_or_else(|| "-".to_owned(), |record| age(now.as_second() - record.created_at.as_second()));
-    let status = pod.status().to_string();
+    let (_, status) = cgroups::status(pod);
     vec![pod.name.clone(), pod.id.clone(), status, format!("{ready}/{total}"), restarts, age, containers(pod).join(",")]
 }
 
@@ -39,8 +39,9 @@ fn row_json(pod: &StoredPod) -> Value {
     json!({
         "name": pod.name,
         "id": pod.id,
-        "status": status.word(),
+        "status": cgroups::status(pod).0,
         "reason": status.reason(),
+        "paused": cgroups::paused(pod),
         "ready": ready,
         "total": total,
         "restarts": pod.record().map(restarts),

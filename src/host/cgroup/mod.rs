@@ -2,5 +2,6 @@
 
 mod advice;
 mod facts;
+pub mod usage;
 
 pub use facts::{AncestorLimits, Capacity, CgroupFacts, Delegation, Hierarchy, Membership, NoDelegation, PassedOver};
