@@ -28,6 +28,8 @@ steps! {
     ProbeHost => "looking at this host",
     PlanPod => "planning the pod",
     CreateRecord => "reserving the pod's name and directories",
+    /// Before the supervisor, which is born in its leaf; by the supervisor, where systemd gives a scope.
+    MakeCgroups => "making the pod's cgroups",
     StartSupervisor => "starting the supervisor",
     /// clone3 with all of the pod's namespaces; the user namespace is made first and owns the rest.
     CreateNamespaces => "creating the pod's namespaces",

@@ -35,8 +35,7 @@ fn a_pod_that_wrote_nothing_and_a_damaged_log() {
     let home = Home::new();
     let pod = home.pod("0123456789ab", "web", &["nginx"]);
     assert_eq!(home.run(&["logs", "web"]).ends_with(0).stdout, "");
-    std::fs::create_dir_all(pod.dirs.data.join("logs")).expect("mkdir");
-    std::fs::write(pod.dirs.data.join("logs/nginx.log"), b"garbage\n\n2026-11-21T12:00:00Z stdout F good\ncut")
+    std::fs::write(pod.dirs.data.join("nginx.log"), b"garbage\n\n2026-11-21T12:00:00Z stdout F good\ncut")
         .expect("write");
     assert_eq!(home.run(&["logs", "web"]).ends_with(0).stdout, "garbage\n\ngood\n");
 }
@@ -61,8 +60,8 @@ fn following_sees_what_comes_across_a_rotation_and_ends_with_the_pod() {
     assert_eq!(next(), "one");
     home.log(&pod, "nginx", &NGINX[1..2]);
     assert_eq!(next(), "two");
-    let log = pod.dirs.data.join("logs/nginx.log");
-    std::fs::rename(&log, pod.dirs.data.join("logs/nginx.log.1")).expect("rotate");
+    let log = pod.dirs.data.join("nginx.log");
+    std::fs::rename(&log, pod.dirs.data.join("nginx.log.1")).expect("rotate");
     home.log(&pod, "nginx", &NGINX[2..]);
     assert_eq!(next(), "three");
     home.log(&pod, "nginx", &["12:00:09 stdout F last"]);

@@ -68,7 +68,11 @@ const DAMAGES: &[(&str, Damage)] = &[
             fs::set_permissions(file, fs::Permissions::from_mode(0o000)).expect("damage");
         }
     }),
-    ("no logs", |_, data| fs::remove_dir_all(data.join("logs")).expect("damage")),
+    ("no logs", |_, data| {
+        for container in ["a", "b"] {
+            fs::remove_file(data.join(format!("{container}.log"))).expect("damage");
+        }
+    }),
 ];
 
 fn dirs(ground: &Ground, id: &str) -> (PathBuf, PathBuf) {

@@ -172,6 +172,23 @@ fn a_root_file_system_is_never_changed() {
     }
 }
 
+/// overlayfs marks a layer that is mounted without syncs; we take the mark away and the layer works on.
+#[test]
+fn a_layer_has_no_mark_of_its_volatile_mount() {
+    let Some(home) = Home::new("a_layer_has_no_mark") else { return };
+    let pod = home.start_with("no-mark", &json!({ "containers": [idle("main")] }), &["--userns", "root-is-you"]);
+    let layers = home.path().join("share/sandpod/pods");
+    let find = |what: &str| {
+        let script = format!("find {} {what}", layers.display());
+        home.said(home.program("/bin/sh", &["-c", &script]), b"").ends_with(0).stdout
+    };
+    // They have mode 000.
+    let opened = find("-path '*/work/work' -prune -exec chmod 700 {} + -print");
+    assert!(!opened.is_empty());
+    support::until("no mark", || find("-name incompat").is_empty().then_some(()));
+    assert_eq!(pod.sh("main", "echo x > /usr/new && cat /usr/new"), "x");
+}
+
 #[test]
 fn a_restart_begins_afresh() {
     let Some(home) = Home::new("a_restart_begins_afresh") else { return };

@@ -56,7 +56,7 @@ pub(crate) fn until_end(
         // Not for a pod that ends at once: taking an inotify watch down costs milliseconds (synchronize_srcu). Watched
         // and acknowledged before the files are looked at, or what is written in between is missed.
         if !std::mem::take(&mut first_look) {
-            watch = watch.or_else(|| DirectoryWatch::new(&logs::log_directory(pod)).ok());
+            watch = watch.or_else(|| DirectoryWatch::new(&pod.dirs.data).ok());
         }
         if let Some(watch) = &watch {
             watch.acknowledge()?;

@@ -10,6 +10,7 @@ use super::log_files::LogReader;
 use super::log_line::Record;
 use super::log_printer::{Printer, Streams};
 use super::{Outcome, client, follow, store};
+use crate::plan::container_log;
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
 
@@ -108,11 +109,7 @@ impl Shown {
 /// From the plan; where that cannot be read, where every plan puts it.
 fn log_path(pod: &StoredPod, container: &str) -> PathBuf {
     let planned = pod.plan.as_ref().and_then(|plan| plan.containers.iter().find(|found| found.name == container));
-    planned.map_or_else(|| log_directory(pod).join(format!("{container}.log")), |found| found.log.path.clone())
-}
-
-pub(crate) fn log_directory(pod: &StoredPod) -> PathBuf {
-    pod.dirs.data.join("logs")
+    planned.map_or_else(|| pod.dirs.data.join(container_log(container)), |found| found.log.path.clone())
 }
 
 /// A time (RFC 3339), or how long ago.

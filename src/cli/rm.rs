@@ -9,7 +9,7 @@ use crate::engine::remove::remove_pod;
 use crate::host;
 use crate::plan::idmap;
 use crate::report::{Report, exit_code};
-use crate::state::{Liveness, Status, Store, StoredPod, wait_released};
+use crate::state::{Liveness, Phase, Status, Store, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::Channel;
@@ -60,10 +60,10 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
         return vec![report];
     }
     match &pod.plan {
-        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[]),
+        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[], pod.cgroup().as_deref()),
         // Its plan cannot be read: the widest map this user can have holds every id that it can have used.
         None => match host::probe(&host::Asked::default()) {
-            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[]),
+            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[], None),
             Err(report) => vec![report],
         },
     }
@@ -73,7 +73,14 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
 pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
     let what = || format!("could not end pod `{}`", pod.name);
     let failed = |error: crate::sys::Error| Report::new(exit_code::FAILURE, what()).because(error.to_string());
-    if pod.liveness == Liveness::Supervised && !stops_by_itself(pod) {
+    let leaves = match pod.liveness {
+        Liveness::Supervised => stops_by_itself(pod),
+        // It has let go of the pod when it had written how that ended, and tells others so.
+        Liveness::Unsupervised => {
+            pod.record().is_some_and(|record| matches!(record.phase, Phase::Succeeded | Phase::Failed { .. }))
+        }
+    };
+    if pod.liveness == Liveness::Supervised && !leaves {
         match supervisor(pod) {
             Some(supervisor) => {
                 kill(supervisor).map_err(failed)?;
@@ -92,7 +99,7 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         }
     }
     // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.
-    let recorded = pod.record().map(|record| [record.supervisor, record.pause]);
+    let recorded = pod.record().map(|record| [record.supervisor.filter(|_| !leaves), record.pause]);
     for process in recorded.into_iter().flatten().flatten() {
         kill(process).map_err(failed)?;
     }

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
+use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
 use super::message::{Listener, Message, START_DEADLINE, Speaker};
 use super::pending::{Expected, Pending};
-use super::process::{Command, Wish};
+use super::process::{self, Command, Wish};
 use super::programs::Programs;
 use super::sandbox::root_of;
 use crate::plan::{NamespaceMode, ProcessPlan, SandboxPlan};
@@ -24,6 +25,7 @@ pub struct Entry<'a> {
     pub pid: NamespaceMode,
     /// The container's first process.
     pub init: &'a PidFd,
+    pub leaf: Option<&'a Leaf>,
     /// The container's own process plan with this call's argv, environment and directory.
     pub process: &'a ProcessPlan,
     /// `exec -u`.
@@ -38,7 +40,9 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
     let listener = Listener::new(ours, START_DEADLINE)?;
     let supervisor = std::process::id().cast_signed();
     let expected = if given.is_some() { Expected::Nothing } else { Expected::Terminal };
-    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, name)? {
+    // The supervisor's own rights put it there: from within the container's cgroup namespace it could not be done.
+    let cgroup = entry.leaf.map(cgroup::destination);
+    match clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, cgroup).during(step, name)? {
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
@@ -63,8 +67,12 @@ fn enter(
     supervisor: i32,
 ) -> Result<Infallible> {
     let (step, name) = (Step::EnterPod, entry.container);
+    process::set_oom_score(entry.process.oom_score_adj);
     privileges::hide_from_ptrace().during(step, name)?;
-    let namespaces = super::launcher::pod_namespaces(entry.pod.namespaces) | Namespaces::CLONE_NEWNS;
+    let mut namespaces = super::launcher::pod_namespaces(entry.pod.namespaces) | Namespaces::CLONE_NEWNS;
+    if entry.pod.namespaces.cgroup == NamespaceMode::Container {
+        namespaces |= Namespaces::CLONE_NEWCGROUP;
+    }
     let own_pid = match entry.pid {
         NamespaceMode::Container | NamespaceMode::Pod => Namespaces::CLONE_NEWPID,
         NamespaceMode::Node => Namespaces::empty(),

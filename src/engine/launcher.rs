@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 
+use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
 use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker, died};
 use super::pending::{Expected, Pending};
@@ -35,6 +36,7 @@ pub fn start(
     pinned: &Pinned,
     pod: &SandboxPlan,
     container: &ContainerPlan,
+    leaf: Option<&Leaf>,
 ) -> Result<Pending> {
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
@@ -49,7 +51,7 @@ pub fn start(
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let launcher = Launcher { sandbox, programs, pinned, pod, container, speaker: &speaker, supervisor };
+            let launcher = Launcher { sandbox, programs, pinned, pod, container, leaf, speaker: &speaker, supervisor };
             let Err(failure) = launcher.run();
             speaker.say_failed(failure);
             clone::exit_now(125);
@@ -67,6 +69,7 @@ struct Launcher<'a> {
     pinned: &'a Pinned,
     pod: &'a SandboxPlan,
     container: &'a ContainerPlan,
+    leaf: Option<&'a Leaf>,
     speaker: &'a Speaker,
     supervisor: i32,
 }
@@ -76,6 +79,8 @@ impl Launcher<'_> {
     /// the pod's capabilities can open what you may read and mount it in the pod. Ends: when init exists.
     fn run(&self) -> Result<Infallible> {
         let name = &self.container.name;
+        // While /proc/self is still ours: that of a process that is not dumpable belongs to root.
+        process::set_oom_score(self.container.process.oom_score_adj);
         privileges::hide_from_ptrace().during(Step::EnterPod, name)?;
         self.enter_pod()?;
         // From here on: the workshop's tree, still with your ids, and every capability in the pod's user namespace.
@@ -94,11 +99,18 @@ impl Launcher<'_> {
             namespaces |= Namespaces::CLONE_NEWPID;
             let bridge = clone::fork_into(Namespaces::empty(), clone::Parent::CallersParent).during(step, name)?;
             if matches!(bridge, clone::Fork::Parent { .. }) {
+                root.remove_volatile_marks();
                 clone::exit_now(0);
             }
         }
-        match clone::fork_into(namespaces, clone::Parent::CallersParent).during(step, name)? {
-            clone::Fork::Parent { .. } => clone::exit_now(0),
+        let cgroup = self.leaf.map(cgroup::destination);
+        match clone::fork_into_cgroup(namespaces, clone::Parent::CallersParent, cgroup).during(step, name)? {
+            clone::Fork::Parent { .. } => {
+                if self.container.pid != NamespaceMode::Container {
+                    root.remove_volatile_marks();
+                }
+                clone::exit_now(0)
+            }
             clone::Fork::Child => self.become_init(&sources, &root),
         }
     }
@@ -116,6 +128,10 @@ impl Launcher<'_> {
     /// the user's command. Ends: as that command, or at the death of the supervisor or of pause.
     fn become_init(&self, sources: &Sources, root: &Root) -> Result<Infallible> {
         let container = self.container;
+        if self.pod.namespaces.cgroup == NamespaceMode::Container {
+            // Not by clone3: the root of the new namespace is the cgroup of whoever makes it (cgroup_namespaces(7)).
+            clone::unshare(Namespaces::CLONE_NEWCGROUP).during(Step::CreateContainer, &container.name)?;
+        }
         // What marks the container's processes where it has no pid namespace of its own (`sweep.rs`).
         let mark = match container.pid {
             NamespaceMode::Container => None,

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod cgroup;
 mod copy;
 pub mod exec;
 mod failure;

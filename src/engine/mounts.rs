@@ -59,6 +59,7 @@ fn mount_one(
     }
     match kind {
         MountKind::Proc => attach(root, destination, &create("proc", &[], limits)?),
+        MountKind::Cgroup2 => attach(root, destination, &create("cgroup2", &[], limits)?),
         MountKind::Sysfs => attach(root, destination, &create("sysfs", &[], limits)?),
         MountKind::Mqueue => attach(root, destination, &create("mqueue", &[], limits)?),
         MountKind::Dev => {

@@ -198,6 +198,16 @@ impl Command<'_> {
     }
 }
 
+/// Raises `/proc/self/oom_score_adj` (proc_pid_oom_score_adj(5)); a higher one that we have inherited stays.
+pub fn set_oom_score(score: i32) {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let present = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if present.is_some_and(|present| present < score) {
+        // It is a hint for the kernel in an emergency: no reason to fail.
+        let _ = std::fs::write(FILE, score.to_string());
+    }
+}
+
 /// Makes a container's working directory where it is missing, as runtimes do for an image's WORKDIR: as root's, once, by
 /// its first process. An `exec` makes none: by then the container's processes move links about.
 pub fn make_working_directory(process: &ProcessPlan) -> Result<()> {

@@ -19,8 +19,8 @@ use super::failure::{During as _, Failure};
 use super::idmap::write_maps;
 use super::sandbox::root_of;
 use super::tree::{empty_directory, remove_tree};
-use crate::plan::PodDirs;
 use crate::plan::idmap::{IdMapPlan, UsernsMode};
+use crate::plan::{PodDirs, PodPlan, container_root};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
@@ -44,10 +44,15 @@ const SIGKILL: i32 = 9;
 ///
 /// The caller has a single thread (see [`fork_into`]) and may be traced by its own uid: newuidmap(1) looks at the owner
 /// of `/proc/PID`, which a process that is not dumpable gives to root.
-pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId]) -> Vec<Report> {
+pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cgroup: Option<&Path>) -> Vec<Report> {
     let alive = end_processes(processes);
     if !alive.is_empty() {
         // They could still write what we remove.
+        return alive;
+    }
+    // What no process of ours has taken along.
+    let alive = cgroup.map_or_else(Vec::new, super::cgroup::remove);
+    if !alive.is_empty() {
         return alive;
     }
     let left = remove_data(&dirs.data, idmap);
@@ -59,9 +64,10 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId]) ->
 
 /// What containers wrote outside volumes, as far as we can remove it as ourselves, when none of them runs any more and
 /// [`remove_pod`] is to follow: there is time for it while pause dies. What it leaves is for that.
-pub fn remove_layers(dirs: &PodDirs) {
-    if let Ok(data) = open_host_path(&dirs.data) {
-        let _ = remove_tree(data.as_fd(), OsStr::new("containers"));
+pub fn remove_layers(plan: &PodPlan) {
+    let Ok(data) = open_host_path(&plan.sandbox.dirs.data) else { return };
+    for container in &plan.containers {
+        let _ = remove_tree(data.as_fd(), OsStr::new(&container_root(&container.name)));
     }
 }
 

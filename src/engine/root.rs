@@ -12,12 +12,15 @@ use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, RootPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
 use crate::sys::path::{self, Missing};
+use crate::sys::tree::{remove_directory, unlink};
 
 /// Ready to be attached: `base` is `/`, `layers` go on top of directories of it.
 #[derive(Debug)]
 pub struct Root {
     pub base: DetachedMount,
     pub layers: Vec<(PathBuf, DetachedMount)>,
+    /// The work directories of its overlays.
+    works: Vec<OwnedFd>,
 }
 
 const STEP: Step = Step::BuildRoot;
@@ -38,25 +41,65 @@ impl Root {
                 make_skeleton(base.as_fd(), links, fresh)?;
                 let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
                 let layers = fresh_directory(store, "layers")?;
-                let built = dirs.iter().zip(opened).map(|(dir, lower)| host_layer(&points, dir, lower, &layers));
-                Ok(Root { base, layers: built.collect::<Result<_>>()? })
+                let mut root = Root { base, layers: Vec::with_capacity(dirs.len()), works: Vec::new() };
+                for (dir, lower) in dirs.iter().zip(opened) {
+                    root.add_host_directory(&points, dir, lower, &layers)?;
+                }
+                Ok(root)
             }
             (RootPlan::Overlay { lower }, RootSource::Directory(opened)) => {
                 let upper = fresh_directory(store, "upper")?;
                 let work = fresh_directory(store, "work")?;
                 let points = points.lacking_in(opened.as_fd(), Path::new("/"))?;
                 let base = overlay(points.iter().chain([opened]), &upper, &work, lower)?;
-                Ok(Root { base, layers: Vec::new() })
+                Ok(Root { base, layers: Vec::new(), works: vec![work] })
             }
             (RootPlan::Copy { source }, RootSource::Directory(opened)) => {
                 let base = fresh_directory(store, "root")?;
                 copy_tree(opened.as_fd(), base.as_fd())
                     .map_err(|error| Failure::new(STEP, source.display().to_string(), &error))?;
                 let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
-                Ok(Root { base, layers: Vec::new() })
+                Ok(Root { base, layers: Vec::new(), works: Vec::new() })
             }
             (RootPlan::HostTree { .. }, RootSource::Directory(_)) | (_, RootSource::HostDirectories(_)) => {
                 unreachable!("Sources::open makes the source of the same plan")
+            }
+        }
+    }
+
+    /// `/usr` and the like: copy-on-write, or read-only where the kernel refuses an overlay.
+    fn add_host_directory(
+        &mut self,
+        points: &MountPoints<'_>,
+        dir: &HostTreeDir,
+        lower: &OwnedFd,
+        layers: &OwnedFd,
+    ) -> Result<()> {
+        let place = Path::new("/").join(&dir.name);
+        if !dir.overlay {
+            let copy = DetachedMount::copy_of_fd(lower.as_fd(), Reach::Recursive).during(STEP, place.display())?;
+            copy.add(Attributes::READ_ONLY, Reach::Recursive).during(STEP, place.display())?;
+            self.layers.push((place, copy));
+            return Ok(());
+        }
+        let layer = fresh_directory(layers.as_fd(), &dir.name)?;
+        let upper = fresh_directory(layer.as_fd(), "upper")?;
+        let work = fresh_directory(layer.as_fd(), "work")?;
+        let points = points.lacking_in(lower.as_fd(), &place)?;
+        let mounted = overlay(points.iter().chain([lower]), &upper, &work, &place)?;
+        self.layers.push((place, mounted));
+        self.works.push(work);
+        Ok(())
+    }
+
+    /// Removes what `volatile` leaves on disk so that nobody mounts the layer again after a crash (kernel,
+    /// filesystems/overlayfs.rst, "Volatile mount"). Nobody does: each start has a fresh one. Three files less for whoever
+    /// removes the pod, by one who is not waited for; those that stay go with the layer.
+    pub fn remove_volatile_marks(&self) {
+        for work in &self.works {
+            let _ = unlink(work.as_fd(), "work/incompat/volatile/dirty".as_ref());
+            for directory in ["work/incompat/volatile", "work/incompat"] {
+                let _ = remove_directory(work.as_fd(), directory.as_ref());
             }
         }
     }
@@ -99,25 +142,4 @@ fn make_skeleton(root: BorrowedFd<'_>, links: &[(String, PathBuf)], fresh: &[Fre
         path::make_symlink(target, root, Path::new(name)).during(STEP, name)?;
     }
     Ok(())
-}
-
-/// `/usr` and the like: copy-on-write, or read-only where the kernel refuses an overlay.
-fn host_layer(
-    points: &MountPoints<'_>,
-    dir: &HostTreeDir,
-    lower: &OwnedFd,
-    layers: &OwnedFd,
-) -> Result<(PathBuf, DetachedMount)> {
-    let place = Path::new("/").join(&dir.name);
-    if !dir.overlay {
-        let copy = DetachedMount::copy_of_fd(lower.as_fd(), Reach::Recursive).during(STEP, place.display())?;
-        copy.add(Attributes::READ_ONLY, Reach::Recursive).during(STEP, place.display())?;
-        return Ok((place, copy));
-    }
-    let layer = fresh_directory(layers.as_fd(), &dir.name)?;
-    let upper = fresh_directory(layer.as_fd(), "upper")?;
-    let work = fresh_directory(layer.as_fd(), "work")?;
-    let points = points.lacking_in(lower.as_fd(), &place)?;
-    let mounted = overlay(points.iter().chain([lower]), &upper, &work, &place)?;
-    Ok((place, mounted))
 }

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use super::cgroup::{self, Leaf};
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
 use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
@@ -50,13 +51,15 @@ pub const ROOT_MOUNT_POINT: &str = "root";
 pub fn start<T>(
     plan: &SandboxPlan,
     programs: &Programs,
+    leaf: Option<&Leaf>,
     meanwhile: impl FnOnce() -> Result<T>,
 ) -> Result<(Sandbox, T)> {
     let step = Step::CreateNamespaces;
     // The child's copy of the mount tree keeps this as its current directory: the mount point of the pod's tmpfs.
     path::change_directory(&plan.dirs.runtime).during(step, "")?;
     let (ours, theirs) = Channel::pair().during(step, "")?;
-    match clone::fork_into(new_namespaces(plan.namespaces), clone::Parent::Caller).during(step, "")? {
+    let cgroup = leaf.map(cgroup::destination);
+    match clone::fork_into_cgroup(new_namespaces(plan.namespaces), clone::Parent::Caller, cgroup).during(step, "")? {
         clone::Fork::Child => {
             drop(ours);
             let speaker = Speaker::new(theirs);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::failure::{During, Result};
 use super::volumes::Pinned;
-use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan};
+use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
 use crate::sys::path;
@@ -16,7 +16,7 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 #[derive(Debug)]
 pub struct Sources {
-    /// `dirs.data/containers/<name>`, where the root's writable part goes.
+    /// `dirs.data/<name>.root`, where the root's writable part goes.
     pub store: OwnedFd,
     pub root: RootSource,
     /// In the order of the plan's mounts; `None` for a file system that is made new.
@@ -37,7 +37,7 @@ impl Sources {
     pub fn open(pod: &SandboxPlan, container: &ContainerPlan, pinned: &Pinned) -> Result<Sources> {
         let step = Step::OpenSources;
         let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
-        let store = open(&pod.dirs.data.join("containers").join(&container.name))?;
+        let store = open(&pod.dirs.data.join(container_root(&container.name)))?;
         let root = match &container.root {
             RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => {
                 let opened = open(lower)?;
@@ -81,6 +81,7 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         MountKind::HostPath { source } => source.clone(),
         MountKind::Proc
         | MountKind::Sysfs
+        | MountKind::Cgroup2
         | MountKind::Dev
         | MountKind::DevPts
         | MountKind::Mqueue

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
-use crate::plan::{HostPathPlan, HostPathType, PodPlan, RootPlan};
+use crate::plan::{HostPathPlan, HostPathType, PodPlan, RootPlan, container_root};
 use crate::step::Step;
 use crate::sys::path::{self, FileKind};
 use crate::sys::{self, Errno, Error, tree};
@@ -19,13 +19,10 @@ const STEP: Step = Step::PrepareVolumes;
 pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let data = &plan.sandbox.dirs.data;
     let root = path::open_host_path(data).during(STEP, data.display())?;
-    let volumes = (!plan.sandbox.disk_volumes.is_empty()).then_some(("volumes", 0o777));
-    for (name, mode) in [("containers", 0o700), ("logs", 0o700)].into_iter().chain(volumes) {
-        path::make_directory(root.as_fd(), Path::new(name), mode).during(STEP, name)?;
-    }
-    for container in &plan.containers {
-        let name = Path::new("containers").join(&container.name);
-        path::make_directory(root.as_fd(), &name, 0o777).during(STEP, name.display())?;
+    let volumes = (!plan.sandbox.disk_volumes.is_empty()).then(|| "volumes".to_owned());
+    let roots = plan.containers.iter().map(|container| container_root(&container.name));
+    for name in volumes.into_iter().chain(roots) {
+        path::make_directory(root.as_fd(), Path::new(&name), 0o777).during(STEP, &name)?;
     }
     let mut pinned = BTreeMap::new();
     for host_path in &plan.sandbox.host_paths {

@@ -45,6 +45,7 @@ fn forbidden(step: Step, errno: i32, facts: &Facts) -> Option<String> {
 
 fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
     match step {
+        Step::MakeCgroups => cgroups(errno),
         Step::StartSupervisor => spawning(errno),
         Step::CreateNamespaces | Step::CreateContainer => namespaces(errno, facts).or_else(|| spawning(errno)),
         Step::WriteIdMaps => id_maps(errno, facts),
@@ -63,6 +64,20 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         | Step::EnterRoot
         | Step::OpenStdio => None,
     }
+}
+
+/// Below a cgroup that looked delegated.
+fn cgroups(errno: i32) -> Option<String> {
+    let text = match errno {
+        EACCES | EPERM => {
+            "the cgroup is not delegated to you, or you may not move processes between it and your own (cgroups(7), \
+             delegation containment): start sandpod below it, as in `systemd-run --user --scope -p Delegate=yes sandpod …`"
+        }
+        EAGAIN => "cgroup.max.descendants or cgroup.max.depth of an outer cgroup is reached",
+        EROFS => "this mount of the cgroup file system is read-only",
+        _ => return None,
+    };
+    Some(format!("{text}; or run without: `--cgroups=disabled`"))
 }
 
 /// clone3(2) and unshare(2) where no switch that can be read forbids them.

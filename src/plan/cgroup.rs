@@ -32,6 +32,17 @@ pub struct CgroupTree {
     pub settings: Vec<Setting>,
 }
 
+impl CgroupTree {
+    /// The pod's own directory, where it can be known beforehand.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        match &self.parent {
+            CgroupParent::Directory { path, .. } => Some(path.join(&self.name)),
+            CgroupParent::SystemdScope { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupParent {
     /// The directory of an existing cgroup. `leave`: the caller sits in it and goes to a leaf of its own first.

@@ -1,6 +1,8 @@
 //! Puts one container together.
 
-use super::{ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, mounts, process, root, security};
+use super::{
+    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, container_log, mounts, process, root, security,
+};
 use crate::host::Facts;
 use crate::manifest::{Container, ContainerPort, PodSecurityContext, Volume};
 use crate::report::Report;
@@ -49,7 +51,7 @@ pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<Contai
         security: &security,
     })?;
     let log = LogPlan {
-        path: scope.sandbox.dirs.data.join("logs").join(format!("{name}.log")),
+        path: scope.sandbox.dirs.data.join(container_log(name)),
         max_size: LOG_MAX_SIZE,
         max_files: LOG_MAX_FILES,
     };

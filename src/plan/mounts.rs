@@ -60,6 +60,9 @@ fn kernel_file_systems(scope: &PodScope<'_>) -> Vec<Mount> {
         mount("/dev/pts", MountKind::DevPts, false),
         mount("/dev/shm", shm, false),
     ];
+    if namespaces.cgroup == NamespaceMode::Container {
+        mounts.push(mount("/sys/fs/cgroup", MountKind::Cgroup2, true));
+    }
     // Where the host itself has none (no systemd), sharing the host's ipc namespace means having none.
     if !host_ipc || scope.facts.mqueue {
         mounts.push(mount("/dev/mqueue", mqueue, false));

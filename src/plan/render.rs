@@ -213,6 +213,7 @@ fn source(kind: &MountKind) -> String {
     match kind {
         MountKind::Proc => "new proc of the container's pid namespace".to_owned(),
         MountKind::ProcBind => "bind of the /proc that is already there".to_owned(),
+        MountKind::Cgroup2 => "its own cgroup".to_owned(),
         MountKind::Sysfs => "new sysfs of the pod's network namespace".to_owned(),
         MountKind::SysBind => "bind of the host's /sys".to_owned(),
         MountKind::Dev => "new tmpfs with null zero full random urandom tty".to_owned(),

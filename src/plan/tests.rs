@@ -55,8 +55,20 @@ fn the_command_line_names_the_pod() {
 #[test]
 fn logs_are_of_the_container() {
     let log = &planned(&pod(vec![container("a")])).containers[0].log;
-    assert_eq!(log.path.to_str(), Some("/home/alice/.local/share/sandpod/pods/0123456789ab/logs/a.log"));
+    assert_eq!(log.path.to_str(), Some("/home/alice/.local/share/sandpod/pods/0123456789ab/a.log"));
     assert_eq!((log.max_size, log.max_files), (10_485_760, 5));
+}
+
+#[test]
+fn no_name_of_a_container_takes_the_place_of_another_file_of_the_pod() {
+    let containers = ["root", "log", "plan", "panic", "volumes", "json"];
+    let of_containers = containers.iter().flat_map(|name| [container_root(name), container_log(name)]);
+    let mut names: Vec<String> =
+        ["plan.json", "plan.tmp", "panic.txt", "volumes"].map(str::to_owned).into_iter().chain(of_containers).collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all, "{names:?}");
 }
 
 fn any_pod() -> impl Strategy<Value = Pod> {

@@ -78,8 +78,22 @@ pub enum NamespaceMode {
 pub struct PodDirs {
     /// `lock`, `record.json`, `control.sock`; also the mount point of the pod's tmpfs in pause's mount namespace.
     pub runtime: PathBuf,
-    /// `plan.json`, `containers/<name>/{upper,work}`, `logs/<container>.log`, `volumes/<name>`.
+    /// `plan.json`, `<container>.root/{upper,work}`, `<container>.log`, `volumes/<name>`. Flat, since a directory on disk
+    /// costs more than all else that sandpod does for it (docs/decisions/0007). No two can collide: a container's name is a
+    /// DNS label and has no dot.
     pub data: PathBuf,
+}
+
+/// Where a container's root has its writable part, in [`PodDirs::data`].
+#[must_use]
+pub fn container_root(container: &str) -> String {
+    format!("{container}.root")
+}
+
+/// A container's log, in [`PodDirs::data`]; rotated files are beside it, with `.1` and so on after this name.
+#[must_use]
+pub fn container_log(container: &str) -> String {
+    format!("{container}.log")
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +190,8 @@ pub enum MountKind {
     Sysfs,
     /// The host's sysfs, where the network is the host's.
     SysBind,
+    /// cgroup2 as the container's own cgroup namespace shows it.
+    Cgroup2,
     /// tmpfs with `null zero full random urandom tty` bound from the host and the usual links.
     Dev,
     /// A devpts instance of its own.

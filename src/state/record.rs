@@ -39,6 +39,8 @@ pub struct ContainerRecord {
     pub restarts: u32,
     /// How the life before this one ended.
     pub last_exit: Option<Exit>,
+    /// And why: as in [`ContainerState::Terminated`].
+    pub last_reason: Option<String>,
     /// Its leaf below the pod's cgroup, in this life or the last: `web.1`.
     pub leaf: Option<String>,
 }
@@ -54,7 +56,7 @@ pub enum ContainerState {
         process: ProcessId,
         started_at: Timestamp,
     },
-    /// `reason`: `Completed`, `Error`, `StartError`.
+    /// `reason`: `Completed`, `Error`, `StartError`, `OOMKilled`.
     Terminated {
         exit: Exit,
         reason: String,

@@ -1,5 +1,6 @@
 //! All pods of one user: two directories, made private, and what is read from them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,6 +13,7 @@ use super::error::{Doing, Error};
 use super::find;
 use super::record::{ContainerRecord, ContainerState, Phase, Record};
 use super::status::{Liveness, Status, effective_phase};
+use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{PodDirs, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::sys::private_dir::{self, Flaw};
@@ -58,6 +60,17 @@ pub struct StoredPod {
 }
 
 impl StoredPod {
+    /// The directory of the pod's cgroup, if it has one: where the record says or, when the supervisor never came to
+    /// write one, where the plan puts it.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<PathBuf> {
+        let CgroupPlan::Tree(tree) = &self.plan.as_ref()?.sandbox.cgroup else { return None };
+        let recorded = self.record().and_then(|record| record.cgroup.clone());
+        // Whatever a damaged record says, nothing but a cgroup of this pod is ever removed.
+        let recorded = recorded.filter(|path| path.file_name() == Some(OsStr::new(&tree.name)));
+        recorded.or_else(|| tree.directory())
+    }
+
     #[must_use]
     pub fn status(&self) -> Status {
         match &self.record {
@@ -299,7 +312,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
 
 fn waiting(name: &str) -> ContainerRecord {
     let state = ContainerState::Waiting { reason: "ContainerCreating".to_owned() };
-    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None, leaf: None }
+    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None, last_reason: None, leaf: None }
 }
 
 /// Replaces the pod's record: a reader, and a crash at any moment, sees the old one or the new one. Not synced: nothing
@@ -360,6 +373,9 @@ fn liveness(dirs: &PodDirs) -> Liveness {
 /// Waits until no supervisor holds the pod's lock. False: the time ran out.
 #[must_use]
 pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
+    if liveness(dirs) == Liveness::Unsupervised {
+        return true;
+    }
     let deadline = Instant::now() + timeout;
     let supervisor = match read_record(dirs) {
         StoredRecord::Read(record) => record.supervisor.and_then(|process| process.open().ok().flatten()),

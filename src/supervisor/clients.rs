@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::event_loop::{Source, Supervisor};
+use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::protocol::{Reply, Request};
+use super::watch::Source;
 use crate::engine::pending::Started;
 use crate::engine::process::Stdio;
 use crate::report::{Report, exit_code};

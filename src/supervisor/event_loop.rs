@@ -1,81 +1,33 @@
 //! The supervisor's loop: waits for anything to happen, tells the lifecycle machine, does what it says.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::clients::{Client, Clients};
-use super::lifecycle::{self, Action, ContainerStatus, Event};
-use super::output::{Output, Side};
+use super::container::Container;
+use super::lifecycle::{self, Action, Event};
 use super::prepared::Prepared;
 use super::protocol::StartReply;
+use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach};
+use crate::engine::cgroup::{self, Cgroups, Leaf};
 use crate::engine::pending::Pending;
 use crate::engine::programs::Programs;
 use crate::engine::remove;
 use crate::engine::sandbox::Sandbox;
-use crate::engine::sweep::{self, MountNamespace};
 use crate::engine::volumes::Pinned;
 use crate::plan::PodPlan;
 use crate::report::Report;
-use crate::state::{self, ContainerState, CreatedPod, Record};
-use crate::sys::event::{Interest, Poller, Ready, Signals, Timer};
-use crate::sys::process::{self, Exit, PidFd, ProcessId};
+use crate::state::{self, CreatedPod, Record};
+use crate::sys::event::{Interest, Ready, Signals, Timer};
+use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Channel, Listener};
 use crate::sys::{memfd, poll};
-
-/// What a token of the poller stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Signals,
-    Timer,
-    Control,
-    Client(u64),
-    /// A container on its way.
-    Starting(usize),
-    /// The command of a client, on its way.
-    ExecStarting(u64),
-    /// A container's own stdout, stderr or terminal.
-    Container(usize, Side),
-    /// A container's stdin, waited for because it was full.
-    ContainerStdin(usize),
-    /// A client attached to a container, which holds this side back.
-    Attached(usize, u64, Side),
-    /// What an attached client types.
-    AttachedInput(usize, u64),
-}
-
-/// One life of a container.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) pid: i32,
-    pub(super) process: PidFd,
-    pub(super) identity: Option<ProcessId>,
-    pub(super) started_at: Timestamp,
-    /// Where it has no pid namespace of its own: what marks its processes.
-    pub(super) mark: Option<MountNamespace>,
-}
-
-impl Running {
-    /// Ends every process of a container whose first process does not take the others along.
-    fn sweep(&self) {
-        if let Some(mark) = &self.mark {
-            // One that forks faster than we look stays until its cgroup or the pod ends.
-            let _ = sweep::kill_all(mark);
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Container {
-    pub(super) starting: Option<Pending>,
-    pub(super) running: Option<Running>,
-    pub(super) output: Output,
-    /// When it last ended, and when that life had begun.
-    pub(super) ended: Option<(Option<Timestamp>, Timestamp)>,
-}
 
 pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a PodPlan,
@@ -88,6 +40,7 @@ pub(super) struct Supervisor<'a> {
     /// Commands of clients that are on their way, and the container each goes to.
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
+    pub(super) cgroups: Option<Cgroups>,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -100,55 +53,31 @@ pub(super) struct Supervisor<'a> {
     finished: bool,
 }
 
-/// The poller and the meaning of its tokens.
-pub(super) struct Watch {
-    poller: Poller,
-    sources: BTreeMap<u64, Source>,
-    next: u64,
-}
-
-impl Watch {
-    pub(super) fn new() -> crate::sys::Result<Watch> {
-        Ok(Watch { poller: Poller::new()?, sources: BTreeMap::new(), next: 0 })
-    }
-
-    pub(super) fn add(&mut self, fd: BorrowedFd<'_>, source: Source, interest: Interest) -> Option<u64> {
-        let token = self.next;
-        self.poller.add(fd, token, interest).ok()?;
-        self.next += 1;
-        self.sources.insert(token, source);
-        Some(token)
-    }
-
-    pub(super) fn remove(&mut self, fd: BorrowedFd<'_>, source: Source) {
-        // ENOENT: it was not watched just now.
-        let _ = self.poller.remove(fd);
-        self.sources.retain(|_, known| *known != source);
-    }
-}
-
 impl<'a> Supervisor<'a> {
     /// Runs the pod to its end. Whatever happens, `starter` gets an answer and nothing half-made stays.
     pub(super) fn supervise(
         created: CreatedPod,
         plan: &'a PodPlan,
+        cgroups: Option<Cgroups>,
         at_end: AtEnd,
         attach: Option<FirstAttach>,
         starter: Channel,
     ) {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
-        let CreatedPod { record, locks: _held_until_we_end, .. } = created;
+        let CreatedPod { record, locks, .. } = created;
+        let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         let answer = |report: Report| {
-            remove_everything(plan, &[]);
+            remove_everything(plan, &[], made.as_deref());
             let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
             // Nobody listens any more: nobody needs to know.
             let _ = starter.send(&reply, &[]);
         };
-        let prepared = match Prepared::new(plan, record) {
+        let prepared = match Prepared::new(plan, record, cgroups) {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch } = prepared;
+        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups } =
+            prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
@@ -159,6 +88,7 @@ impl<'a> Supervisor<'a> {
             clients: Clients::default(),
             execs: BTreeMap::new(),
             watch,
+            cgroups,
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -169,7 +99,7 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         supervisor.run(&signals, &timer, &control);
-        supervisor.end(at_end, &signals, &control);
+        supervisor.end(at_end, &signals, &control, locks);
     }
 
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
@@ -241,13 +171,14 @@ impl<'a> Supervisor<'a> {
         let index = self.containers.iter().position(|c| c.running.as_ref().is_some_and(|r| r.pid == pid));
         let Some(index) = index else { return };
         let ended = self.containers[index].running.take();
+        let cause = self.containers[index].cause_of_end();
         if let Some(running) = &ended {
-            running.sweep();
+            self.containers[index].sweep(running);
         }
         let started_at = ended.map(|running| running.started_at);
         self.containers[index].ended = Some((started_at, Timestamp::now()));
         self.close_output(index);
-        self.handle(Event::ContainerExited { index, exit });
+        self.handle(Event::ContainerExited { index, exit, cause });
     }
 
     /// Tells the machine what happened, does what it says, and writes down what has become of it.
@@ -274,8 +205,9 @@ impl<'a> Supervisor<'a> {
             }
             Action::Kill { index } => {
                 self.signal(index, SIGKILL);
-                if let Some(running) = &self.containers[index].running {
-                    running.sweep();
+                let container = &self.containers[index];
+                if let Some(running) = &container.running {
+                    container.sweep(running);
                 }
                 None
             }
@@ -300,6 +232,8 @@ impl<'a> Supervisor<'a> {
         {
             record.restarts = view.restarts;
             record.last_exit = view.last_exit;
+            record.last_reason = view.last_reason.map(|reason| reason.as_str().to_owned());
+            record.leaf = container.leaf.as_ref().map(Leaf::name);
             record.state = container.state(view.status);
         }
         // A runtime directory that cannot be written must not end a running pod; `ps` then shows an older state.
@@ -316,12 +250,18 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener) {
+    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
-            remove::remove_layers(&self.plan.sandbox.dirs);
+            remove::remove_layers(self.plan);
         }
         self.await_pause(signals);
+        if at_end == AtEnd::Keep
+            && let Some(cgroups) = &self.cgroups
+        {
+            let leaves = self.containers.iter().filter_map(|container| container.leaf.as_ref());
+            cgroups.remove_leaves(leaves);
+        }
         for index in 0..self.containers.len() {
             self.close_output(index);
         }
@@ -330,8 +270,10 @@ impl<'a> Supervisor<'a> {
             self.commit();
         }
         if never_up.is_some() || at_end == AtEnd::Remove {
-            remove_everything(self.plan, &[]);
+            remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
         }
+        // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
+        drop(locks);
         self.answer_late(control);
         self.answer_finished();
         if let Some(starter) = never_up {
@@ -386,23 +328,6 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-impl Container {
-    fn state(&self, status: ContainerStatus) -> ContainerState {
-        match (status, &self.running) {
-            (ContainerStatus::Waiting(reason), _) => ContainerState::Waiting { reason: reason.as_str().to_owned() },
-            (ContainerStatus::Running, Some(Running { identity: Some(process), started_at, .. })) => {
-                ContainerState::Running { process: *process, started_at: *started_at }
-            }
-            // Started, and gone before anybody could look: its exit is on its way.
-            (ContainerStatus::Running, _) => ContainerState::Waiting { reason: "ContainerCreating".to_owned() },
-            (ContainerStatus::Terminated { exit, reason }, _) => {
-                let (started_at, finished_at) = self.ended.unwrap_or((None, Timestamp::now()));
-                ContainerState::Terminated { exit, reason: reason.as_str().to_owned(), started_at, finished_at }
-            }
-        }
-    }
-}
-
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
 const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
@@ -411,6 +336,8 @@ const SIGKILL: i32 = 9;
 const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
-fn remove_everything(plan: &PodPlan, processes: &[ProcessId]) {
-    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, processes);
+fn remove_everything(plan: &PodPlan, processes: &[ProcessId], cgroup: Option<&Path>) {
+    // To be removed, its cgroup must be left by us, too. If that fails, what is left has the pod's name.
+    let _ = cgroup.map(cgroup::step_aside);
+    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, processes, cgroup);
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 mod clients;
+mod container;
 mod event_loop;
 pub mod lifecycle;
 pub mod log;
@@ -12,6 +13,7 @@ mod output;
 mod prepared;
 pub mod protocol;
 mod starts;
+mod watch;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,8 +22,10 @@ use std::os::unix::net::UnixStream;
 
 use jiff::Timestamp;
 
-use crate::engine::{During, Failure, Result};
+use crate::engine::cgroup::{self, Cgroups};
+use crate::engine::{During, Failure, Result, remove};
 use crate::plan::PodPlan;
+use crate::plan::cgroup::CgroupPlan;
 use crate::state::CreatedPod;
 use crate::step::Step;
 use crate::sys::socket::Channel;
@@ -60,15 +64,25 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
         return Err(Failure::new(step, "", &Error { call, errno: Errno::EINVAL }));
     }
     let (ours, theirs) = Channel::pair().during(step, "")?;
-    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, "")? {
+    let cgroups = Cgroups::make(&plan.sandbox).inspect_err(|_| {
+        let made = match &plan.sandbox.cgroup {
+            CgroupPlan::Tree(tree) => tree.directory(),
+            CgroupPlan::Inherited => None,
+        };
+        // The failure is what to tell; what stays has the pod's name.
+        let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], made.as_deref());
+    })?;
+    let leaf = cgroups.as_ref().map(|cgroups| cgroup::destination(&cgroups.supervisor));
+    match clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, leaf).during(step, "")? {
         clone::Fork::Parent { .. } => Ok(ours),
         clone::Fork::Child => {
             drop(ours);
             let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
             let locks = created.locks.iter().map(AsFd::as_fd);
-            let kept: Vec<_> = [theirs.as_fd()].into_iter().chain(locks).chain(attached).collect();
+            let leaves = cgroups.iter().flat_map(Cgroups::descriptors);
+            let kept: Vec<_> = [theirs.as_fd()].into_iter().chain(locks).chain(attached).chain(leaves).collect();
             detach(plan, &kept);
-            Supervisor::supervise(created, plan, at_end, attach, theirs);
+            Supervisor::supervise(created, plan, cgroups, at_end, attach, theirs);
             clone::exit_now(0);
         }
     }
@@ -83,7 +97,7 @@ fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };
     let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), null.as_fd());
-    let file = plan.sandbox.dirs.data.join("supervisor.log");
+    let file = plan.sandbox.dirs.data.join("panic.txt");
     std::panic::set_hook(Box::new(move |bug| {
         let opened = std::fs::File::options().create(true).append(true).mode(0o600).open(&file);
         // There is nobody else to tell.

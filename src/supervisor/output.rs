@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::event_loop::{Source, Supervisor};
+use super::event_loop::Supervisor;
 use super::log::{LogFile, Stream};
+use super::watch::Source;
 use crate::engine::process::Stdio;
 use crate::plan::LogPlan;
 use crate::sys::event::{Interest, Ready};

@@ -2,8 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use super::event_loop::{Container, Source, Watch};
+use super::container::Container;
 use super::output::Output;
+use super::watch::{Source, Watch};
+use crate::engine::cgroup::Cgroups;
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::{self, Sandbox};
 use crate::engine::{During, Failure, Result, volumes};
@@ -25,36 +27,55 @@ pub(super) struct Prepared {
     pub(super) timer: Timer,
     pub(super) control: Listener,
     pub(super) watch: Watch,
+    pub(super) cgroups: Option<Cgroups>,
 }
 
 impl Prepared {
-    pub(super) fn new(plan: &PodPlan, mut record: Record) -> Result<Prepared> {
+    pub(super) fn new(plan: &PodPlan, mut record: Record, cgroups: Option<Cgroups>) -> Result<Prepared> {
         let step = Step::StartSupervisor;
         let dirs = &plan.sandbox.dirs;
         let signals = Signals::block().during(step, "")?;
         record.supervisor = ProcessId::of_self();
+        record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         write(plan, &record)?;
+        let cgroups = match cgroups {
+            Some(made) => Some(made),
+            None => Cgroups::enter_scope(&plan.sandbox)?,
+        };
+        record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         let programs = Programs::prepare()?;
-        let (sandbox, (pinned, control, timer, watch, containers)) = sandbox::start(&plan.sandbox, &programs, || {
-            let pinned = volumes::prepare(plan)?;
-            let control = socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
-            let timer = Timer::new().during(step, "")?;
-            let mut watch = Watch::new().during(step, "")?;
-            for (fd, source) in
-                [(signals.as_fd(), Source::Signals), (timer.as_fd(), Source::Timer), (control.as_fd(), Source::Control)]
-            {
-                watch.add(fd, source, Interest::Readable);
-            }
-            let mut containers = Vec::with_capacity(plan.containers.len());
-            for container in &plan.containers {
-                let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
-                containers.push(Container { starting: None, running: None, output, ended: None });
-            }
-            Ok((pinned, control, timer, watch, containers))
-        })?;
+        let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
+        let (sandbox, (pinned, control, timer, watch, containers)) =
+            sandbox::start(&plan.sandbox, &programs, leaf, || {
+                let pinned = volumes::prepare(plan)?;
+                let control =
+                    socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;
+                let timer = Timer::new().during(step, "")?;
+                let mut watch = Watch::new().during(step, "")?;
+                for (fd, source) in [
+                    (signals.as_fd(), Source::Signals),
+                    (timer.as_fd(), Source::Timer),
+                    (control.as_fd(), Source::Control),
+                ] {
+                    watch.add(fd, source, Interest::Readable);
+                }
+                let mut containers = Vec::with_capacity(plan.containers.len());
+                for container in &plan.containers {
+                    let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+                    containers.push(Container {
+                        starting: None,
+                        running: None,
+                        output,
+                        ended: None,
+                        leaf: None,
+                        starts: 0,
+                    });
+                }
+                Ok((pinned, control, timer, watch, containers))
+            })?;
         record.pause = ProcessId::of(sandbox.pid);
         write(plan, &record)?;
-        Ok(Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch })
+        Ok(Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups })
     }
 }
 

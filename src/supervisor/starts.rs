@@ -7,9 +7,11 @@ use jiff::Timestamp;
 
 use super::FirstAttach;
 use super::clients::{not_running, refuse};
-use super::event_loop::{Running, Source, Supervisor};
+use super::container::Running;
+use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::protocol::ExecRequest;
+use super::watch::Source;
 use crate::engine::pending::{Pending, Started};
 use crate::engine::{Failure, exec, launcher};
 use crate::report::Report;
@@ -20,7 +22,11 @@ impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
     pub(super) fn start(&mut self, index: usize) -> Option<Event> {
         let plan = &self.plan.containers[index];
-        match launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan) {
+        let started = self.fresh_leaf(index).and_then(|()| {
+            let leaf = self.containers[index].leaf.as_ref();
+            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf)
+        });
+        match started {
             Ok(pending) => {
                 self.watch.add(pending.as_fd(), Source::Starting(index), Interest::Readable);
                 self.containers[index].starting = Some(pending);
@@ -28,6 +34,18 @@ impl Supervisor<'_> {
             }
             Err(failure) => Some(self.start_failed(index, failure)),
         }
+    }
+
+    /// A cgroup for the next life of a container; that of the last one goes.
+    fn fresh_leaf(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(cgroups) = &self.cgroups else { return Ok(()) };
+        let container = &mut self.containers[index];
+        container.starts = container.starts.saturating_add(1);
+        let old = container.leaf.replace(cgroups.leaf(&self.plan.containers[index], container.starts)?);
+        if let Some(old) = old {
+            old.remove();
+        }
+        Ok(())
     }
 
     /// Something was heard of a container on its way, or its time is up.
@@ -109,6 +127,7 @@ impl Supervisor<'_> {
             container: &plan.name,
             pid: plan.pid,
             init: &running.process,
+            leaf: self.containers[index].leaf.as_ref(),
             process: &process,
             user: request.user.as_deref(),
         };

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::Result;
-use super::error::{Named, last};
+use super::error::{Error, Named, last};
 use super::process::PidFd;
 
 /// Which side of a fork this is.
@@ -23,12 +24,43 @@ pub enum Parent {
     CallersParent,
 }
 
+/// clone(2); libc has it with a type that is too small (rust-lang/libc#3584).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Where a child is born (CLONE_INTO_CGROUP, Linux 5.7).
+#[derive(Debug, Clone, Copy)]
+pub struct Cgroup<'a> {
+    pub directory: BorrowedFd<'a>,
+    /// `cgroup.procs`, open for writing: a child that could not be born in it moves itself.
+    pub procs: BorrowedFd<'a>,
+}
+
+/// As [`fork_into`], and into a cgroup. The child's error, if any, is that it could not go there.
+pub fn fork_into_cgroup(namespaces: CloneFlags, parent: Parent, cgroup: Option<Cgroup<'_>>) -> Result<Fork> {
+    let Some(Cgroup { directory, procs }) = cgroup else { return fork_into(namespaces, parent) };
+    match fork(namespaces, parent, Some(directory)) {
+        // Not ours to write to with the ids that we have taken on, or a kernel that does not know the flag.
+        Err(Error { errno: Errno::EACCES | Errno::EPERM | Errno::E2BIG | Errno::EINVAL, .. }) => {
+            let forked = fork(namespaces, parent, None)?;
+            if matches!(forked, Fork::Child) {
+                nix::unistd::write(procs, b"0").named(|| "write(cgroup.procs, \"0\")".to_owned())?;
+            }
+            Ok(forked)
+        }
+        other => other,
+    }
+}
+
 /// clone3(2) with `namespaces`, without sharing anything else: a fork that may start in new namespaces. The kernel makes
 /// the user namespace first and it owns all the others (user_namespaces(7)).
 ///
 /// Only a process with a single thread may call this and go on without exec: another thread could hold a lock (malloc's)
 /// that the child would wait for for ever. The supervisor asserts that at its start.
 pub fn fork_into(namespaces: CloneFlags, parent: Parent) -> Result<Fork> {
+    fork(namespaces, parent, None)
+}
+
+fn fork(namespaces: CloneFlags, parent: Parent, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork> {
     let mut pidfd: libc::c_int = -1;
     let mut flags = namespaces.bits().cast_unsigned() as u64 | libc::CLONE_PIDFD as u64;
     if parent == Parent::CallersParent {
@@ -36,6 +68,10 @@ pub fn fork_into(namespaces: CloneFlags, parent: Parent) -> Result<Fork> {
     }
     // SAFETY: clone_args is a plain struct of integers for which all zeroes is valid ("not used").
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    if let Some(cgroup) = cgroup {
+        flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
+    }
     arguments.flags = flags;
     arguments.pidfd = (&raw mut pidfd) as u64;
     // With CLONE_PARENT the kernel wants 0 here and takes the caller's own exit signal.

@@ -55,7 +55,7 @@ impl Home {
                     "argv": ["true"], "env": [], "cwd": "/", "uid": 0, "gid": null, "no_new_privs": true,
                     "capabilities": [], "stdin": true, "tty": false, "oom_score_adj": 0,
                 },
-                "log": { "path": data.join(format!("logs/{name}.log")), "max_size": 1000, "max_files": 5 },
+                "log": { "path": data.join(format!("{name}.log")), "max_size": 1000, "max_files": 5 },
             })
         };
         serde_json::from_value(serde_json::json!({
@@ -77,10 +77,8 @@ impl Home {
 
     /// Appends `HH:MM:SS stream tag text` records of one day to a container's log.
     pub(crate) fn log(&self, pod: &CreatedPod, container: &str, records: &[&str]) {
-        let logs = pod.dirs.data.join("logs");
-        fs::create_dir_all(&logs).expect("mkdir");
-        let mut file =
-            fs::OpenOptions::new().append(true).create(true).open(logs.join(format!("{container}.log"))).expect("log");
+        let path = pod.dirs.data.join(format!("{container}.log"));
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(path).expect("log");
         for record in records {
             let (time, rest) = record.split_once(' ').expect("a time");
             std::io::Write::write_all(&mut file, format!("2026-11-21T{time}.000000000Z {rest}\n").as_bytes())

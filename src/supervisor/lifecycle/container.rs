@@ -30,13 +30,13 @@ pub(super) struct Container {
     name: String,
     life: Life,
     starts: u32,
-    last_exit: Option<Exit>,
+    last: Option<(Exit, TerminatedReason)>,
     backoff: BackOff,
 }
 
 impl Container {
     pub(super) fn new(name: String) -> Container {
-        Container { name, life: Life::Pending, starts: 0, last_exit: None, backoff: BackOff::default() }
+        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -84,24 +84,25 @@ impl Container {
         self.life = Life::Running { since: now };
     }
 
-    pub(super) fn wait_for_restart(&mut self, exit: Exit, reason: WaitingReason, now: Duration) {
+    pub(super) fn wait_for_restart(&mut self, exit: Exit, ended: TerminatedReason, now: Duration) {
         let lived = match self.life {
             Life::Running { since } => now.saturating_sub(since),
             _ => Duration::ZERO,
         };
-        self.last_exit = Some(exit);
+        self.last = Some((exit, ended));
+        let reason = match ended {
+            TerminatedReason::StartError => WaitingReason::RunContainerError,
+            TerminatedReason::Completed | TerminatedReason::Error | TerminatedReason::OomKilled => {
+                WaitingReason::CrashLoopBackOff
+            }
+        };
         self.life = Life::BackingOff { restart_at: now.saturating_add(self.backoff.after(lived)), reason };
     }
 
     /// The pod ends: a container in back-off has lived its last life.
     pub(super) fn cancel_restart(&mut self) {
-        let Life::BackingOff { reason, .. } = self.life else { return };
-        let Some(exit) = self.last_exit.take() else { return };
-        let reason = match (reason, exit) {
-            (WaitingReason::RunContainerError, _) => TerminatedReason::StartError,
-            (_, Exit::Code(0)) => TerminatedReason::Completed,
-            _ => TerminatedReason::Error,
-        };
+        let Life::BackingOff { .. } = self.life else { return };
+        let Some((exit, reason)) = self.last.take() else { return };
         self.terminate(exit, reason);
     }
 
@@ -116,6 +117,9 @@ impl Container {
             Life::Terminated { exit: Exit::Code(0), .. } => None,
             Life::Terminated { reason: TerminatedReason::StartError, .. } => {
                 Some(format!("container `{name}` could not be started"))
+            }
+            Life::Terminated { reason: TerminatedReason::OomKilled, .. } => {
+                Some(format!("container `{name}` was ended by the OOM killer: it needed more memory than its limit"))
             }
             Life::Terminated { exit: Exit::Code(code), .. } => {
                 Some(format!("container `{name}` ended with exit code {code}"))
@@ -134,6 +138,7 @@ impl Container {
             Life::Running { .. } => ContainerStatus::Running,
             Life::Terminated { exit, reason } => ContainerStatus::Terminated { exit, reason },
         };
-        ContainerView { name: &self.name, status, restarts: self.starts.saturating_sub(1), last_exit: self.last_exit }
+        let (last_exit, last_reason) = self.last.unzip();
+        ContainerView { name: &self.name, status, restarts: self.starts.saturating_sub(1), last_exit, last_reason }
     }
 }

@@ -5,6 +5,14 @@ use std::time::Duration;
 use crate::state::Phase;
 use crate::sys::process::Exit;
 
+/// Why a container's first process ended, as far as its exit status does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// By itself, or by a signal that somebody sent.
+    Itself,
+    OomKiller,
+}
+
 /// What happened. `index` is the container's place in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -21,6 +29,7 @@ pub enum Event {
     ContainerExited {
         index: usize,
         exit: Exit,
+        cause: Cause,
     },
     /// End the pod: SIGTERM, and SIGKILL after `grace` (default: the plan's). A later one can only shorten the wait.
     StopRequested {

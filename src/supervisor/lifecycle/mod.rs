@@ -27,7 +27,7 @@ use crate::state::Phase;
 use crate::sys::process::Exit;
 use container::Container;
 
-pub use event::{Action, Event, Outcome};
+pub use event::{Action, Cause, Event, Outcome};
 pub use status::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason};
 
 /// signal(7); named here because this module must not reach for libc.
@@ -101,7 +101,7 @@ impl Pod {
             Event::SandboxReady => self.start_next(&mut actions),
             Event::ContainerStarted { index } => self.started(index, now, &mut actions),
             Event::StartFailed { index, exit_code } => self.start_failed(index, exit_code, now, &mut actions),
-            Event::ContainerExited { index, exit } => self.exited(index, exit, now, &mut actions),
+            Event::ContainerExited { index, exit, cause } => self.exited(index, exit, cause, now, &mut actions),
             Event::StopRequested { grace } => self.stop(grace.unwrap_or(self.grace), now, &mut actions),
             Event::PauseDied => self.fail("pause died".to_owned(), None, &mut actions),
             Event::TimerFired => self.timer(now, &mut actions),
@@ -203,7 +203,7 @@ impl Pod {
         let exit = Exit::Code(exit_code);
         let restart = !first && self.policy != RestartPolicy::Never && !matches!(self.course, Course::Ending(_));
         if restart {
-            container.wait_for_restart(exit, WaitingReason::RunContainerError, now);
+            container.wait_for_restart(exit, TerminatedReason::StartError, now);
             self.restart_due(now, actions);
             return;
         }
@@ -215,7 +215,7 @@ impl Pod {
         }
     }
 
-    fn exited(&mut self, index: usize, exit: Exit, now: Duration, actions: &mut Vec<Action>) {
+    fn exited(&mut self, index: usize, exit: Exit, cause: Cause, now: Duration, actions: &mut Vec<Action>) {
         let Some(container) = self.containers.get_mut(index) else { return };
         if container.is_starting() {
             // The end overtook the news of the start.
@@ -230,11 +230,15 @@ impl Pod {
                 RestartPolicy::OnFailure => exit != Exit::Code(0),
                 RestartPolicy::Never => false,
             };
+        let reason = match (cause, exit) {
+            (_, Exit::Code(0)) => TerminatedReason::Completed,
+            (Cause::OomKiller, _) => TerminatedReason::OomKilled,
+            (Cause::Itself, _) => TerminatedReason::Error,
+        };
         if restart {
-            container.wait_for_restart(exit, WaitingReason::CrashLoopBackOff, now);
+            container.wait_for_restart(exit, reason, now);
             self.restart_due(now, actions);
         } else {
-            let reason = if exit == Exit::Code(0) { TerminatedReason::Completed } else { TerminatedReason::Error };
             container.terminate(exit, reason);
         }
         self.start_next(actions);

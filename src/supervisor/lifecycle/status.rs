@@ -19,6 +19,8 @@ pub enum TerminatedReason {
     Error,
     /// It never ran.
     StartError,
+    /// The kernel's OOM killer took it, for its own limit or an outer one.
+    OomKilled,
 }
 
 impl WaitingReason {
@@ -41,6 +43,7 @@ impl TerminatedReason {
             TerminatedReason::Completed => "Completed",
             TerminatedReason::Error => "Error",
             TerminatedReason::StartError => "StartError",
+            TerminatedReason::OomKilled => "OOMKilled",
         }
     }
 }
@@ -66,4 +69,5 @@ pub struct ContainerView<'a> {
     pub restarts: u32,
     /// How the life before this one ended.
     pub last_exit: Option<Exit>,
+    pub last_reason: Option<TerminatedReason>,
 }

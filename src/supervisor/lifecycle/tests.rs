@@ -25,7 +25,7 @@ fn up(policy: RestartPolicy, count: usize) -> Pod {
 }
 
 fn exited(index: usize, code: i32) -> Event {
-    Event::ContainerExited { index, exit: Exit::Code(code) }
+    Event::ContainerExited { index, exit: Exit::Code(code), cause: Cause::Itself }
 }
 
 fn failed(reason: &str) -> Action {
@@ -60,7 +60,7 @@ fn a_first_start_that_fails_takes_the_whole_pod_down() {
     assert_eq!(actions, [Action::Kill { index: 0 }]);
     assert_eq!(pod.main_exit(), None);
     let exit = Exit::Signal(9);
-    let actions = pod.handle(Event::ContainerExited { index: 0, exit }, s(0));
+    let actions = pod.handle(Event::ContainerExited { index: 0, exit, cause: Cause::Itself }, s(0));
     assert_eq!(actions, [failed("container `c1` could not be started")]);
     assert_eq!(pod.main_exit(), Some(127), "not the 137 of the one that we killed");
     assert_eq!(status(&pod, 2), ContainerStatus::Waiting(WaitingReason::ContainerCreating));
@@ -157,7 +157,7 @@ fn stop_terms_waits_the_plans_grace_and_kills() {
     assert_eq!(pod.handle(Event::TimerFired, s(35)), [Action::Kill { index: 1 }]);
     assert_eq!(pod.next_deadline(), None, "the timer must not spin");
     let exit = Exit::Signal(9);
-    let actions = pod.handle(Event::ContainerExited { index: 1, exit }, s(35));
+    let actions = pod.handle(Event::ContainerExited { index: 1, exit, cause: Cause::Itself }, s(35));
     assert_eq!(actions, [failed("container `c1` was ended by signal 9")]);
     assert_eq!(pod.main_exit(), Some(0));
 }
@@ -257,7 +257,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         3 => Just(Event::SandboxReady),
         20 => (0..4_usize).prop_map(|index| Event::ContainerStarted { index }),
         3 => (0..4_usize).prop_map(|index| Event::StartFailed { index, exit_code: 127 }),
-        20 => (0..4_usize, exit).prop_map(|(index, exit)| Event::ContainerExited { index, exit }),
+        20 => (0..4_usize, exit).prop_map(|(index, exit)| Event::ContainerExited { index, exit, cause: Cause::Itself }),
         1 => prop::option::of(0..40_u64).prop_map(|grace| Event::StopRequested { grace: grace.map(s) }),
         1 => Just(Event::PauseDied),
         10 => Just(Event::TimerFired),

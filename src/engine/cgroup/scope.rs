@@ -1,0 +1,79 @@
+//! A transient scope of the user's systemd: the one way to a delegated cgroup for a process in a login session, whose own
+//! cgroup belongs to root (systemd.scope(5), <https://systemd.io/CGROUP_DELEGATION>).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::STEP;
+use crate::engine::failure::{Failure, Result};
+
+/// For systemd to do what it has agreed to; it takes a few milliseconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CGROUP2: &str = "/sys/fs/cgroup";
+
+/// Puts the calling process into a scope of this name and gives the scope's directory.
+///
+/// By busctl(1), since a D-Bus library would be larger than sandpod. `CollectMode` lets systemd forget the unit when its
+/// last process has gone, however that ended.
+pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
+    let before = own_cgroup()?;
+    let pid = std::process::id().to_string();
+    let description = format!("sandpod pod {pod}");
+    let call = [
+        "--user",
+        "--quiet",
+        "call",
+        "org.freedesktop.systemd1",
+        "/org/freedesktop/systemd1",
+        "org.freedesktop.systemd1.Manager",
+        "StartTransientUnit",
+        "ssa(sv)a(sa(sv))",
+        unit,
+        "fail",
+        "4",
+        "PIDs",
+        "au",
+        "1",
+        &pid,
+        "Delegate",
+        "b",
+        "true",
+        "CollectMode",
+        "s",
+        "inactive-or-failed",
+        "Description",
+        "s",
+        &description,
+        "0",
+    ];
+    let failed = |why: String| Failure::because(STEP, format!("scope {unit} of your systemd"), why);
+    let output = Command::new("busctl").args(call).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(format!("could not run busctl: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(format!("busctl: {}: {}", output.status, said.trim())));
+    }
+    // The answer is a job; it is done when we are there.
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let now = own_cgroup()?;
+        if now != before && now.ends_with(unit) {
+            return Ok(Path::new(CGROUP2).join(now.strip_prefix("/").unwrap_or(&now)));
+        }
+        if Instant::now() >= deadline {
+            return Err(failed(format!(
+                "not there after {} s: see `systemctl --user status {unit}`",
+                DEADLINE.as_secs()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Ours in the cgroup2 hierarchy: the line `0::PATH` (cgroups(7)).
+fn own_cgroup() -> Result<PathBuf> {
+    let text = super::file::read(Path::new("/proc/self"), "cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    Ok(PathBuf::from(path))
+}
