@@ -6,7 +6,7 @@ mod cli_support;
 
 use cli_support::{Home, Said};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 18] = [
     "run",
     "plan",
     "ps",
@@ -18,6 +18,8 @@ const VERBS: [&str; 16] = [
     "attach",
     "wait",
     "stop",
+    "pause",
+    "unpause",
     "kill",
     "rm",
     "version",

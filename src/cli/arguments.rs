@@ -42,6 +42,10 @@ pub(crate) enum Verb {
     Wait(WaitArguments),
     /// End pods: SIGTERM, then SIGKILL after the grace period
     Stop(StopArguments),
+    /// Let the processes of pods stand still, without ending them
+    Pause(PauseArguments),
+    /// Let paused pods go on
+    Unpause(PauseArguments),
     /// Send a signal to the first process of a pod's containers
     Kill(KillArguments),
     /// Remove ended pods and everything they left
@@ -280,6 +284,16 @@ pub(crate) struct StopArguments {
     /// Seconds between SIGTERM and SIGKILL; the manifest's by default
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u64>,
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// Also of `unpause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArguments {
+    /// Only this container; all by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }

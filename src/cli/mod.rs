@@ -22,6 +22,7 @@ mod log_printer;
 mod log_tail;
 mod logs;
 mod man;
+mod pause;
 mod plan;
 mod print;
 mod processes;
@@ -119,6 +120,8 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Attach(asked) => attach::attach(asked),
         Verb::Wait(asked) => wait::wait(asked),
         Verb::Stop(asked) => stop::stop(asked),
+        Verb::Pause(asked) => pause::pause(asked),
+        Verb::Unpause(asked) => pause::unpause(asked),
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
         Verb::Version(asked) => version::version(asked),

@@ -201,7 +201,7 @@ impl<'a> Supervisor<'a> {
             Action::Start { index } => self.start(index),
             Action::Signal { index, signal } => {
                 self.signal(index, signal);
-                None
+                self.wake(index)
             }
             Action::Kill { index } => {
                 self.signal(index, SIGKILL);
@@ -222,6 +222,16 @@ impl<'a> Supervisor<'a> {
     pub(super) fn signal(&self, index: usize, signal: i32) {
         if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
             let _ = running.process.signal(signal);
+        }
+    }
+
+    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
+    pub(super) fn kill(&mut self, index: usize, signal: i32) {
+        self.signal(index, signal);
+        if signal != SIGKILL
+            && let Some(event) = self.wake(index)
+        {
+            self.handle(event);
         }
     }
 

@@ -10,6 +10,7 @@ mod event_loop;
 pub mod lifecycle;
 pub mod log;
 mod output;
+mod pausing;
 mod prepared;
 pub mod protocol;
 mod starts;

@@ -19,6 +19,10 @@ pub enum Request {
     Stop { grace_seconds: Option<u64> },
     /// A signal to the first process of one container, or of all. Reply: `Done`.
     Kill { container: Option<String>, signal: i32 },
+    /// Freeze one container, or all. Reply: `Done`, when all of its processes stand still.
+    Pause { container: Option<String> },
+    /// Let them go on. Reply: `Done`.
+    Unpause { container: Option<String> },
     /// Reply: `Exited` when the container (default: the main one) or, for the main one, the pod has ended for good.
     Wait { container: Option<String> },
 }

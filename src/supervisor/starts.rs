@@ -90,6 +90,7 @@ impl Supervisor<'_> {
         {
             self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
         }
+        self.hold_if_paused(index);
         Event::ContainerStarted { index }
     }
 
@@ -105,6 +106,11 @@ impl Supervisor<'_> {
     /// Sends a client's command on its way.
     pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(&request.container)?;
+        if self.pod.is_held(index) {
+            let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
+            let refusal = refuse(format!("could not run a command in container `{}`", request.container));
+            return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
+        }
         let given = if request.tty {
             None
         } else {

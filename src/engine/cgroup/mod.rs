@@ -20,6 +20,7 @@ use crate::plan::{ContainerPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::Errno;
 
+pub use freezer::Freezer;
 pub use leaf::Leaf;
 pub use remove::remove;
 
