@@ -123,6 +123,14 @@ write_units() {
     proc-sys-fs-binfmt_misc.automount fstrim.timer e2scrub_all.timer; do
     ln -s /dev/null $units/$unit
   done
+  # No generator either (systemd.generator(7)): what they find out about a machine is of no use here, and takes seconds.
+  for kind in system-generators user-generators user-environment-generators system-environment-generators; do
+    rm -rf /etc/systemd/$kind
+    mkdir -p /etc/systemd/$kind
+    for generator in "/usr/lib/systemd/$kind"/* "/lib/systemd/$kind"/*; do
+      ln -sf /dev/null "/etc/systemd/$kind/${generator##*/}"
+    done
+  done
   for unit in rescue emergency; do
     printf '[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\n%s\n' \
       'ExecStart=/bin/sh -c "dmesg > /run/vm/dmesg; sync; systemctl poweroff -ff"' >$units/$unit.service

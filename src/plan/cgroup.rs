@@ -5,6 +5,7 @@
 //!     supervisor/                       the supervisor and its helpers
 //!     pause/
 //!     <container>.<n>/                  the container's limits; a fresh one for every start
+//!         container/                    its processes, and the root of their cgroup namespace
 //! ```
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! A pod by what the user typed: its name, or the beginning of its id.
 
-use super::store::StoredPod;
+use super::stored::StoredPod;
 use crate::nearest::nearest;
 use crate::report::{Report, exit_code};
 

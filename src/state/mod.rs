@@ -20,8 +20,10 @@ mod fixture;
 mod record;
 mod status;
 mod store;
+mod stored;
 
 pub use error::Error;
 pub use record::*;
 pub use status::{Liveness, Status, effective_phase};
-pub use store::{CreatedPod, Store, StoredPod, StoredRecord, commit, wait_released};
+pub use store::{CreatedPod, Store, commit};
+pub use stored::{StoredPod, StoredRecord, wait_released};

@@ -1,5 +1,6 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use super::super::{Liveness, Status, StoredRecord};
 use super::*;
 use crate::state::fixture;
 

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use super::{STEP, file};
 use crate::engine::failure::Result;
 
+/// The cgroup in a container's own in which its processes are (as crun's `subgroup` is called).
+pub(super) const INNER: &str = "container";
+
 /// Held open: what happens in it goes through these descriptors, whatever becomes of its path.
 #[derive(Debug)]
 pub struct Leaf {
@@ -38,10 +41,17 @@ impl Leaf {
         &self.path
     }
 
-    /// The last component of its path.
+    /// What is accounted and limited: the cgroup below the pod's that it is, or is in.
+    #[must_use]
+    pub fn limited(&self) -> &Path {
+        let inner = self.path.file_name().is_some_and(|name| name == INNER);
+        self.path.parent().filter(|_| inner).unwrap_or(&self.path)
+    }
+
+    /// The last component of that.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.limited().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Moves us in.
@@ -52,24 +62,25 @@ impl Leaf {
     /// SIGKILL to everything in it and below it, at once and without a chance to fork away (`cgroup.kill`, Linux 5.14).
     /// False: the kernel has no such file.
     pub fn kill(&self) -> bool {
-        file::write(&self.path, "cgroup.kill", "1").is_ok()
+        file::write(self.limited(), "cgroup.kill", "1").is_ok()
     }
 
     /// How many of its processes the OOM killer has taken (`oom_kill` of `memory.events`); 0 without the controller.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
-        let events = file::read(&self.path, "memory.events").unwrap_or_default();
+        let events = file::read(self.limited(), "memory.events").unwrap_or_default();
         number(&events, "oom_kill").unwrap_or(0)
     }
 
     /// Removes it once it is empty; what it is too early for goes with the pod.
     pub fn remove(&self) {
         let _ = super::remove::remove_empty(&self.path);
+        let _ = super::remove::remove_empty(self.limited());
     }
 
     /// Stops or lets go everything in it; see `freezer.rs`.
     pub fn freeze(&self, state: super::Freezer) -> Result<()> {
-        super::freezer::set(&self.path, state).map_err(|failure| crate::engine::Failure { step: STEP, ..failure })
+        super::freezer::set(self.limited(), state).map_err(|failure| crate::engine::Failure { step: STEP, ..failure })
     }
 }
 

@@ -35,6 +35,7 @@ pub struct Cgroups {
     pod: PathBuf,
     pub supervisor: Leaf,
     pub pause: Leaf,
+    controllers: Vec<String>,
 }
 
 impl Cgroups {
@@ -81,7 +82,7 @@ impl Cgroups {
         }
         settings::write(&pod, &tree.settings)?;
         let (supervisor, pause) = (Leaf::make(&pod, "supervisor")?, Leaf::make(&pod, "pause")?);
-        Ok(Cgroups { pod, supervisor, pause })
+        Ok(Cgroups { pod, supervisor, pause, controllers: tree.controllers.clone() })
     }
 
     /// The pod's own cgroup.
@@ -98,8 +99,17 @@ impl Cgroups {
     /// A fresh leaf for the `start`th start of a container, with its limits. On many kernels a child that is born by
     /// CLONE_INTO_CGROUP into a cgroup whose `cgroup.kill` was ever written is killed at birth (Linux before "cgroup: fix
     /// spurious SIGKILL of CLONE_INTO_CGROUP children"), so none is used twice.
+    ///
+    /// The limits that hold are those of `<container>.<n>`; its processes are in `<container>.<n>/container`, the root of
+    /// their cgroup namespace. Of that they may own the files (where the pod's root id is you), and a process in a further
+    /// cgroup namespace can write to them, whatever `nsdelegate` says. There the same values only tell a runtime (the JVM,
+    /// Go) how much it has.
     pub fn leaf(&self, container: &ContainerPlan, start: u32) -> Result<Leaf> {
-        let leaf = Leaf::make(&self.pod, &format!("{}.{start}", container.name))?;
+        let outer = self.pod.join(format!("{}.{start}", container.name));
+        file::make_directory(&outer)?;
+        settings::write(&outer, &container.cgroup)?;
+        enable_controllers(&outer, &self.controllers)?;
+        let leaf = Leaf::make(&outer, leaf::INNER)?;
         settings::write(leaf.path(), &container.cgroup)?;
         Ok(leaf)
     }

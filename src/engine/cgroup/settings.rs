@@ -30,15 +30,17 @@ pub(super) fn change(cgroup: &Path, settings: &[Setting]) -> Result<()> {
     let mut before: Vec<(String, String)> = Vec::new();
     for setting in settings {
         let name = setting.value.file();
-        let old = file::read(cgroup, &name)?;
-        if let Err(failure) = write(cgroup, std::slice::from_ref(setting)) {
+        let changed = file::read(cgroup, &name).and_then(|old| {
+            before.push((name, old));
+            write(cgroup, std::slice::from_ref(setting))
+        });
+        if let Err(failure) = changed {
             for (name, old) in before.iter().rev() {
                 // The first failure is the one to tell.
                 let _: Result<()> = file::write(cgroup, name, old);
             }
             return Err(failure);
         }
-        before.push((name, old));
     }
     Ok(())
 }

@@ -1,0 +1,145 @@
+//! A pod as it is found on disk, and what can be looked up about it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::record::Record;
+use super::status::{Liveness, Status, effective_phase};
+use crate::plan::cgroup::CgroupPlan;
+use crate::plan::{PodDirs, PodPlan};
+
+/// What `record.json` gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredRecord {
+    Read(Record),
+    /// Empty, cut off, or not ours: why.
+    Damaged(String),
+    /// No runtime directory, or none that got so far.
+    Missing,
+}
+
+/// One pod as found on disk.
+#[derive(Debug, Clone)]
+pub struct StoredPod {
+    pub id: String,
+    /// From the record or the plan; the id where neither can be read.
+    pub name: String,
+    pub dirs: PodDirs,
+    pub record: StoredRecord,
+    /// `None`: `plan.json` is missing or cannot be read.
+    pub plan: Option<PodPlan>,
+    pub liveness: Liveness,
+}
+
+impl StoredPod {
+    /// The directory of the pod's cgroup, if it has one: where the record says or, when the supervisor never came to
+    /// write one, where the plan puts it.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<PathBuf> {
+        let CgroupPlan::Tree(tree) = &self.plan.as_ref()?.sandbox.cgroup else { return None };
+        let recorded = self.record().and_then(|record| record.cgroup.clone());
+        // Whatever a damaged record says, nothing but a cgroup of this pod is ever removed.
+        let recorded = recorded.filter(|path| path.file_name() == Some(OsStr::new(&tree.name)));
+        recorded.or_else(|| tree.directory())
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.record {
+            StoredRecord::Read(record) => effective_phase(&record.phase, self.liveness),
+            // A supervisor without a record yet, or with a damaged one, is alive all the same.
+            _ if self.liveness == Liveness::Supervised => Status::Running,
+            StoredRecord::Damaged(reason) => Status::Damaged { reason: reason.clone() },
+            StoredRecord::Missing if self.dirs.runtime.exists() => {
+                Status::Damaged { reason: "record.json is missing".to_owned() }
+            }
+            StoredRecord::Missing => Status::Lost,
+        }
+    }
+
+    /// The record, where there is a good one.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match &self.record {
+            StoredRecord::Read(record) => Some(record),
+            StoredRecord::Damaged(_) | StoredRecord::Missing => None,
+        }
+    }
+
+    /// The same pod as it is on disk now.
+    #[must_use]
+    pub fn reload(&self) -> StoredPod {
+        read_pod(self.dirs.clone(), self.id.clone())
+    }
+
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.dirs.runtime.join("control.sock")
+    }
+}
+
+pub(super) fn read_pod(dirs: PodDirs, id: String) -> StoredPod {
+    // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
+    let liveness = liveness(&dirs);
+    let record = read_record(&dirs);
+    let plan = read_plan(&dirs);
+    let name = match (&record, &plan) {
+        (StoredRecord::Read(record), _) => record.name.clone(),
+        (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
+        _ => id.clone(),
+    };
+    StoredPod { id, name, dirs, record, plan, liveness }
+}
+
+/// `None`: missing or damaged.
+pub(super) fn read_plan(dirs: &PodDirs) -> Option<PodPlan> {
+    fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+fn read_record(dirs: &PodDirs) -> StoredRecord {
+    match fs::read(dirs.runtime.join("record.json")) {
+        Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(record) => StoredRecord::Read(record),
+            Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => StoredRecord::Missing,
+        Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
+    }
+}
+
+/// A shared lock, so that two who look do not take each other for the supervisor.
+pub(super) fn liveness(dirs: &PodDirs) -> Liveness {
+    let held = [dirs.runtime.join("lock"), dirs.data.join("plan.json")]
+        .iter()
+        .any(|path| File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))));
+    if held { Liveness::Supervised } else { Liveness::Unsupervised }
+}
+
+/// Waits until no supervisor holds the pod's lock. False: the time ran out.
+#[must_use]
+pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
+    if liveness(dirs) == Liveness::Unsupervised {
+        return true;
+    }
+    let deadline = Instant::now() + timeout;
+    let supervisor = match read_record(dirs) {
+        StoredRecord::Read(record) => record.supervisor.and_then(|process| process.open().ok().flatten()),
+        StoredRecord::Damaged(_) | StoredRecord::Missing => None,
+    };
+    if let Some(supervisor) = supervisor {
+        // Its lock goes with it. A wait that fails is a wait that is over: the lock is looked at anyhow.
+        let _ = supervisor.wait_gone(timeout);
+    }
+    // flock(2) has no deadline. Without a known supervisor the lock is all there is to look at.
+    while liveness(dirs) == Liveness::Supervised {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}

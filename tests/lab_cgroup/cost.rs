@@ -1,0 +1,39 @@
+//! What limits cost: from the start of `run --rm` to its end.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::lab_support::support::{and, once, sh};
+use crate::lab_support::{Lab, Lane, limits};
+
+#[test]
+fn limits_cost_little() {
+    let Some(lab) = Lab::enter("limits_cost_little") else { return };
+    let plain = sh("main", ":");
+    let limited = and(plain.clone(), limits(&[("memory", "64Mi"), ("cpu", "500m")]));
+    let (plain, limited) =
+        (lab.manifest("plain", &json!({}), &once([plain])), lab.manifest("limited", &json!({}), &once([limited])));
+    let time = |manifest: &Path, options: &[&str]| {
+        let manifest = manifest.to_str().expect("UTF-8");
+        let start = Instant::now();
+        lab.home.sandpod(&[&["run", "--rm", "-q"], options, &[manifest]].concat()).ends_with(0);
+        start.elapsed()
+    };
+    // One after the other, so that whatever else the machine does concerns both.
+    let round = |_| (time(&plain, &["--cgroups=disabled"]), time(&limited, &[]));
+    round(0);
+    let mut rounds: Vec<(Duration, Duration)> = (0..15).map(round).collect();
+    rounds.sort_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+    let (without, with) = rounds[rounds.len() / 2];
+    eprintln!("start to exit: {with:.1?} with limits, {without:.1?} without: {:.2} x", ratio((without, with)));
+    // Asking systemd for a scope costs a round trip through D-Bus and a job of systemd's: measured, not bounded.
+    if lab.lane != Lane::Session {
+        assert!(ratio((without, with)) <= 1.3, "limits cost too much: {rounds:?}");
+    }
+}
+
+fn ratio((without, with): (Duration, Duration)) -> f64 {
+    with.as_secs_f64() / without.as_secs_f64()
+}

@@ -1,0 +1,17 @@
+//! The pod's cgroups on real kernels with real controllers, as an ordinary user, through the real binary.
+//!
+//! Runs in the guests of scripts/lab, which choose by module name what is run where (scripts/lab/lanes). Elsewhere it
+//! skips: a development machine may have no cgroup v2, and none that tests may play with.
+
+#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests act, and tell what they measure")]
+
+#[path = "../lab_support/mod.rs"]
+mod lab_support;
+
+mod cost;
+mod crash;
+mod escape;
+mod kill;
+mod life;
+mod limits;
+mod no_cpu;
