@@ -8,13 +8,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use sandpod::host::{Asked, Facts, IdMapTool, UserNamespaces, probe};
+use sandpod::host::{Asked, CgroupQuery, Delegation, Facts, Hierarchy, IdMapTool, UserNamespaces, probe};
 
 const PRINT: &str = "SANDPOD_TEST_PRINT_FACTS";
 const MARK: &str = "facts: ";
 
 fn asked() -> Asked {
-    Asked { host_image: true, rootfs: vec![PathBuf::from("/"), PathBuf::from("/nonexistent")], ..Asked::default() }
+    Asked {
+        host_image: true,
+        rootfs: vec![PathBuf::from("/"), PathBuf::from("/nonexistent")],
+        cgroup: CgroupQuery::Find,
+    }
 }
 
 /// The other side of [`facts_of`]; without it, a probe as whoever we are.
@@ -33,15 +37,18 @@ fn as_whoever_runs_the_tests() {
     assert!(facts.rootfs[0].owner.is_some() && facts.rootfs[0].mounts_below.contains(&PathBuf::from("/proc")));
     assert!(facts.rootfs[1].error.is_some());
 
-    let mut times: Vec<_> = (0..200)
-        .map(|_| {
-            let start = Instant::now();
-            probe(&Asked::default()).expect("once more");
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    eprintln!("host::probe: median {:?}, slowest {:?}", times[100], times[199]);
+    for cgroup in [CgroupQuery::Skip, CgroupQuery::Find] {
+        let asked = Asked { cgroup, ..Asked::default() };
+        let mut times: Vec<_> = (0..200)
+            .map(|_| {
+                let start = Instant::now();
+                probe(&asked).expect("once more");
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        eprintln!("host::probe, cgroups {:?}: median {:?}, slowest {:?}", asked.cgroup, times[100], times[199]);
+    }
 }
 
 /// Facts as the process sees them that `wrapper` (a command that takes a command) makes.
@@ -103,6 +110,26 @@ fn as_an_ordinary_user() {
         assert_eq!(facts.newuidmap, IdMapTool::Privileged(PathBuf::from("/usr/bin/newuidmap")));
     }
     assert!(facts.subuids.iter().all(|range| range.start > 0 && range.count > 0));
+}
+
+/// Whatever this machine has: a mount or none, a delegation or the way to one.
+#[test]
+fn cgroups_of_an_ordinary_user() {
+    let Some(facts) = facts_of(&ordinary_user(&[]), &[("HOME", "/var/tmp")]) else { return };
+    let found = facts.cgroup;
+    if let Hierarchy::Unified { mount } | Hierarchy::Hybrid { mount, .. } = &found.hierarchy {
+        assert!(found.own.as_ref().is_none_or(|own| own.starts_with(mount)), "{found:?}");
+    }
+    assert!(found.capacity.cpu_millis >= 1000 && found.capacity.memory_total > found.capacity.memory_available);
+    match &found.delegation {
+        Delegation::Directory { path, .. } => assert!(path.is_dir(), "{found:?}"),
+        Delegation::SystemdScope { .. } => panic!("there is no XDG_RUNTIME_DIR: {found:?}"),
+        Delegation::None(why) => {
+            for text in [why.reason(), why.fix()] {
+                assert!(!text.is_empty() && !text.contains(['\n', '{']), "{text}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,21 @@ impl Mount {
     }
 }
 
+/// One mount of cgroup2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cgroup2Mount {
+    /// The cgroup that is mounted: `/`, or `/../..` for what is above the root of our cgroup namespace.
+    pub(super) root: PathBuf,
+    pub(super) point: PathBuf,
+    pub(super) access: Access,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
 /// All mounts of our mount namespace that our root directory reaches.
 #[derive(Debug, Default)]
 pub(super) struct MountTable(Vec<Mount>);
@@ -51,6 +66,23 @@ impl MountTable {
         found.sort();
         found.dedup();
         found
+    }
+
+    /// The mounts of cgroup2 that no later mount on the same directory hides, in the order of mounting.
+    pub(super) fn cgroup2(&self) -> impl Iterator<Item = Cgroup2Mount> + '_ {
+        let uncovered = |(place, mount): &(usize, &Mount)| {
+            mount.fs_type == "cgroup2" && self.0[place + 1..].iter().all(|later| later.point != mount.point)
+        };
+        self.0.iter().enumerate().filter(uncovered).map(|(_, mount)| Cgroup2Mount {
+            root: mount.root.clone(),
+            point: mount.point.clone(),
+            access: if mount.is_read_only() { Access::ReadOnly } else { Access::ReadWrite },
+        })
+    }
+
+    /// Is there a hierarchy of version 1?
+    pub(super) fn has_cgroup1(&self) -> bool {
+        self.0.iter().any(|mount| mount.fs_type == "cgroup")
     }
 
     /// The rule of `mnt_already_visible` in the kernel's fs/namespace.c, for a procfs that a new user namespace mounts
@@ -201,6 +233,23 @@ mod tests {
         ]);
         assert_eq!(table.below(Path::new("/usr")), [Path::new("/usr/local"), Path::new(r"/usr/my disk\x")]);
         assert_eq!(table.below(Path::new("/etc")), [] as [&Path; 0]);
+    }
+
+    #[test]
+    fn mounts_of_cgroup2() {
+        let table = table(&[
+            "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755",
+            "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu",
+            "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw",
+            "50 41 0:38 /../.. /sys/fs/cgroup/unified ro,relatime - cgroup2 cgroup2 rw,nsdelegate",
+            r"51 23 0:38 / /mnt/a\012b rw - cgroup2 cgroup2 rw",
+        ]);
+        let found: Vec<_> = table.cgroup2().map(|mount| (mount.root, mount.point, mount.access)).collect();
+        let of = |root: &str, point: &str, access| (PathBuf::from(root), PathBuf::from(point), access);
+        let expected =
+            [of("/../..", "/sys/fs/cgroup/unified", Access::ReadOnly), of("/", "/mnt/a\nb", Access::ReadWrite)];
+        assert_eq!(found, expected);
+        assert!(table.has_cgroup1());
     }
 
     proptest! {

@@ -3,13 +3,14 @@
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::cgroup::{self, Rights, View};
 use super::dirs::{self, Environment};
 use super::idmap_tool::{self, Tool};
 use super::mountinfo::MountTable;
 use super::subid::{self, SubIds, Wanted};
 use super::switches::{self, Caller};
 use super::user::{self, Privileges};
-use super::{CgroupFacts, Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
+use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::{self, probe as look};
@@ -116,7 +117,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let runtime_dir = dirs::runtime(&source.environment, uid);
     let home = account.as_ref().map(|account| account.home.as_str());
     Ok(Facts {
-        cgroup: CgroupFacts::default(),
+        cgroup: cgroup::find(&view(source, &mounts, &own_map), &asked.cgroup),
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
         user_namespaces: switches::probe(&proc, caller),
@@ -137,6 +138,22 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         subgids,
         warnings,
     })
+}
+
+fn view<'a>(source: &'a Source, mounts: &'a MountTable, own_map: &OwnIdMap) -> View<'a> {
+    let outside = own_map.uids.iter().find_map(|line| {
+        let offset = source.uid.checked_sub(line.inside).filter(|&offset| offset < line.count)?;
+        line.outside.checked_add(offset)
+    });
+    View {
+        root: &source.root,
+        mounts,
+        runtime_dir: source.environment.xdg_runtime_dir.as_deref(),
+        search: &source.environment.path,
+        uids: [source.uid, outside.unwrap_or(source.uid)],
+        pid: std::process::id(),
+        rights: Rights::OURS,
+    }
 }
 
 /// A kernel without user namespaces has no such file; then all ids are ours to see.

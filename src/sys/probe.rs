@@ -1,5 +1,6 @@
 //! Calls that only look at the machine; [`crate::host`] makes its facts of them.
 
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -66,10 +67,33 @@ pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The first bytes of a regular file, at most `limit`: for what may be long and is only looked into.
+pub fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(256);
+    let file = open_regular(path)?;
+    file.take(limit).read_to_end(&mut start).named(|| format!("read(\"{}\")", path.display()))?;
+    Ok(start)
+}
+
 /// access(2): may this process make entries in a directory? The error says why not (EACCES, EROFS).
 pub fn may_fill(directory: &Path) -> Result<()> {
     nix::unistd::access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
         .named(|| format!("access(\"{}\", W_OK|X_OK)", directory.display()))
+}
+
+/// faccessat(2) with AT_EACCESS: may this process, as its effective user, write to a file?
+pub fn may_write(path: &Path) -> Result<()> {
+    effective_access(path, AccessFlags::W_OK, "W_OK")
+}
+
+/// The same of a directory: may it make entries there?
+pub fn may_fill_effectively(directory: &Path) -> Result<()> {
+    effective_access(directory, AccessFlags::W_OK | AccessFlags::X_OK, "W_OK|X_OK")
+}
+
+fn effective_access(path: &Path, mode: AccessFlags, shown: &str) -> Result<()> {
+    nix::unistd::faccessat(nix::fcntl::AT_FDCWD, path, mode, nix::fcntl::AtFlags::AT_EACCESS)
+        .named(|| format!("faccessat(\"{}\", {shown}, AT_EACCESS)", path.display()))
 }
 
 /// access(2): may this process execute a file?
@@ -86,15 +110,22 @@ pub fn is_nosuid(path: &Path) -> Result<bool> {
 /// The raw `security.capability` attribute of a file (capabilities(7)); `None` when it has none, or its file system
 /// knows none.
 pub fn file_capability(path: &Path) -> Result<Option<Vec<u8>>> {
-    let call = || format!("getxattr(\"{}\", \"security.capability\")", path.display());
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error { call: call(), errno: Errno::EINVAL })?;
-    // vfs_ns_cap_data, the longest form, has 24 bytes.
+    attribute(path, c"security.capability")
+}
+
+/// The attribute by which systemd marks a delegated cgroup (systemd's doc/CGROUP_DELEGATION, version 251).
+pub fn is_marked_delegated(cgroup: &Path) -> bool {
+    attribute(cgroup, c"user.delegate").is_ok_and(|value| value.as_deref() == Some(b"1"))
+}
+
+/// getxattr(2) of a short value.
+fn attribute(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
+    let call = || format!("getxattr(\"{}\", {name:?})", path.display());
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error { call: call(), errno: Errno::EINVAL })?;
+    // vfs_ns_cap_data, the longest that is asked for, has 24 bytes.
     let mut value = vec![0u8; 64];
     // SAFETY: both strings end in NUL and outlive the call; the kernel writes at most `value.len()` bytes to `value`.
-    let length = unsafe {
-        libc::getxattr(name.as_ptr(), c"security.capability".as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     let Ok(length) = usize::try_from(length) else {
         let error = last(call);
         // EOVERFLOW: written for the root of a user namespace that ours does not know; it does nothing here.
@@ -112,6 +143,18 @@ pub fn uname() -> Result<Uname> {
         release: found.release().to_string_lossy().into_owned(),
         hostname: found.nodename().to_string_lossy().into_owned(),
     })
+}
+
+/// sched_getaffinity(2): how many cpus may this process run on?
+pub fn cpus() -> Result<u32> {
+    // As glibc's CPU_ALLOC, but for more cpus than any kernel is built for (NR_CPUS): else EINVAL on a large machine.
+    let mut mask = [0u64; 1024];
+    // SAFETY: the kernel writes at most the given number of bytes, which is the size of `mask`; pid 0 is ourselves.
+    let length = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) };
+    if length < 0 {
+        return Err(last(|| "sched_getaffinity(0)".to_owned()));
+    }
+    Ok(mask.iter().map(|word| word.count_ones()).sum())
 }
 
 /// Effective uid and gid.
@@ -140,6 +183,30 @@ mod tests {
         std::fs::write(&path, vec![b'x'; 10_000]).expect("write");
         assert_eq!(read_bounded(&path, 10_000).expect("fits").len(), 10_000);
         assert_eq!(read_bounded(&path, 9_999).expect_err("too long").errno, Errno::EFBIG);
+    }
+
+    #[test]
+    fn the_start_of_a_long_file() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![b'x'; 10_000]).expect("write");
+        assert_eq!(read_start(&path, 100).expect("readable").len(), 100);
+        assert_eq!(read_start(&path, 20_000).expect("readable").len(), 10_000);
+        assert_eq!(read_start(directory.path(), 10).expect_err("a directory").errno, Errno::EINVAL);
+    }
+
+    #[test]
+    fn as_many_cpus_as_the_standard_library_counts_at_least() {
+        // That one also looks at cgroup quotas, so it may be lower.
+        let least = std::thread::available_parallelism().expect("it can tell").get();
+        assert!(cpus().expect("always allowed") as usize >= least);
+    }
+
+    #[test]
+    fn access_of_the_effective_user() {
+        assert_eq!(may_write(Path::new("/nonexistent")).expect_err("absent").errno, Errno::ENOENT);
+        assert!(may_fill_effectively(&std::env::temp_dir()).is_ok());
+        assert!(!is_marked_delegated(Path::new("/")));
     }
 
     #[test]

@@ -74,16 +74,25 @@ pub enum NoDelegation {
     /// The cgroup2 mount is read-only, as in most containers.
     ReadOnly {
         mount: PathBuf,
+        /// The container that we are in, where it could be told.
+        container: Option<Container>,
     },
-    /// Owned by somebody else, and there is no user's systemd that could be asked; `why` says what it lacks
-    /// (`XDG_RUNTIME_DIR is not set: a shell of su(1) or sudo(8) …`, `no socket /run/user/1000/systemd/private`, …).
+    /// Our cgroup is not below the directory that is mounted, as in a cgroup namespace without a cgroup2 mount of its
+    /// own (cgroup_namespaces(7)).
+    OutOfSight {
+        /// As `/proc/self/cgroup` says it.
+        own: String,
+        mount: PathBuf,
+    },
+    /// Owned by somebody else or managed by systemd, and there is no user's systemd that could be asked.
     NotOurs {
         own: PathBuf,
-        why_no_systemd: String,
+        why_no_systemd: NoSystemd,
     },
     /// Other processes sit in the only cgroup that we could use.
     Occupied {
         path: PathBuf,
+        /// The first of them; 0 stands for one outside of our pid namespace.
         pids: Vec<i32>,
     },
     /// `--cgroup-parent` names something that we cannot use.
@@ -91,6 +100,47 @@ pub enum NoDelegation {
         path: PathBuf,
         why: String,
     },
+}
+
+/// What keeps us from asking the user's systemd for a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoSystemd {
+    /// No `/run/systemd/system` (sd_booted(3)).
+    OtherInit {
+        container: Option<Container>,
+    },
+    /// systemd counts processes otherwise than we do: it would be given a wrong pid.
+    OtherPidNamespace {
+        /// The command of our pid 1.
+        pid1: String,
+    },
+    /// `$XDG_RUNTIME_DIR` is not set, although the user's systemd runs, with its sockets here.
+    RuntimeDirUnset {
+        runtime_dir: PathBuf,
+    },
+    /// Neither in a session that PAM opened nor by linger (loginctl(1)).
+    NotRunning {
+        runtime_dir: PathBuf,
+    },
+    /// It runs, but without the user's bus, on which busctl(1) asks.
+    NoBus {
+        runtime_dir: PathBuf,
+    },
+    NoBusctl,
+    /// Its cgroup is not below the mount.
+    OutOfSight {
+        unit: String,
+    },
+}
+
+/// Whose container we are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Container {
+    Docker,
+    Podman,
+    Kubernetes,
+    /// A pod of ours.
+    Sandpod,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,10 +153,14 @@ pub struct PassedOver {
 /// What could be given to a pod at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Thousandths of a cpu that we may run on: sched_getaffinity(2).
+    /// Thousandths of a cpu that we may run on: sched_getaffinity(2); 0 where nobody looked.
     pub cpu_millis: u64,
     /// Bytes: MemAvailable of /proc/meminfo; `None` where it is not told.
     pub memory_available: Option<u64>,
+    /// Bytes: MemTotal of /proc/meminfo; `None` where it is not told.
+    pub memory_total: Option<u64>,
+    /// Bytes: SwapTotal of /proc/meminfo; `None` where it is not told.
+    pub swap_total: Option<u64>,
     /// Of the delegation and everything above it, innermost first; only those with a limit.
     pub ancestors: Vec<AncestorLimits>,
 }
