@@ -30,6 +30,8 @@ fn every_field_arrives() {
     assert_eq!(pod.metadata.labels["tier"], "");
     assert_eq!(pod.metadata.annotations["example.com/note"], "any text: ä\n");
     assert_eq!(pod.metadata.annotations["sandpod.dev/userns"], "root-is-you");
+    assert_eq!(pod.metadata.annotations["sandpod.dev/pids-limit"], "512");
+    assert_eq!(pod.metadata.annotations["sandpod.dev/swap"], "limited");
 
     let spec = pod.spec;
     assert_eq!(spec.restart_policy, RestartPolicy::OnFailure);
@@ -41,6 +43,7 @@ fn every_field_arrives() {
         PodSecurityContext { run_as_user: Some(1000), run_as_group: Some(1001), run_as_non_root: Some(true) };
     assert_eq!(spec.security_context, security);
     assert_eq!(spec.volumes, every_volume());
+    assert_eq!(spec.resources, Resources { limits: amounts(2000, 2 << 30), requests: amounts(500, 1 << 30) });
     assert_eq!(spec.containers, [every_container_field(), bare_container("side")]);
 }
 
@@ -91,8 +94,23 @@ fn every_container_field() -> Container {
             capabilities_add: strings(&["NET_ADMIN", "SYS_TIME"]),
             capabilities_drop: strings(&["ALL"]),
         },
-        resources: Resources::default(),
+        resources: every_amount(),
     }
+}
+
+fn every_amount() -> Resources {
+    let mut resources = Resources::default();
+    let Resources { limits, requests } = &mut resources;
+    *limits = amounts(1500, 3 << 29);
+    limits.hugepages = [(2 << 20, 4 << 20), (1 << 30, 0)].into();
+    *requests = amounts(250, 64_000_000);
+    requests.ephemeral_storage = Some(1_000_000_000);
+    requests.hugepages = [(2 << 20, 4 << 20)].into();
+    resources
+}
+
+fn amounts(cpu_millis: u64, memory: u64) -> Amounts {
+    Amounts { cpu_millis: Some(cpu_millis), memory: Some(memory), ..Amounts::default() }
 }
 
 fn bare_container(name: &str) -> Container {
@@ -136,4 +154,26 @@ fn defaults_are_those_of_kubernetes() {
         text("as-kubectl-prints.json").replace("\"restartPolicy\": \"Never\"", "\"restartPolicy\": null");
     let pod = manifest::parse(&without_policy, "x").unwrap();
     assert_eq!(pod.spec.restart_policy, RestartPolicy::Always);
+}
+
+#[test]
+fn what_kubernetes_accepts_of_resources_is_accepted() {
+    let with = |resources: &str| {
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{containers: [{{name: a, image: 'host:', \
+             resources: {resources}}}]}}}}"
+        );
+        let pod =
+            manifest::parse(&pod, "x").unwrap_or_else(|errors| panic!("{resources}: {:#?}", errors.into_report()));
+        pod.spec.containers[0].resources.clone()
+    };
+    for empty in ["{}", "null", "{limits: {}, requests: null}", "{limits: {memory: null}}", "{requests: {cpu: null}}"] {
+        assert_eq!(with(empty), Resources::default(), "{empty}");
+    }
+    // A request of nothing is not the limit.
+    assert_eq!(with("{limits: {cpu: 1}, requests: {cpu: 0}}").request(Resource::Cpu), Some(0));
+    assert_eq!(with("{limits: {cpu: 1}}").request(Resource::Cpu), Some(1000));
+    for (written, bytes) in [("1e3", 1000), ("64Mi", 64 << 20), ("0.5Gi", 1 << 29), ("'128974848'", 128_974_848)] {
+        assert_eq!(with(&format!("{{requests: {{memory: {written}}}}}")).requests.memory, Some(bytes), "{written}");
+    }
 }

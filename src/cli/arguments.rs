@@ -118,6 +118,15 @@ pub(crate) struct SingleArguments {
     /// The ids to run as, inside the container
     #[arg(long, short = 'u', value_name = "UID[:GID]", conflicts_with = "file")]
     pub(crate) user: Option<String>,
+    /// limits.memory of the container: a quantity as Kubernetes writes it (`512Mi`, `1G`)
+    #[arg(long, short = 'm', value_name = "QUANTITY", conflicts_with = "file")]
+    pub(crate) memory: Option<String>,
+    /// limits.cpu of the container: so many cpus (`0.5`, `500m`)
+    #[arg(long, value_name = "QUANTITY", conflicts_with = "file")]
+    pub(crate) cpus: Option<String>,
+    /// How many processes and threads it may have, or `max` (the annotation `sandpod.dev/pids-limit`)
+    #[arg(long, value_name = "COUNT", conflicts_with = "file")]
+    pub(crate) pids_limit: Option<String>,
     /// Pass stdin on
     #[arg(long, short, conflicts_with = "file")]
     pub(crate) interactive: bool,

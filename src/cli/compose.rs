@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::arguments::SingleArguments;
 use crate::manifest::{
-    Container, ContainerSecurityContext, EnvVar, HostPathType, Image, Metadata, Pod, PodSecurityContext, PodSpec,
-    Resources, RestartPolicy, Volume, VolumeMount, VolumeSource,
+    self, Container, ContainerSecurityContext, EnvVar, HostPathType, Image, Metadata, Pod, PodSecurityContext, PodSpec,
+    Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
 
@@ -21,7 +21,8 @@ fn usage(what: String) -> Report {
 
 /// The pod; its name is `sandpod-` and four hexadecimal digits unless one is given.
 pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Report> {
-    let SingleArguments { image, volumes, env, workdir, user, interactive, tty, command } = asked;
+    let SingleArguments { image, volumes, env, workdir, user, memory, cpus, pids_limit, interactive, tty, command } =
+        asked;
     let name = match name {
         Some(name) => name.to_owned(),
         None => format!("sandpod-{:04x}", chance()? & 0xffff),
@@ -45,12 +46,17 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
         volume_mounts,
         ports: Vec::new(),
         security_context: ContainerSecurityContext { run_as_user, run_as_group, ..Default::default() },
-        resources: Resources::default(),
+        resources: limits(memory.as_deref(), cpus.as_deref())?,
     };
     // `$(VAR)` is the manifest's language; on the command line the shell has done its expansion already.
     let container = Container { command: container.command.iter().map(|word| literal(word)).collect(), ..container };
     Ok(Pod {
-        metadata: Metadata { name, namespace: None, labels: BTreeMap::new(), annotations: BTreeMap::new() },
+        metadata: Metadata {
+            name,
+            namespace: None,
+            labels: BTreeMap::new(),
+            annotations: annotations(pids_limit.as_deref())?,
+        },
         spec: PodSpec {
             containers: vec![container],
             volumes,
@@ -65,6 +71,23 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
             resources: Resources::default(),
         },
     })
+}
+
+fn limits(memory: Option<&str>, cpus: Option<&str>) -> Result<Resources, Report> {
+    let mut resources = Resources::default();
+    for (option, resource, typed) in [("--memory", Resource::Memory, memory), ("--cpus", Resource::Cpu, cpus)] {
+        let Some(typed) = typed else { continue };
+        let amount = manifest::amount(resource, Role::Limit, typed)
+            .map_err(|wrong| usage(format!("{option} {typed}")).because(wrong))?;
+        resources.limits.set(resource, amount);
+    }
+    Ok(resources)
+}
+
+fn annotations(pids_limit: Option<&str>) -> Result<BTreeMap<String, String>, Report> {
+    let Some(typed) = pids_limit else { return Ok(BTreeMap::new()) };
+    manifest::pids_limit(typed).map_err(|wrong| usage(format!("--pids-limit {typed}")).because(wrong))?;
+    Ok(BTreeMap::from([("sandpod.dev/pids-limit".to_owned(), typed.to_owned())]))
 }
 
 /// `$$(X)` is how a manifest writes `$(X)` (Kubernetes' expansion).
@@ -196,6 +219,9 @@ mod tests {
             env: Vec::new(),
             workdir: None,
             user: None,
+            memory: None,
+            cpus: None,
+            pids_limit: None,
             interactive: false,
             tty: false,
             command: vec!["echo".to_owned(), "$(HOME) $$".to_owned()],
@@ -224,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_quantities() {
+        let asked = SingleArguments {
+            memory: Some("512Mi".to_owned()),
+            cpus: Some("0.5".to_owned()),
+            pids_limit: Some("100".to_owned()),
+            ..asked()
+        };
+        let pod = pod(&asked, None).expect("a pod");
+        let limits = &pod.spec.containers[0].resources.limits;
+        assert_eq!((limits.memory, limits.cpu_millis), (Some(512 << 20), Some(500)));
+        assert_eq!(pod.metadata.annotations["sandpod.dev/pids-limit"], "100");
+    }
+
+    #[test]
     fn bad_words_are_bad_usage() {
         let volume = |text: &str| SingleArguments { volumes: vec![text.to_owned()], ..asked() };
         let user = |text: &str| SingleArguments { user: Some(text.to_owned()), ..asked() };
@@ -242,6 +282,11 @@ mod tests {
             env("=x"),
             env("SANDPOD_IS_NOT_SET"),
             image("nginx"),
+            SingleArguments { memory: Some("64".to_owned()), ..asked() },
+            SingleArguments { memory: Some("512MB".to_owned()), ..asked() },
+            SingleArguments { cpus: Some("0".to_owned()), ..asked() },
+            SingleArguments { cpus: Some("-1".to_owned()), ..asked() },
+            SingleArguments { pids_limit: Some("-1".to_owned()), ..asked() },
             image("rootfs:/no/such/dir"),
             SingleArguments { volumes: vec!["/etc:/a".to_owned(), "/usr:/a/".to_owned()], ..asked() },
             SingleArguments { workdir: Some("x".to_owned()), ..asked() },

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
-use super::source::{self, Planned};
+use super::source::{self, Planned, Purpose};
 use super::{Failure, Outcome, print, relay, rm};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
@@ -22,7 +22,7 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
     super::check_terminal(single.interactive, single.tty)?;
-    let Planned { facts, plan } = source::planned(&asked.source)?;
+    let Planned { facts, plan, admitted } = source::planned(&asked.source, Purpose::Run)?;
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
         plan.degradations
@@ -31,6 +31,8 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
     let created = store.create(&plan, Timestamp::now())?;
+    // Before the supervisor is forked, which would hold the lock on.
+    drop(admitted);
     let at_end = match (asked.rm, asked.detach) {
         (true, true) => AtEnd::Remove,
         (true, false) => AtEnd::KeepForCaller,

@@ -8,8 +8,10 @@ use super::arguments::{Cgroups, SourceArguments};
 use super::compose;
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
+use crate::plan::cgroup::Claim;
 use crate::plan::{self, Admission, PodPlan};
 use crate::report::{Report, exit_code};
+use crate::state::{AdmissionLock, Store};
 use crate::step::Step;
 
 /// A manifest is refused above 1 MiB; one byte more is enough to know.
@@ -19,10 +21,19 @@ const MAX_MANIFEST: u64 = (1 << 20) + 1;
 pub(crate) struct Planned {
     pub(crate) facts: Facts,
     pub(crate) plan: PodPlan,
+    /// Held until the pod's record is made, where its claim was measured against those of others.
+    pub(crate) admitted: Option<AdmissionLock>,
 }
 
-/// Reads or composes the pod, probes the host, and plans. Changes nothing.
-pub(crate) fn planned(asked: &SourceArguments) -> Result<Planned, Report> {
+/// Whether the plan is going to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Show,
+    Run,
+}
+
+/// Reads or composes the pod, probes the host, and plans. Changes nothing of pods.
+pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Planned, Report> {
     if let Some(name) = &asked.name {
         compose::check_name(name)?;
     }
@@ -35,15 +46,38 @@ pub(crate) fn planned(asked: &SourceArguments) -> Result<Planned, Report> {
     };
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
+    let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
     let request = plan::Request {
         id,
         name: asked.name.clone(),
         userns: asked.userns.into(),
         cgroups: asked.cgroups.into(),
-        admission: Admission::Waived,
+        admission,
     };
     let plan = plan::plan(&pod, &facts, &request)?;
-    Ok(Planned { facts, plan })
+    Ok(Planned { facts, plan, admitted })
+}
+
+/// The claims that this pod's is held against. Of two pods that are started at once and fit only one by one, one is
+/// refused: the lock is kept until the record of the first counts for the second.
+fn admission(
+    pod: &Pod,
+    facts: &Facts,
+    asked: &SourceArguments,
+    purpose: Purpose,
+) -> Result<(Admission, Option<AdmissionLock>), Report> {
+    if asked.overcommit {
+        return Ok((Admission::Waived, None));
+    }
+    if plan::resources::claim(&pod.spec) == Claim::default() {
+        return Ok((Admission::Checked { others: Vec::new() }, None));
+    }
+    let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    let lock = match purpose {
+        Purpose::Run => Some(store.lock_admission()?),
+        Purpose::Show => None,
+    };
+    Ok((Admission::Checked { others: store.claims()? }, lock))
 }
 
 fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {

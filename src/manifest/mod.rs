@@ -8,6 +8,7 @@
 //! There is no serde here on purpose: a derive stops at the first error, and this module promises all of them at once.
 //! What the reader does not take from the tree is refused (`object`), so a forgotten field cannot be dropped in silence.
 
+mod amount;
 mod capability;
 mod names;
 mod object;
@@ -20,6 +21,8 @@ mod schema;
 mod syntax;
 mod tree;
 
+pub(crate) use amount::written;
+pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};

@@ -168,13 +168,17 @@ impl<'t> Slot<'t> {
         None
     }
 
-    /// A string or a number as written, for quantities.
-    pub(super) fn string_or_number(&self, problems: &mut Problems) -> Option<&'t str> {
+    /// A quantity as written: a string or a number.
+    pub(super) fn quantity_text(&self, problems: &mut Problems) -> Option<&'t str> {
         match self.scalar() {
             Some(Scalar { kind: ScalarKind::Integer(_) | ScalarKind::HugeInteger | ScalarKind::Float, text }) => {
                 Some(text)
             }
-            _ => self.string(problems),
+            Some(Scalar { kind: ScalarKind::String, .. }) => self.string(problems),
+            _ => {
+                self.invalid(problems, format!("must be a quantity, as 64Mi or 0.5, not {}", self.describe()));
+                None
+            }
         }
     }
 
@@ -217,6 +221,20 @@ impl<'t> Object<'t> {
         self.taken[index] = true;
         let node = &self.entries[index].value;
         (!node.is_null()).then(|| Slot { node, path: self.path_of(name) })
+    }
+
+    /// The fields whose names are a family of which the schema can list only examples: `hugepages-2Mi`.
+    pub(super) fn take_where(&mut self, belongs: impl Fn(&str) -> bool) -> Vec<(&'t Key, Slot<'t>)> {
+        let mut found = Vec::new();
+        for (entry, taken) in self.entries.iter().zip(&mut self.taken) {
+            if belongs(&entry.key.text) {
+                *taken = true;
+                found.push(entry);
+            }
+        }
+        found.retain(|entry| !entry.value.is_null());
+        let slot = |entry: &&'t Entry| Slot { node: &entry.value, path: self.path_of(&entry.key.text) };
+        found.iter().map(|entry| (&entry.key, slot(entry))).collect()
     }
 
     /// [`Object::take`] of a field that must be there.

@@ -5,10 +5,13 @@
 //! The plan destructures these types without `..`, so a field that nobody enforces does not compile.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::amount::binary;
 
 /// A valid `kind: Pod`, `apiVersion: v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,58 @@ pub struct Amounts {
     pub ephemeral_storage: Option<u64>,
     /// Bytes, by page size in bytes: `hugepages-2Mi`.
     pub hugepages: BTreeMap<u64, u64>,
+}
+
+/// What can be limited and requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    Cpu,
+    Memory,
+    EphemeralStorage,
+    /// Of this size in bytes, a power of two.
+    HugePages(u64),
+}
+
+/// Its name in a manifest.
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resource::Cpu => f.write_str("cpu"),
+            Resource::Memory => f.write_str("memory"),
+            Resource::EphemeralStorage => f.write_str("ephemeral-storage"),
+            Resource::HugePages(page) => write!(f, "hugepages-{}", binary(*page)),
+        }
+    }
+}
+
+impl Amounts {
+    /// Thousandths of a cpu, or bytes.
+    #[must_use]
+    pub fn get(&self, resource: Resource) -> Option<u64> {
+        match resource {
+            Resource::Cpu => self.cpu_millis,
+            Resource::Memory => self.memory,
+            Resource::EphemeralStorage => self.ephemeral_storage,
+            Resource::HugePages(page) => self.hugepages.get(&page).copied(),
+        }
+    }
+
+    pub fn set(&mut self, resource: Resource, amount: u64) {
+        match resource {
+            Resource::Cpu => self.cpu_millis = Some(amount),
+            Resource::Memory => self.memory = Some(amount),
+            Resource::EphemeralStorage => self.ephemeral_storage = Some(amount),
+            Resource::HugePages(page) => drop(self.hugepages.insert(page, amount)),
+        }
+    }
+}
+
+impl Resources {
+    /// What is requested: where nothing is said, the limit (Kubernetes' SetDefaults_Pod).
+    #[must_use]
+    pub fn request(&self, resource: Resource) -> Option<u64> {
+        self.requests.get(resource).or_else(|| self.limits.get(resource))
+    }
 }
 
 /// Where a container's root file system comes from.

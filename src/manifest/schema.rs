@@ -70,7 +70,7 @@ pub fn supported_fields() -> impl Iterator<Item = String> {
     })
 }
 
-pub(super) const ALL: [&Schema; 13] = [
+pub(super) const ALL: [&Schema; 19] = [
     &ROOT,
     &METADATA,
     &SPEC,
@@ -81,6 +81,12 @@ pub(super) const ALL: [&Schema; 13] = [
     &ENV,
     &VOLUME_MOUNT,
     &PORT,
+    &RESOURCES,
+    &LIMITS,
+    &REQUESTS,
+    &POD_RESOURCES,
+    &POD_LIMITS,
+    &POD_REQUESTS,
     &VOLUME,
     &EMPTY_DIR,
     &HOST_PATH,
@@ -124,6 +130,7 @@ pub(super) static SPEC: Schema = Schema {
         "hostPID",
         "hostname",
         "securityContext",
+        "resources",
     ],
     not_yet: &[
         "activeDeadlineSeconds",
@@ -137,7 +144,6 @@ pub(super) static SPEC: Schema = Schema {
         "imagePullSecrets",
         "initContainers",
         "os",
-        "resources",
         "setHostnameAsFQDN",
         "subdomain",
     ],
@@ -179,6 +185,7 @@ pub(super) static CONTAINER: Schema = Schema {
         "volumeMounts",
         "ports",
         "securityContext",
+        "resources",
     ],
     not_yet: &[
         "envFrom",
@@ -187,7 +194,6 @@ pub(super) static CONTAINER: Schema = Schema {
         "livenessProbe",
         "readinessProbe",
         "resizePolicy",
-        "resources",
         "restartPolicy",
         "restartPolicyRules",
         "startupProbe",
@@ -220,6 +226,56 @@ pub(super) static PORT: Schema = Schema {
     place: "spec.containers[].ports[]",
     supported: &["name", "containerPort", "protocol"],
     not_yet: &["hostIP", "hostPort"],
+    cluster_only: &[],
+    server_set: &[],
+};
+
+pub(super) static RESOURCES: Schema = Schema {
+    place: "spec.containers[].resources",
+    supported: &["limits", "requests"],
+    not_yet: &[],
+    cluster_only: &["claims"],
+    server_set: &[],
+};
+
+/// Of huge pages these are examples: every `hugepages-<size>` is read.
+pub(super) static LIMITS: Schema = Schema {
+    place: "spec.containers[].resources.limits",
+    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
+    not_yet: &["ephemeral-storage"],
+    cluster_only: &[],
+    server_set: &[],
+};
+
+pub(super) static REQUESTS: Schema = Schema {
+    place: "spec.containers[].resources.requests",
+    supported: &["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi"],
+    not_yet: &[],
+    cluster_only: &[],
+    server_set: &[],
+};
+
+/// KEP-2837.
+pub(super) static POD_RESOURCES: Schema = Schema {
+    place: "spec.resources",
+    supported: &["limits", "requests"],
+    not_yet: &[],
+    cluster_only: &["claims"],
+    server_set: &[],
+};
+
+pub(super) static POD_LIMITS: Schema = Schema {
+    place: "spec.resources.limits",
+    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
+    not_yet: &[],
+    cluster_only: &[],
+    server_set: &[],
+};
+
+pub(super) static POD_REQUESTS: Schema = Schema {
+    place: "spec.resources.requests",
+    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
+    not_yet: &[],
     cluster_only: &[],
     server_set: &[],
 };

@@ -4,31 +4,72 @@
 use std::collections::BTreeMap;
 
 use super::idmap::UsernsChoice;
+use crate::manifest;
 use crate::report::{Report, exit_code};
 
 const OURS: &str = "sandpod.dev/";
 pub(super) const USERNS: &str = "sandpod.dev/userns";
+/// Of each container.
+pub(super) const PIDS_LIMIT: &str = "sandpod.dev/pids-limit";
+pub(super) const SWAP: &str = "sandpod.dev/swap";
+const KNOWN: [&str; 3] = [USERNS, PIDS_LIMIT, SWAP];
 /// Kubernetes' well-known annotation, which `kubectl logs` and `kubectl exec` follow too.
 pub(super) const MAIN: &str = "kubectl.kubernetes.io/default-container";
 
+#[derive(Debug, Default)]
 pub(super) struct Annotations<'a> {
     pub(super) userns: Option<UsernsChoice>,
     pub(super) default_container: Option<&'a str>,
+    /// `Some(None)` is `max`.
+    pub(super) pids_limit: Option<Option<u64>>,
+    pub(super) swap: Swap,
+}
+
+/// The kubelet's `memorySwap.swapBehavior`, which is for a whole node there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Swap {
+    #[default]
+    None,
+    Limited,
+}
+
+/// Its place in a manifest.
+pub(super) fn path(annotation: &str) -> String {
+    format!("metadata.annotations.{annotation}")
 }
 
 pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Annotations<'_>, Report> {
-    if let Some(unknown) = annotations.keys().find(|key| key.starts_with(OURS) && *key != USERNS) {
+    let known = |key: &&String| !key.starts_with(OURS) || KNOWN.contains(&key.as_str());
+    if let Some(unknown) = annotations.keys().find(|key| !known(key)) {
         return Err(Report::new(exit_code::USAGE, format!("unknown annotation `{unknown}`"))
-            .because(format!("the only one that sandpod knows is `{USERNS}`")));
+            .because(format!("those that sandpod knows are {}", KNOWN.map(|name| format!("`{name}`")).join(", "))));
     }
-    let userns = annotations.get(USERNS).map(|value| parse_userns(value)).transpose()?;
-    Ok(Annotations { userns, default_container: annotations.get(MAIN).map(String::as_str) })
+    Ok(Annotations {
+        userns: annotations.get(USERNS).map(|value| parse_userns(value)).transpose()?,
+        default_container: annotations.get(MAIN).map(String::as_str),
+        pids_limit: annotations.get(PIDS_LIMIT).map(|value| parse_pids_limit(value)).transpose()?,
+        swap: annotations.get(SWAP).map(|value| parse_swap(value)).transpose()?.unwrap_or_default(),
+    })
 }
 
 fn parse_userns(value: &str) -> Result<UsernsChoice, Report> {
     let choices = [UsernsChoice::Auto, UsernsChoice::RootIsYou, UsernsChoice::Isolated, UsernsChoice::Single];
-    choices.into_iter().find(|choice| choice.word() == value).ok_or_else(|| {
-        Report::new(exit_code::USAGE, format!("annotation {USERNS} has the unknown value `{value}`"))
-            .because(format!("it can be {}", choices.map(|choice| format!("`{}`", choice.word())).join(", ")))
+    one_of(USERNS, value, &choices.map(|choice| (choice.word(), choice)))
+}
+
+fn parse_swap(value: &str) -> Result<Swap, Report> {
+    one_of(SWAP, value, &[("none", Swap::None), ("limited", Swap::Limited)])
+}
+
+fn parse_pids_limit(value: &str) -> Result<Option<u64>, Report> {
+    manifest::pids_limit(value)
+        .map_err(|wrong| Report::new(exit_code::USAGE, format!("annotation {PIDS_LIMIT} is wrong")).because(wrong))
+}
+
+fn one_of<T: Copy>(annotation: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Report> {
+    choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice).ok_or_else(|| {
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+        Report::new(exit_code::USAGE, format!("annotation {annotation} has the unknown value `{value}`"))
+            .because(format!("it can be {}", words.join(", ")))
     })
 }

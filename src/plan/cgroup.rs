@@ -13,6 +13,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod placement;
+
+pub(super) use placement::{AskedValue, place};
+
 /// Where the pod's processes are accounted for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupPlan {

@@ -1,5 +1,6 @@
 //! Puts one container together.
 
+use super::resources::OfContainer;
 use super::{
     ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, container_log, mounts, process, root, security,
 };
@@ -20,7 +21,11 @@ pub(super) struct PodScope<'a> {
     pub(super) security: &'a PodSecurityContext,
 }
 
-pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<ContainerPlan, Report> {
+pub(super) fn plan(
+    container: &Container,
+    resources: OfContainer,
+    scope: &PodScope<'_>,
+) -> Result<ContainerPlan, Report> {
     let Container {
         name,
         image,
@@ -33,7 +38,7 @@ pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<Contai
         volume_mounts,
         ports,
         security_context,
-        resources: _,
+        resources: _, // already decided, together with the pod's
     } = container;
     let security = security::plan(name, security_context, scope)?;
     let root = root::plan(name, image, scope.facts)?;
@@ -49,6 +54,7 @@ pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<Contai
         tty: *tty,
         hostname: &scope.sandbox.hostname,
         security: &security,
+        oom_score_adj: resources.oom_score_adj,
     })?;
     let log = LogPlan {
         path: scope.sandbox.dirs.data.join(container_log(name)),
@@ -59,7 +65,7 @@ pub(super) fn plan(container: &Container, scope: &PodScope<'_>) -> Result<Contai
         name: name.clone(),
         image: image.clone(),
         pid: scope.container_pid,
-        cgroup: Vec::new(),
+        cgroup: resources.settings,
         root,
         read_only_root: security.root_access.is_read_only(),
         mounts,

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
+use super::cgroup::AskedValue;
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
 use crate::TINY_PROGRAMS;
-use crate::host::{Dir, Facts, IdMapTool, OverlaySupport, ProcVisibility, SubIdRange};
+use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ pub const NO_OVERLAY: &str = "no-overlay";
 pub const USR_READ_ONLY: &str = "usr-read-only";
 pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
 pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
+pub const NO_CGROUP: &str = "no-cgroup";
+pub const NO_LIMITS: &str = "no-limits";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -34,6 +37,8 @@ pub const NAMES: &[&str] = &[
     USR_READ_ONLY,
     HOSTPID_KILL_CHAIN,
     NO_TINY_PROGRAMS,
+    NO_CGROUP,
+    NO_LIMITS,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
@@ -45,7 +50,7 @@ pub(super) enum IdKind {
     Gid,
 }
 
-/// All but those of the id map, which are known where it is decided.
+/// All but those of the id map and of the cgroups, which are known where they are decided.
 pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts: &Facts) -> Vec<Degradation> {
     [
         host_root(facts),
@@ -226,6 +231,18 @@ fn usr_read_only(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradat
         list(&mounts)
     );
     Some(named(USR_READ_ONLY, meaning, format!("unmount {}, or use a `rootfs:` directory", list(&mounts))))
+}
+
+pub(super) fn no_cgroup(why: &NoDelegation) -> Degradation {
+    let meaning = format!("no cgroup for the pod: limits, stats and pause are not possible here ({})", why.reason());
+    named(NO_CGROUP, meaning, why.fix())
+}
+
+/// `waived`: what `--cgroups=disabled` keeps from being enforced.
+pub(super) fn no_limits(waived: &[AskedValue]) -> Degradation {
+    let fields: Vec<_> = waived.iter().map(AskedValue::shown).collect();
+    let meaning = format!("--cgroups=disabled: not enforced are {}", fields.join(", "));
+    named(NO_LIMITS, meaning, "leave out --cgroups=disabled")
 }
 
 fn hostpid_kill_chain(sandbox: &SandboxPlan) -> Option<Degradation> {

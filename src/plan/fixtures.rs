@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::idmap::UsernsChoice;
 use super::{Admission, CgroupsChoice, PodPlan, Request};
 use crate::host::{
-    CgroupFacts, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, OverlaySupport, OwnIdMap,
-    ProcVisibility, RootfsFact, SubIdRange, UserNamespaces,
+    Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
+    OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, UserNamespaces,
 };
 use crate::manifest::{
-    Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, Resources,
-    RestartPolicy, Volume, VolumeMount, VolumeSource,
+    Amounts, Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, Resource,
+    Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::Report;
 
@@ -38,7 +38,7 @@ pub(super) fn facts_for_tests() -> Facts {
         hostname: "workstation".into(),
         mqueue: true,
         resolv_conf: "nameserver 192.0.2.1\n".into(),
-        cgroup: CgroupFacts::default(),
+        cgroup: delegated("cpu memory pids"),
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],
             dirs: ["usr", "etc"].map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new() }).into(),
@@ -46,6 +46,28 @@ pub(super) fn facts_for_tests() -> Facts {
         }),
         rootfs: vec![RootfsFact { dir: ROOTFS.into(), owner: Some(0), error: None, mounts_below: Vec::new() }],
         warnings: Vec::new(),
+    }
+}
+
+pub(super) const DELEGATED: &str = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/shell.scope";
+
+/// A cgroup of the user's systemd that sandpod is in, on a host of 4 cpus with 8 GiB, 6 of them available.
+pub(super) fn delegated(controllers: &str) -> CgroupFacts {
+    CgroupFacts {
+        own: Some(DELEGATED.into()),
+        delegation: Delegation::Directory {
+            path: DELEGATED.into(),
+            controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+            ours: Membership::Inside,
+        },
+        capacity: Capacity {
+            cpu_millis: 4000,
+            memory_available: Some(6 << 30),
+            memory_total: Some(8 << 30),
+            swap_total: Some(2 << 30),
+            ancestors: Vec::new(),
+        },
+        ..CgroupFacts::default()
     }
 }
 
@@ -74,6 +96,31 @@ pub(super) fn container(name: &str) -> Container {
         security_context: ContainerSecurityContext::default(),
         resources: Resources::default(),
     }
+}
+
+/// Of `cpu=500m memory=64Mi`.
+pub(super) fn amounts(text: &str) -> Amounts {
+    let mut amounts = Amounts::default();
+    for entry in text.split_whitespace() {
+        let (name, amount) = entry.split_once('=').expect("name=amount");
+        let resource = match name {
+            "cpu" => Resource::Cpu,
+            "memory" => Resource::Memory,
+            "hugepages-2Mi" => Resource::HugePages(2 << 20),
+            other => panic!("{other}?"),
+        };
+        amounts.set(resource, crate::manifest::amount(resource, Role::Request, amount).expect("an amount"));
+    }
+    amounts
+}
+
+pub(super) fn resources(limits: &str, requests: &str) -> Resources {
+    Resources { limits: amounts(limits), requests: amounts(requests) }
+}
+
+/// A container with these limits and requests.
+pub(super) fn sized(name: &str, limits: &str, requests: &str) -> Container {
+    Container { resources: resources(limits, requests), ..container(name) }
 }
 
 pub(super) fn pod(containers: Vec<Container>) -> Pod {

@@ -3,10 +3,12 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
+//! give), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
+//! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
+mod admission;
 mod annotations;
 pub mod cgroup;
 mod container;
@@ -18,6 +20,7 @@ pub mod idmap;
 mod mounts;
 mod process;
 pub mod render;
+pub mod resources;
 mod root;
 mod sandbox;
 mod security;
@@ -84,9 +87,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_pid,
         hostname,
         security_context,
-        resources: _,
+        resources: _, // read with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups: _, admission: _ } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -101,6 +104,10 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let namespaces = sandbox::namespaces(&sharing)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
+    let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
+    let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
+    admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
+    degradations.extend(no_cgroups);
     let sandbox = SandboxPlan {
         id: id.clone(),
         name: name.clone(),
@@ -115,9 +122,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_paths: volumes_planned.host_paths,
         etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
         hostname,
-        cgroup: cgroup::CgroupPlan::Inherited,
-        qos: cgroup::QosClass::BestEffort,
-        claim: cgroup::Claim::default(),
+        cgroup,
+        qos: resources.qos,
+        claim: resources.claim,
     };
     let scope = container::PodScope {
         facts,
@@ -126,7 +133,11 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         container_pid: sandbox::container_pid(&sharing),
         security: security_context,
     };
-    let containers = containers.iter().map(|c| container::plan(c, &scope)).collect::<Result<Vec<_>, _>>()?;
+    let containers = containers
+        .iter()
+        .zip(resources.containers)
+        .map(|(container, resources)| container::plan(container, resources, &scope))
+        .collect::<Result<Vec<_>, _>>()?;
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     let lifecycle =
         LifecyclePlan { restart_policy: *restart_policy, termination_grace_period: *termination_grace_period };

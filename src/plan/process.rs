@@ -23,6 +23,7 @@ pub(super) struct Wish<'a> {
     pub(super) tty: bool,
     pub(super) hostname: &'a str,
     pub(super) security: &'a Security,
+    pub(super) oom_score_adj: i32,
 }
 
 pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
@@ -42,7 +43,7 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
         capabilities: wish.security.capabilities.clone(),
         stdin: wish.stdin,
         tty: wish.tty,
-        oom_score_adj: 0,
+        oom_score_adj: wish.oom_score_adj,
     })
 }
 

@@ -10,8 +10,11 @@ use super::idmap::{IdMapPlan, MapEntry};
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan};
 use crate::manifest::{Image, Protocol};
 
+mod cgroups;
 #[cfg(test)]
 mod tests;
+
+use cgroups::cgroups;
 
 /// ```
 /// # fn show(plan: &sandpod::plan::PodPlan) {
@@ -29,6 +32,7 @@ impl Display for Text<'_> {
         row(f, "restart", format_args!("{:?}; SIGKILL {grace} s after SIGTERM", lifecycle.restart_policy))?;
         id_map(f, &sandbox.idmap)?;
         namespaces(f, sandbox, containers)?;
+        cgroups(f, sandbox, containers)?;
         prepared(f, sandbox)?;
         for plan in containers {
             container(f, plan)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runtime/lock                      one pod is made at a time
+//! runtime/admission.lock            one pod at a time is measured against the claims of the others
 //! runtime/pods/<id>/lock            held by the pod's supervisor as long as it lives
 //! runtime/pods/<id>/record.json     replaced, never edited
 //! runtime/pods/<id>/control.sock
@@ -13,6 +14,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod admission;
 mod error;
 mod find;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod status;
 mod store;
 mod stored;
 
+pub use admission::AdmissionLock;
 pub use error::Error;
 pub use record::*;
 pub use status::{Liveness, Status, effective_phase};

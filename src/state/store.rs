@@ -144,7 +144,7 @@ impl Store {
         pods
     }
 
-    fn make_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
+    pub(super) fn make_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
         for top in [&self.runtime, &self.data] {
             if let Some(parent) = top.parent() {
                 fs::DirBuilder::new()

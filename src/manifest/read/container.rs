@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::image;
 use super::metadata::named;
+use super::resources::{self, Level};
 use super::security::{self, UserRules};
 use super::spec::UniqueNames;
 use crate::manifest::names;
@@ -64,7 +65,10 @@ fn fields(
             .unwrap_or_default(),
         ports: object.take("ports").map(|slot| ports(&slot, problems)).unwrap_or_default(),
         security_context,
-        resources: crate::manifest::Resources::default(),
+        resources: object
+            .take("resources")
+            .map(|slot| resources::read(&slot, Level::Container, problems).resources())
+            .unwrap_or_default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::manifest::amount;
 use crate::manifest::names::{self, Rule};
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::Metadata;
@@ -12,9 +13,20 @@ use crate::nearest::nearest;
 /// Bytes of all keys and values; `TotalAnnotationSizeLimitB` of Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-/// Ours, and what they may say; see [`crate::plan::idmap::UsernsChoice`].
+/// Ours, and what they may say; what each does is in docs/manifest.md.
 const OWN_PREFIX: &str = "sandpod.dev/";
-const OWN_ANNOTATIONS: [(&str, &[&str]); 1] = [("sandpod.dev/userns", &["auto", "root-is-you", "isolated", "single"])];
+const OWN_ANNOTATIONS: [(&str, Allowed); 3] = [
+    ("sandpod.dev/userns", Allowed::Words(&["auto", "root-is-you", "isolated", "single"])),
+    ("sandpod.dev/swap", Allowed::Words(&["none", "limited"])),
+    ("sandpod.dev/pids-limit", Allowed::Count),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Allowed {
+    Words(&'static [&'static str]),
+    /// `pids.max`: `max`, or a number.
+    Count,
+}
 
 pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> Metadata {
     let name = object
@@ -72,17 +84,27 @@ fn annotations(slot: &Slot<'_>, problems: &mut Problems) -> BTreeMap<String, Str
 
 /// A typo in one of ours would otherwise do nothing, in silence.
 fn check_own_annotation(key: &str, text: &str, value: &Slot<'_>, problems: &mut Problems) {
-    let Some((_, choices)) = OWN_ANNOTATIONS.iter().find(|(name, _)| *name == key) else {
-        let advice = match nearest(key, OWN_ANNOTATIONS.map(|(name, _)| name)) {
-            Some((name, _)) => format!("did you mean `{name}`?"),
+    let Some((_, allowed)) = OWN_ANNOTATIONS.iter().find(|(name, _)| *name == key) else {
+        // What all have in common says nothing of what was meant.
+        let ends = OWN_ANNOTATIONS.map(|(name, _)| name.strip_prefix(OWN_PREFIX).unwrap_or(name));
+        let advice = match nearest(key.strip_prefix(OWN_PREFIX).unwrap_or(key), ends) {
+            Some((end, _)) => format!("did you mean `{OWN_PREFIX}{end}`?"),
             None => format!("known: {}", OWN_ANNOTATIONS.map(|(name, _)| name).join(", ")),
         };
         value.invalid(problems, format!("unknown annotation of sandpod; {advice}"));
         return;
     };
-    let words: Vec<(&str, ())> = choices.iter().map(|choice| (*choice, ())).collect();
-    if !choices.contains(&text) {
-        value.choice(&words, problems);
+    match allowed {
+        Allowed::Words(choices) if !choices.contains(&text) => {
+            let words: Vec<(&str, ())> = choices.iter().map(|choice| (*choice, ())).collect();
+            value.choice(&words, problems);
+        }
+        Allowed::Count => {
+            if let Err(wrong) = amount::pids_limit(text) {
+                value.invalid(problems, wrong);
+            }
+        }
+        Allowed::Words(_) => {}
     }
 }
 

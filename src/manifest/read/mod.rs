@@ -4,6 +4,7 @@
 mod container;
 mod image;
 mod metadata;
+mod resources;
 mod security;
 mod spec;
 mod volume;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::container::{self, Surroundings};
 use super::metadata::named;
+use super::resources::{self, Level};
 use super::{security, volume};
 use crate::manifest::names;
 use crate::manifest::object::{Object, Slot};
@@ -28,7 +29,11 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
     let surroundings = Surroundings { volumes: &volumes.declared, security: &pod_security };
     let containers = object
         .require("containers", "a Pod has at least one container", problems)
-        .map(|slot| containers(&slot, &surroundings, problems));
+        .map(|slot| containers(&slot, &surroundings, problems))
+        .unwrap_or_default();
+    let resources = object.take("resources").map(|slot| resources::read(&slot, Level::Pod, problems));
+    let resources = resources.unwrap_or_default();
+    resources::check_pod(&resources, &containers, problems);
 
     let host_pid = flag(object, "hostPID", problems);
     let share_process_namespace = object.take("shareProcessNamespace").and_then(|slot| {
@@ -46,7 +51,7 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         .and_then(|slot| slot.integer(0..=i64::from(i32::MAX), problems))
         .unwrap_or(DEFAULT_GRACE);
     PodSpec {
-        containers: containers.unwrap_or_default(),
+        containers,
         volumes: volumes.readable,
         restart_policy: object
             .take("restartPolicy")
@@ -59,7 +64,7 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         host_pid,
         hostname: object.take("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
         security_context,
-        resources: crate::manifest::Resources::default(),
+        resources: resources.resources(),
     }
 }
 

@@ -85,7 +85,7 @@ fn medium(slot: &Slot<'_>, problems: &mut Problems) -> Option<Medium> {
 
 /// Bytes; a fraction of one is rounded up.
 fn size_limit(slot: &Slot<'_>, problems: &mut Problems) -> Option<u64> {
-    let text = slot.string_or_number(problems)?;
+    let text = slot.quantity_text(problems)?;
     match text.parse::<Quantity>().map(|quantity| u64::try_from(quantity.value())) {
         // tmpfs(5) takes size=0 for "no limit", the opposite of what stands there.
         Ok(Ok(0)) => slot.invalid(problems, "must be more than 0; leave it out for no limit"),

@@ -58,3 +58,11 @@ fn everything_that_can_be_degraded() {
     pod.spec.volumes = vec![volume("src", host_path("/home/alice/my src"))];
     expect_text("degraded.txt", &plan_on(&pod, &facts).unwrap());
 }
+
+#[test]
+fn limits_and_requests_of_two_levels() {
+    let mut pod = pod(vec![sized("app", "cpu=500m memory=256Mi", "cpu=250m"), sized("sidecar", "memory=128Mi", "")]);
+    pod.spec.resources = resources("cpu=1", "memory=512Mi");
+    pod.metadata.annotations.insert("sandpod.dev/pids-limit".into(), "max".into());
+    expect_text("limits.txt", &planned(&pod));
+}

@@ -1,0 +1,182 @@
+//! Where the pod's cgroups are made, and whether what is delegated there can hold all that the manifest asks.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{CgroupParent, CgroupPlan, CgroupTree, Setting};
+use crate::host::{CgroupFacts, Delegation, Membership, NoDelegation};
+use crate::plan::resources::Decided;
+use crate::plan::{CgroupsChoice, Degradation, degradation};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// Enabled where they are delegated, for `stats`, also when no value needs them.
+const MEASURED: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// What systemd can delegate at most: Delegate= of systemd.resource-control(5) knows no `hugetlb`.
+const SYSTEMD_DELEGATES: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// Bytes of a file name (NAME_MAX), and of a unit's name with its suffix (systemd.unit(5)).
+const NAME_MAX: usize = 255;
+const SCOPE: &str = ".scope";
+
+/// Chooses the parent, and takes out of `resources` the defaults of ours that cannot be held there. `pod`: name and id.
+pub(in crate::plan) fn place(
+    pod: (&str, &str),
+    resources: &mut Decided,
+    facts: &CgroupFacts,
+    choice: CgroupsChoice,
+) -> Result<(CgroupPlan, Option<Degradation>), Report> {
+    let name = tree_name(pod.0, pod.1);
+    let (parent, controllers) = match (choice, &facts.delegation) {
+        (CgroupsChoice::Disabled, _) => {
+            let waived = asked(resources, |_| true);
+            return Ok(inherited(resources, (!waived.is_empty()).then(|| degradation::no_limits(&waived))));
+        }
+        (CgroupsChoice::Auto, Delegation::None(why)) => return without_delegation(resources, why),
+        (CgroupsChoice::Auto, Delegation::Directory { path, controllers, ours }) => {
+            (CgroupParent::Directory { path: path.clone(), leave: *ours == Membership::Inside }, controllers)
+        }
+        (CgroupsChoice::Auto, Delegation::SystemdScope { controllers }) => {
+            (CgroupParent::SystemdScope { unit: format!("{name}{SCOPE}") }, controllers)
+        }
+    };
+    let lacking = asked(resources, |setting| !controllers.contains(setting.value.controller()));
+    if !lacking.is_empty() {
+        return Err(lacks_controllers(&lacking, &parent, controllers));
+    }
+    let everywhere = resources.containers.iter_mut().map(|of| &mut of.settings).chain([&mut resources.pod]);
+    everywhere.for_each(|settings| settings.retain(|setting| controllers.contains(setting.value.controller())));
+    let settings = std::mem::take(&mut resources.pod);
+    let needed = settings.iter().chain(resources.containers.iter().flat_map(|of| &of.settings));
+    let measured = MEASURED.into_iter().filter(|name| controllers.contains(*name));
+    let enabled: BTreeSet<&str> = needed.map(|setting| setting.value.controller()).chain(measured).collect();
+    let controllers = enabled.into_iter().map(str::to_owned).collect();
+    Ok((CgroupPlan::Tree(CgroupTree { parent, name, controllers, settings }), None))
+}
+
+fn inherited(resources: &mut Decided, degradation: Option<Degradation>) -> (CgroupPlan, Option<Degradation>) {
+    resources.pod.clear();
+    resources.containers.iter_mut().for_each(|of| of.settings.clear());
+    (CgroupPlan::Inherited, degradation)
+}
+
+/// `sandpod-<pod>-<id>`; a pod's name is cut where the whole would be too long for a directory or a scope. The id keeps
+/// it unique.
+fn tree_name(pod: &str, id: &str) -> String {
+    let room = NAME_MAX - SCOPE.len() - "sandpod--".len() - id.len();
+    let end = pod.char_indices().map(|(start, c)| start + c.len_utf8()).take_while(|end| *end <= room).last();
+    format!("sandpod-{}-{id}", &pod[..end.unwrap_or(0)])
+}
+
+/// A value that the manifest asks for.
+pub(in crate::plan) struct AskedValue {
+    field: String,
+    file: String,
+    controller: &'static str,
+}
+
+impl AskedValue {
+    /// `spec.containers[0].resources.limits.cpu (cpu.max)`
+    pub(in crate::plan) fn shown(&self) -> String {
+        format!("{} ({})", self.field, self.file)
+    }
+}
+
+/// Each field once for each file that it sets: the containers' own before the pod's sums of them.
+fn asked(resources: &Decided, counts: impl Fn(&Setting) -> bool) -> Vec<AskedValue> {
+    let all = resources.containers.iter().flat_map(|of| &of.settings).chain(&resources.pod);
+    let mut found: Vec<AskedValue> = Vec::new();
+    for setting in all.filter(|setting| counts(setting)) {
+        let (Some(field), file) = (&setting.asked_by, setting.value.file()) else { continue };
+        // A sum says nothing that its parts have not said.
+        let said = found.iter().any(|known| known.file == file && (known.field == *field || field.contains("[]")));
+        if !said {
+            found.push(AskedValue { field: field.clone(), file, controller: setting.value.controller() });
+        }
+    }
+    found
+}
+
+fn without_delegation(
+    resources: &mut Decided,
+    why: &NoDelegation,
+) -> Result<(CgroupPlan, Option<Degradation>), Report> {
+    let needed = asked(resources, |_| true);
+    // A parent that was asked for by name is not replaced by none.
+    if needed.is_empty() && !matches!(why, NoDelegation::Asked { .. }) {
+        return Ok(inherited(resources, Some(degradation::no_cgroup(why))));
+    }
+    let what = if needed.is_empty() {
+        "the cgroup of --cgroup-parent cannot be used".to_owned()
+    } else {
+        "the pod has limits or requests, and there is no cgroup that could hold it to them".to_owned()
+    };
+    let report = Report::new(exit_code::FAILURE, what).because(why.reason());
+    let report = needed.iter().fold(report, |report, asked| report.because(format!("needed by {}", asked.shown())));
+    Err(report.hint(join_fixes(&why.fix())))
+}
+
+fn lacks_controllers(lacking: &[AskedValue], parent: &CgroupParent, there: &BTreeSet<String>) -> Report {
+    let names: BTreeSet<&str> = lacking.iter().map(|asked| asked.controller).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let (noun, verb) = if names.len() == 1 { ("controller", "is") } else { ("controllers", "are") };
+    let what = format!("the cgroup {noun} {} {verb} not delegated, and the pod needs {}", quoted.join(", "), {
+        if names.len() == 1 { "it" } else { "them" }
+    });
+    let there = if there.is_empty() {
+        "nothing".to_owned()
+    } else {
+        Vec::from_iter(there.iter().map(String::as_str)).join(" ")
+    };
+    let place = match parent {
+        CgroupParent::Directory { path, .. } => format!("{}/cgroup.controllers says: {there}", path.display()),
+        CgroupParent::SystemdScope { .. } => {
+            format!("cgroup.controllers of your systemd (user@.service) says: {there}")
+        }
+    };
+    let report = Report::new(exit_code::FAILURE, what);
+    let report = lacking.iter().fold(report, |report, asked| report.because(format!("needed by {}", asked.shown())));
+    report.because(place).hint(join_fixes(&controllers_fix(&names, parent)))
+}
+
+/// The user's own way out comes last: it weakens what the manifest asks.
+fn join_fixes(fix: &str) -> String {
+    let waiver = "to run without any limits: --cgroups=disabled";
+    if fix.is_empty() { waiver.to_owned() } else { format!("{fix}; {waiver}") }
+}
+
+fn controllers_fix(names: &BTreeSet<&str>, parent: &CgroupParent) -> String {
+    let by_systemd = match parent {
+        CgroupParent::SystemdScope { .. } => true,
+        CgroupParent::Directory { path, .. } => is_of_user_service(path),
+    };
+    if by_systemd && names.iter().all(|name| SYSTEMD_DELEGATES.contains(name)) {
+        return format!(
+            "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate={}\\n' | \
+             sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, then end all \
+             your sessions and log in again (an account that lingers by `loginctl enable-linger` needs a reboot, or \
+             `sudo systemctl restart user@UID.service`)",
+            SYSTEMD_DELEGATES.join(" ")
+        );
+    }
+    let enable: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
+    let enable = enable.join(" ");
+    match parent {
+        CgroupParent::Directory { path, .. } if !by_systemd => format!(
+            "enable it from the outermost cgroup down to the one above: echo '{enable}' | sudo tee {}; in a container \
+             that is for whoever starts it (`docker run --cgroup-parent=`, or a pod's node)",
+            path.parent().unwrap_or(path).join("cgroup.subtree_control").display()
+        ),
+        _ => format!(
+            "systemd cannot delegate it: make a cgroup outside of systemd's, enable '{enable}' in \
+             cgroup.subtree_control of all above it, give it to your user (chown it, its cgroup.procs and \
+             cgroup.subtree_control), and name it by --cgroup-parent"
+        ),
+    }
+}
+
+/// Below `user@1000.service`, whose controllers a drop-in decides.
+fn is_of_user_service(path: &Path) -> bool {
+    path.iter().filter_map(|part| part.to_str()).any(|part| part.starts_with("user@") && part.ends_with(".service"))
+}
