@@ -6,7 +6,7 @@ mod cli_support;
 
 use cli_support::{Home, Said};
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "run",
     "plan",
     "ps",
@@ -18,6 +18,7 @@ const VERBS: [&str; 18] = [
     "attach",
     "wait",
     "stop",
+    "update",
     "pause",
     "unpause",
     "kill",

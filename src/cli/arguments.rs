@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Wait(WaitArguments),
     /// End pods: SIGTERM, then SIGKILL after the grace period
     Stop(StopArguments),
+    /// Change limits and requests of a pod that runs, without restarting anything
+    Update(UpdateArguments),
     /// Let the processes of pods stand still, without ending them
     Pause(PauseArguments),
     /// Let paused pods go on
@@ -295,6 +297,36 @@ pub(crate) struct StopArguments {
     pub(crate) time: Option<u64>,
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").multiple(true).required(true))]
+pub(crate) struct UpdateArguments {
+    pub(crate) pod: String,
+    /// Change this container; by default the pod's own limits, those of all containers together
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// The most memory that may be used: `512Mi`
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) memory: Option<String>,
+    /// Memory that is claimed, and kept from others where possible
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) memory_request: Option<String>,
+    /// The most cpus that may be used: `0.5` or `500m`
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) cpus: Option<String>,
+    /// Cpus that are claimed; their share when all want more than there is
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) cpu_request: Option<String>,
+    /// The most processes and threads, or `max`
+    #[arg(long, value_name = "COUNT", group = "change")]
+    pub(crate) pids: Option<String>,
+    /// Also below the memory that is used now: what cannot be reclaimed is killed
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Even if what is requested is not there
+    #[arg(long)]
+    pub(crate) overcommit: bool,
 }
 
 /// Also of `unpause`.

@@ -9,7 +9,7 @@ use super::processes::{NAMESPACES, namespace};
 use super::{Outcome, cgroups, print, store};
 use crate::host::usage;
 use crate::state::{ContainerRecord, ContainerState, StoredPod, StoredRecord};
-use crate::sys::process::ProcessId;
+use crate::sys::process::{Exit, ProcessId};
 
 /// Plan, record, and what is looked up now. Always JSON.
 pub(crate) fn inspect(asked: &InspectArguments) -> Outcome {
@@ -44,13 +44,16 @@ fn describe(pod: &StoredPod) -> Value {
 }
 
 fn container(pod: &StoredPod, container: &ContainerRecord) -> Value {
-    let (running, exit) = match &container.state {
-        ContainerState::Running { process, .. } => (living(*process), None),
-        ContainerState::Terminated { exit, .. } => (None, Some(exit.code())),
-        ContainerState::Waiting { .. } => (None, None),
+    let (running, exit, reason) = match &container.state {
+        ContainerState::Running { process, .. } => (living(*process), None, None),
+        ContainerState::Terminated { exit, reason, .. } => (None, Some(exit.code()), Some(reason)),
+        ContainerState::Waiting { reason } => (None, None, Some(reason)),
     };
     let mut shown = running.map_or_else(|| json!({ "pid": null, "namespaces": null }), process);
     shown["exit"] = json!(exit);
+    shown["reason"] = json!(reason);
+    shown["lastExit"] = json!(container.last_exit.map(Exit::code));
+    shown["lastReason"] = json!(container.last_reason);
     shown["cgroup"] = json!(cgroups::of_container(pod, container).as_deref().map(cgroup));
     shown["paused"] = json!(cgroups::is_paused(pod, container));
     shown

@@ -36,6 +36,7 @@ mod stop;
 mod streams;
 mod table;
 mod tree;
+mod update;
 mod version;
 mod wait;
 
@@ -120,6 +121,7 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Attach(asked) => attach::attach(asked),
         Verb::Wait(asked) => wait::wait(asked),
         Verb::Stop(asked) => stop::stop(asked),
+        Verb::Update(asked) => update::update(asked),
         Verb::Pause(asked) => pause::pause(asked),
         Verb::Unpause(asked) => pause::unpause(asked),
         Verb::Kill(asked) => kill::kill(asked),

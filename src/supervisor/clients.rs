@@ -119,6 +119,11 @@ impl Supervisor<'_> {
                 self.reply(id, &Reply::Done, &[]);
                 Ok(())
             }
+            Request::Update(change) => {
+                self.update(&change)?;
+                self.reply(id, &Reply::Done, &[]);
+                Ok(())
+            }
             Request::Unpause { container } => {
                 self.unpause(container.as_deref())?;
                 self.reply(id, &Reply::Done, &[]);

@@ -41,6 +41,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    /// The plan after an update, and the lock on the file that says so.
+    pub(super) changed: Option<PodPlan>,
+    pub(super) plan_lock: Option<File>,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -89,6 +92,8 @@ impl<'a> Supervisor<'a> {
             execs: BTreeMap::new(),
             watch,
             cgroups,
+            changed: None,
+            plan_lock: None,
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -283,7 +288,7 @@ impl<'a> Supervisor<'a> {
             remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
         }
         // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
-        drop(locks);
+        drop((locks, self.plan_lock.take()));
         self.answer_late(control);
         self.answer_finished();
         if let Some(starter) = never_up {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod changes;
 mod clients;
 mod container;
 mod event_loop;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::update::Change;
 use crate::report::Report;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub enum Request {
     Pause { container: Option<String> },
     /// Let them go on. Reply: `Done`.
     Unpause { container: Option<String> },
+    /// Other limits, in place. Reply: `Done`, when every value is in force; else none is.
+    Update(Change),
     /// Reply: `Exited` when the container (default: the main one) or, for the main one, the pod has ended for good.
     Wait { container: Option<String> },
 }

@@ -39,9 +39,10 @@ impl Supervisor<'_> {
     /// A cgroup for the next life of a container; that of the last one goes.
     fn fresh_leaf(&mut self, index: usize) -> Result<(), Failure> {
         let Some(cgroups) = &self.cgroups else { return Ok(()) };
+        let plan = self.changed.as_ref().unwrap_or(self.plan);
         let container = &mut self.containers[index];
         container.starts = container.starts.saturating_add(1);
-        let old = container.leaf.replace(cgroups.leaf(&self.plan.containers[index], container.starts)?);
+        let old = container.leaf.replace(cgroups.leaf(&plan.containers[index], container.starts)?);
         if let Some(old) = old {
             old.remove();
         }
