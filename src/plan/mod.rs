@@ -103,12 +103,16 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     };
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
-    let namespaces = sandbox::namespaces(&sharing)?;
+    let mut namespaces = sandbox::namespaces(&sharing)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
     admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
     degradations.extend(no_cgroups);
+    if let cgroup::CgroupPlan::Tree(_) = &cgroup {
+        // Its root is the container's own cgroup.
+        namespaces.cgroup = NamespaceMode::Container;
+    }
     let sandbox = SandboxPlan {
         id: id.clone(),
         name: name.clone(),
