@@ -1,5 +1,8 @@
 //! What is looked at and changed while a pod runs: `stats`, `tree`, `pause`, `update`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 
 use crate::lab_support::support::{Pod, and, idle, is_live, sh, until};
@@ -59,8 +62,8 @@ fn a_tree_has_every_process_in_its_place() {
 }
 
 #[test]
-fn who_is_paused_takes_no_command_and_wakes_for_a_signal() {
-    let Some(lab) = Lab::enter("who_is_paused_takes_no_command_and_wakes_for_a_signal") else { return };
+fn who_stands_still_takes_no_command_and_wakes_for_a_signal() {
+    let Some(lab) = Lab::enter("who_stands_still_takes_no_command_and_wakes_for_a_signal") else { return };
     let main = sh("main", "trap 'echo heard' USR1; echo ready; while :; do sleep 0.1; done");
     let pod = lab.start(&json!({ "containers": [main, idle("other")] }));
     until("its trap is set", || pod.logs("main").contains("ready").then_some(()));
@@ -150,7 +153,12 @@ fn an_update_that_cannot_be_changes_nothing() {
     refused(&["--pids", "0"], "--pids");
     refused(&["--cpus", "lots"], "is not a quantity");
     refused(&["--memory", "900Gi"], "more than there is");
-    refused(&["--pids", "40", "--cpus", "1000000", "--overcommit"], "--cpus");
+    refused(&["--pids", "40", "--cpus", "1e12", "--overcommit"], "--cpus");
+    // What the kernel has taken is set back when it does not take the rest.
+    let pids_max = Cgroup::of_container(&pod, "main").0.join("pids.max");
+    std::fs::set_permissions(&pids_max, Permissions::from_mode(0o444)).expect("chmod");
+    refused(&["--memory", "80Mi", "--cpus", "0.5", "--pids", "40"], "nothing was changed");
+    std::fs::set_permissions(&pids_max, Permissions::from_mode(0o644)).expect("chmod");
     // Forced, the kernel kills what does not fit.
     lab.home.sandpod(&["update", "-c", "main", "--memory", "12Mi", "--force", &pod.name]).ends_with(0);
     until("the OOM killer has been", || (pod.restarts("main") >= 1).then_some(()));
