@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
-use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker, died};
+use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
 use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
@@ -52,9 +52,18 @@ pub fn start(
             drop(listener);
             let speaker = Speaker::new(theirs);
             let launcher = Launcher { sandbox, programs, pinned, pod, container, leaf, speaker: &speaker, supervisor };
-            let Err(failure) = launcher.run();
-            speaker.say_failed(failure);
-            clone::exit_now(125);
+            match launcher.run() {
+                Ok(root) => {
+                    // With our end of it the start is over, when init executes.
+                    drop(speaker);
+                    root.remove_volatile_marks();
+                    clone::exit_now(0);
+                }
+                Err(failure) => {
+                    speaker.say_failed(failure);
+                    clone::exit_now(125);
+                }
+            }
         }
         clone::Fork::Parent { pidfd, .. } => {
             drop(theirs);
@@ -76,13 +85,14 @@ struct Launcher<'a> {
 
 impl Launcher<'_> {
     /// Who: a child of the supervisor, outside the pod's pid namespace. Why: only a process that has both your ids and
-    /// the pod's capabilities can open what you may read and mount it in the pod. Ends: when init exists.
-    fn run(&self) -> Result<Infallible> {
+    /// the pod's capabilities can open what you may read and mount it in the pod. Ends: when init exists, with the root
+    /// that init has.
+    fn run(&self) -> Result<Root> {
         let name = &self.container.name;
         // While /proc/self is still ours: that of a process that is not dumpable belongs to root.
         process::set_oom_score(self.container.process.oom_score_adj);
         privileges::hide_from_ptrace().during(Step::EnterPod, name)?;
-        self.enter_pod()?;
+        self.enter_workshop()?;
         // From here on: the workshop's tree, still with your ids, and every capability in the pod's user namespace.
         let sources = Sources::open(self.pod, self.container, self.pinned)?;
         let identity = root_of(&self.pod.idmap);
@@ -94,34 +104,43 @@ impl Launcher<'_> {
         let root = Root::build(self.container, &sources)?;
 
         let step = Step::CreateContainer;
+        self.join_pause()?;
         let mut namespaces = Namespaces::CLONE_NEWNS;
-        if self.container.pid == NamespaceMode::Container {
+        let bridged = self.container.pid == NamespaceMode::Container;
+        if bridged {
             namespaces |= Namespaces::CLONE_NEWPID;
             let bridge = clone::fork_into(Namespaces::empty(), clone::Parent::CallersParent).during(step, name)?;
             if matches!(bridge, clone::Fork::Parent { .. }) {
-                root.remove_volatile_marks();
-                clone::exit_now(0);
+                return Ok(root);
             }
         }
         let cgroup = self.leaf.map(cgroup::destination);
         match clone::fork_into_cgroup(namespaces, clone::Parent::CallersParent, cgroup).during(step, name)? {
-            clone::Fork::Parent { .. } => {
-                if self.container.pid != NamespaceMode::Container {
-                    root.remove_volatile_marks();
-                }
-                clone::exit_now(0)
-            }
-            clone::Fork::Child => self.become_init(&sources, &root),
+            clone::Fork::Parent { .. } if bridged => clone::exit_now(0),
+            clone::Fork::Parent { .. } => Ok(root),
+            clone::Fork::Child => match self.become_init(&sources, &root)? {},
         }
     }
 
-    /// setns(2): pause's namespaces in one step, then the workshop; ends in the directory of the pod's tmpfs.
-    fn enter_pod(&self) -> Result<()> {
+    /// The pod's user namespace, and the workshop; ends in the directory of the pod's tmpfs.
+    fn enter_workshop(&self) -> Result<()> {
         let (step, name) = (Step::EnterPod, &self.container.name);
-        clone::join_all(&self.sandbox.process, pod_namespaces(self.pod.namespaces)).during(step, name)?;
-        let workshop = self.sandbox.workshop.as_ref().ok_or_else(|| died(step, name))?;
-        clone::join(workshop.as_fd(), Namespaces::CLONE_NEWNS).during(step, name)?;
+        let workshop = self.sandbox.workshop.as_fd();
+        let user = clone::owner_of(workshop).during(step, name)?;
+        clone::join(user.as_fd(), Namespaces::CLONE_NEWUSER).during(step, name)?;
+        clone::join(workshop, Namespaces::CLONE_NEWNS).during(step, name)?;
         path::change_directory(&self.pod.dirs.runtime).during(step, name)
+    }
+
+    /// The other namespaces. Not before pause is a program of its own: until then it is closed to us as to all others
+    /// (setns(2) by a pidfd asks ptrace's questions), and no process of a container exists beside a copy of the supervisor.
+    fn join_pause(&self) -> Result<()> {
+        self.sandbox.wait_for_pause()?;
+        let others = pod_namespaces(self.pod.namespaces).difference(Namespaces::CLONE_NEWUSER);
+        if others.is_empty() {
+            return Ok(());
+        }
+        clone::join_all(&self.sandbox.process, others).during(Step::EnterPod, &self.container.name)
     }
 
     /// Who: the first process of the container. Why: mounts what it will see, gives up what it must not have, executes

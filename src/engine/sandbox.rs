@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Failure, Result};
@@ -22,31 +23,49 @@ use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
-use crate::sys::{Namespaces, clone, memfd, mount, net, path, privileges, stdio};
+use crate::sys::{Namespaces, clone, memfd, mount, net, path, poll, privileges, stdio};
 
 /// A running pause.
 #[derive(Debug)]
 pub struct Sandbox {
     pub pid: i32,
     pub process: PidFd,
-    /// The mount namespace in which launchers work.
-    pub workshop: Option<OwnedFd>,
+    /// The mount namespace in which launchers work. Its mounts take the kernel a good part of a millisecond to take down:
+    /// it goes with the supervisor, when nobody waits any more.
+    pub workshop: OwnedFd,
+    /// What it says until it is the pause program.
+    starting: Option<Listener>,
 }
 
 impl Sandbox {
-    /// SIGKILL to pause, and with it to everything in its pid namespace. While that dies, the workshop's mounts are taken
-    /// down here: each takes the kernel a good part of a millisecond.
-    pub fn kill(&mut self) {
+    /// Waits until pause is a program of its own. Its last steps and a launcher's first run beside each other.
+    pub fn finish_start(&mut self) -> Result<()> {
+        let Some(listener) = self.starting.take() else { return Ok(()) };
+        while !matches!(listener.hear(Step::StartPause, "pause")?, Heard::End) {}
+        if self.process.wait_gone(Duration::ZERO).during(Step::StartPause, "")? {
+            return Err(died(Step::StartPause, ""));
+        }
+        Ok(())
+    }
+
+    /// For a launcher. The supervisor hears what pause says; here it matters only that it has said it.
+    pub fn wait_for_pause(&self) -> Result<()> {
+        let Some(listener) = &self.starting else { return Ok(()) };
+        let over = poll::readable(listener.as_fd(), listener.time_left()).during(Step::StartPause, "")?;
+        if over { Ok(()) } else { Err(died(Step::StartPause, "")) }
+    }
+
+    /// SIGKILL to pause, and with it to everything in its pid namespace.
+    pub fn kill(&self) {
         // Gone already: just as well.
         let _ = self.process.signal(9);
-        self.workshop = None;
     }
 }
 
 /// The directory of the pod's tmpfs on which containers put their root before they enter it.
 pub const ROOT_MOUNT_POINT: &str = "root";
 
-/// Starts pause. On failure nothing is left. The id maps take longest, in processes that are not ours: `meanwhile` runs
+/// Starts pause, until launchers can work; [`Sandbox::finish_start`] is the rest. On failure nothing is left. The id maps take longest, in processes that are not ours: `meanwhile` runs
 /// beside them, and has made the pod's directories when it returns.
 pub fn start<T>(
     plan: &SandboxPlan,
@@ -73,18 +92,15 @@ pub fn start<T>(
             let maps = MapsInProgress::begin(pid, &plan.idmap)?;
             let made = meanwhile()?;
             maps.finish()?;
-            let workshop = bring_up(plan, ours)?;
+            let (workshop, listener) = bring_up(plan, ours)?;
             let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
-            if process.wait_gone(std::time::Duration::ZERO).during(Step::StartPause, "")? {
-                return Err(died(Step::StartPause, ""));
-            }
-            Ok((Sandbox { pid, process, workshop: Some(workshop) }, made))
+            Ok((Sandbox { pid, process, workshop, starting: Some(listener) }, made))
         }
     }
 }
 
-/// The parent's side once the maps are there: sends the child on its way, then listens until pause executes.
-fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
+/// The parent's side once the maps are there: sends the child on its way, then listens until it has made the workshop.
+fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)> {
     let step = Step::WriteIdMaps;
     // By descriptor: an id of an isolated map could not walk the path.
     let volumes = (!plan.disk_volumes.is_empty()).then(|| path::open_host_path(&plan.dirs.data.join("volumes")));
@@ -92,11 +108,10 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<OwnedFd> {
     let fds: Vec<_> = volumes.iter().map(AsFd::as_fd).collect();
     channel.send(b"maps", &fds).during(step, "")?;
     let listener = Listener::new(channel, START_DEADLINE)?;
-    let mut workshop = None;
     loop {
         match listener.hear(Step::SetUpSandbox, "pause")? {
-            Heard::Workshop(fd) => workshop = Some(fd),
-            Heard::End => return workshop.ok_or_else(|| died(Step::SetUpSandbox, "pause")),
+            Heard::Workshop(fd) => return Ok((fd, listener)),
+            Heard::End => return Err(died(Step::SetUpSandbox, "pause")),
             Heard::Born { .. } | Heard::Stdio { .. } | Heard::NotExecuted { .. } => {}
         }
     }

@@ -103,7 +103,13 @@ impl<'a> Supervisor<'a> {
             finished: false,
         };
         supervisor.handle(Event::SandboxReady);
-        supervisor.run(&signals, &timer, &control);
+        match supervisor.sandbox.finish_start() {
+            Ok(()) => supervisor.run(&signals, &timer, &control),
+            Err(failure) => {
+                supervisor.containers.iter_mut().for_each(|container| container.starting = None);
+                supervisor.start_failure = Some(failure.into_report("could not start pause".to_owned()));
+            }
+        }
         supervisor.end(at_end, &signals, &control, locks);
     }
 

@@ -36,8 +36,6 @@ impl Prepared {
         let dirs = &plan.sandbox.dirs;
         let signals = Signals::block().during(step, "")?;
         record.supervisor = ProcessId::of_self();
-        record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
-        write(plan, &record)?;
         let cgroups = match cgroups {
             Some(made) => Some(made),
             None => Cgroups::enter_scope(&plan.sandbox)?,
@@ -47,6 +45,7 @@ impl Prepared {
         let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
         let (sandbox, (pinned, control, timer, watch, containers)) =
             sandbox::start(&plan.sandbox, &programs, leaf, || {
+                write(plan, &record)?;
                 let pinned = volumes::prepare(plan)?;
                 let control =
                     socket::Listener::bind(&dirs.runtime.join("control.sock")).during(step, "control socket")?;

@@ -100,6 +100,19 @@ pub fn join_all(process: &PidFd, namespaces: CloneFlags) -> Result<()> {
     nix::sched::setns(process.as_fd(), namespaces).named(|| format!("setns(pidfd, {})", names(namespaces)))
 }
 
+/// The user namespace that owns a namespace (NS_GET_USERNS, ioctl_ns(2)).
+pub fn owner_of(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    // _IO(0xb7, 1) of linux/nsfs.h.
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: this request takes no argument and writes no memory of ours.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if fd < 0 {
+        return Err(last(|| "ioctl(NS_GET_USERNS)".to_owned()));
+    }
+    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// setns(2) with a namespace's own descriptor.
 pub fn join(namespace: BorrowedFd<'_>, kind: CloneFlags) -> Result<()> {
     nix::sched::setns(namespace, kind).named(|| format!("setns({})", names(kind)))
