@@ -6,8 +6,15 @@ use std::path::Path;
 use super::Container;
 use crate::sys::probe::read_start;
 
+/// What `/proc/self/ns/cgroup` points to in the namespace that the kernel starts with: PROC_CGROUP_INIT_INO.
+const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
+
 /// The innermost one that can be told.
 pub(super) fn around(root: &Path) -> Option<Container> {
+    // Machines whose disk was once a container's keep such marks; with cgroup2 each runtime makes a cgroup namespace.
+    if std::fs::read_link(root.join("proc/self/ns/cgroup")).is_ok_and(|link| link == Path::new(INITIAL_NAMESPACE)) {
+        return None;
+    }
     let hosts = read_start(&root.join("etc/hosts"), 64).unwrap_or_default();
     let there = |mark: &str| root.join(mark).exists();
     match () {
@@ -46,7 +53,10 @@ mod tests {
             ("etc/hosts", "# Written by sandpod.\n127.0.0.1 localhost\n", Some(Container::Sandpod)),
             ("etc/hosts", "127.0.0.1 localhost\n", None),
         ] {
-            assert_eq!(around(Recorded::new(&[(mark, text)]).path()), expected, "{mark}");
+            let tree = Recorded::new(&[(mark, text), ("proc/self/ns/x", "")]);
+            assert_eq!(around(tree.path()), expected, "{mark}");
+            std::os::unix::fs::symlink(INITIAL_NAMESPACE, tree.path().join("proc/self/ns/cgroup")).expect("symlink");
+            assert_eq!(around(tree.path()), None, "a machine with {mark}");
         }
     }
 }

@@ -70,11 +70,9 @@ fn is_delegated(view: &View<'_>, cgroup: &Path, unit: &OsStr) -> bool {
         return true;
     }
     let of_the_user = cgroup.iter().any(is_user_service);
-    let manager = if of_the_user { view.runtime_dir().ok() } else { Some(PathBuf::from("/run")) };
-    manager.is_some_and(|directory| {
-        let file = view.at(&directory.join("systemd/transient").join(unit));
-        read_start(&file, 64 << 10).is_ok_and(|text| delegates(&String::from_utf8_lossy(&text)))
-    })
+    let directory = if of_the_user { view.runtime_dir().unwrap_or_else(|usual| usual) } else { PathBuf::from("/run") };
+    let file = view.at(&directory.join("systemd/transient").join(unit));
+    read_start(&file, 64 << 10).is_ok_and(|text| delegates(&String::from_utf8_lossy(&text)))
 }
 
 /// Of a unit file the last `Delegate=` counts; a list of controllers is a yes as well (systemd.resource-control(5)).
@@ -132,7 +130,7 @@ fn has_busctl(view: &View<'_>) -> bool {
     })
 }
 
-/// Above us, or where every systemd has it. In a user namespace the manager may know us by the id outside.
+/// Above us, or where every systemd has it. In a user namespace it may know us by the id outside.
 fn cgroup_of_systemd(view: &View<'_>, mount: &Cgroup2Mount, own: &Path) -> Option<PathBuf> {
     let service = |uid: u32| format!("user@{uid}.service");
     let above = || {
