@@ -6,16 +6,21 @@ mod cli_support;
 
 use cli_support::{Home, Said};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 19] = [
     "run",
     "plan",
     "ps",
     "inspect",
+    "stats",
+    "tree",
     "logs",
     "exec",
     "attach",
     "wait",
     "stop",
+    "update",
+    "pause",
+    "unpause",
     "kill",
     "rm",
     "version",

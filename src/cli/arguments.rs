@@ -28,6 +28,10 @@ pub(crate) enum Verb {
     Ps(PsArguments),
     /// Print everything about a pod as JSON
     Inspect(InspectArguments),
+    /// Measure pods and their containers: cpu, memory, processes, input and output
+    Stats(StatsArguments),
+    /// Show the cgroups and processes of pods, and which namespaces their containers share
+    Tree(TreeArguments),
     /// Print what a pod's containers wrote
     Logs(LogsArguments),
     /// Run another command in a container
@@ -38,6 +42,12 @@ pub(crate) enum Verb {
     Wait(WaitArguments),
     /// End pods: SIGTERM, then SIGKILL after the grace period
     Stop(StopArguments),
+    /// Change limits and requests of a pod that runs, without restarting anything
+    Update(UpdateArguments),
+    /// Let the processes of pods stand still, without ending them
+    Pause(PauseArguments),
+    /// Let paused pods go on
+    Unpause(PauseArguments),
     /// Send a signal to the first process of a pod's containers
     Kill(KillArguments),
     /// Remove ended pods and everything they left
@@ -196,6 +206,27 @@ pub(crate) struct InspectArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    /// Only this pod; by default all that run
+    pub(crate) pod: Option<String>,
+    /// Measure every second until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Print JSON: an object for each pod, container, supervisor and pause; with --watch one line for each second
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TreeArguments {
+    /// Only this pod; by default all that run
+    pub(crate) pod: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
     pub(crate) pod: String,
     /// Go on until the pod has ended
@@ -264,6 +295,46 @@ pub(crate) struct StopArguments {
     /// Seconds between SIGTERM and SIGKILL; the manifest's by default
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u64>,
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").multiple(true).required(true))]
+pub(crate) struct UpdateArguments {
+    pub(crate) pod: String,
+    /// Change this container; by default the pod's own limits, those of all containers together
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// The most memory that may be used: `512Mi`
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) memory: Option<String>,
+    /// Memory that is claimed, and kept from others where possible
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) memory_request: Option<String>,
+    /// The most cpus that may be used: `0.5` or `500m`
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) cpus: Option<String>,
+    /// Cpus that are claimed; their share when all want more than there is
+    #[arg(long, value_name = "AMOUNT", group = "change")]
+    pub(crate) cpu_request: Option<String>,
+    /// The most processes and threads, or `max`
+    #[arg(long, value_name = "COUNT", group = "change")]
+    pub(crate) pids: Option<String>,
+    /// Also below the memory that is used now: what cannot be reclaimed is killed
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Even if what is requested is not there
+    #[arg(long)]
+    pub(crate) overcommit: bool,
+}
+
+/// Also of `unpause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArguments {
+    /// Only this container; all by default
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }

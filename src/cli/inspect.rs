@@ -1,14 +1,15 @@
 //! `sandpod inspect`
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::arguments::InspectArguments;
-use super::{Outcome, print, store};
+use super::processes::{NAMESPACES, namespace};
+use super::{Outcome, cgroups, print, store};
+use crate::host::usage;
 use crate::state::{ContainerRecord, ContainerState, StoredPod, StoredRecord};
-use crate::sys::process::ProcessId;
-
-/// The directory entries of `/proc/PID/ns` that say which namespaces a process is in (namespaces(7)).
-const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+use crate::sys::process::{Exit, ProcessId};
 
 /// Plan, record, and what is looked up now. Always JSON.
 pub(crate) fn inspect(asked: &InspectArguments) -> Outcome {
@@ -20,14 +21,16 @@ fn describe(pod: &StoredPod) -> Value {
     let status = pod.status();
     let record = pod.record();
     let containers: Map<String, Value> = record
-        .map(|record| record.containers.iter().map(|c| (c.name.clone(), container(c))).collect())
+        .map(|record| record.containers.iter().map(|c| (c.name.clone(), container(pod, c))).collect())
         .unwrap_or_default();
     json!({
         "id": pod.id,
         "name": pod.name,
-        "status": status.word(),
+        "status": cgroups::status(pod).0,
         "reason": status.reason(),
         "dirs": pod.dirs,
+        "qosClass": pod.plan.as_ref().map(|plan| plan.sandbox.qos),
+        "cgroup": cgroups::of_pod(pod).map(cgroup),
         "supervisor": record.and_then(|record| record.supervisor).and_then(living).map(|process| process.pid),
         "pause": record.and_then(|record| record.pause).and_then(living).map(process),
         "containers": containers,
@@ -40,15 +43,33 @@ fn describe(pod: &StoredPod) -> Value {
     })
 }
 
-fn container(container: &ContainerRecord) -> Value {
-    match &container.state {
-        ContainerState::Running { process: running, .. } => match living(*running) {
-            Some(running) => process(running),
-            None => json!({ "pid": null, "exit": null, "namespaces": null }),
-        },
-        ContainerState::Terminated { exit, .. } => json!({ "pid": null, "exit": exit.code(), "namespaces": null }),
-        ContainerState::Waiting { .. } => json!({ "pid": null, "exit": null, "namespaces": null }),
-    }
+fn container(pod: &StoredPod, container: &ContainerRecord) -> Value {
+    let (running, exit, reason) = match &container.state {
+        ContainerState::Running { process, .. } => (living(*process), None, None),
+        ContainerState::Terminated { exit, reason, .. } => (None, Some(exit.code()), Some(reason)),
+        ContainerState::Waiting { reason } => (None, None, Some(reason)),
+    };
+    let mut shown = running.map_or_else(|| json!({ "pid": null, "namespaces": null }), process);
+    shown["exit"] = json!(exit);
+    shown["reason"] = json!(reason);
+    shown["lastExit"] = json!(container.last_exit.map(Exit::code));
+    shown["lastReason"] = json!(container.last_reason);
+    shown["cgroup"] = json!(cgroups::of_container(pod, container).as_deref().map(cgroup));
+    shown["paused"] = json!(cgroups::is_paused(pod, container));
+    shown
+}
+
+/// Its path and what its files say now; `null` for what is not measured or limited there, or where it is gone.
+fn cgroup(path: &Path) -> Value {
+    let Some(usage) = usage::usage(path) else { return Value::Null };
+    json!({
+        "path": path,
+        "cpuMax": usage.cpu.and_then(|cpu| cpu.max),
+        "memoryMaxBytes": usage.memory.max_bytes,
+        "swapMaxBytes": usage.memory.swap_max_bytes,
+        "pidsMax": usage.pids.max,
+        "oomKills": usage.memory.events.map(|events| events.oom_kill),
+    })
 }
 
 fn living(process: ProcessId) -> Option<ProcessId> {
@@ -58,25 +79,5 @@ fn living(process: ProcessId) -> Option<ProcessId> {
 fn process(process: ProcessId) -> Value {
     let namespaces: Map<String, Value> =
         NAMESPACES.iter().map(|kind| ((*kind).to_owned(), json!(namespace(process.pid, kind)))).collect();
-    json!({ "pid": process.pid, "exit": null, "namespaces": namespaces })
-}
-
-/// The number in `net:[4026531840]`; `None` where the link may not be read (ptrace access mode, proc_pid_ns(5)).
-fn namespace(pid: i32, kind: &str) -> Option<u64> {
-    let target = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
-    target.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_own_namespaces_have_numbers() {
-        let me = ProcessId::of_self().expect("/proc");
-        let shown = process(me);
-        for kind in NAMESPACES {
-            assert!(shown["namespaces"][kind].as_u64().is_some_and(|id| id > 0), "{kind}: {shown}");
-        }
-    }
+    json!({ "pid": process.pid, "namespaces": namespaces })
 }

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod attach;
+mod cgroups;
 mod client;
 mod completions;
 mod compose;
@@ -21,16 +22,21 @@ mod log_printer;
 mod log_tail;
 mod logs;
 mod man;
+mod pause;
 mod plan;
 mod print;
+mod processes;
 mod ps;
 mod relay;
 mod rm;
 mod run;
 mod source;
+mod stats;
 mod stop;
 mod streams;
 mod table;
+mod tree;
+mod update;
 mod version;
 mod wait;
 
@@ -108,11 +114,16 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Plan(asked) => plan::plan(asked),
         Verb::Ps(asked) => ps::ps(asked),
         Verb::Inspect(asked) => inspect::inspect(asked),
+        Verb::Stats(asked) => stats::stats(asked),
+        Verb::Tree(asked) => tree::tree(asked),
         Verb::Logs(asked) => logs::logs(asked),
         Verb::Exec(asked) => exec::exec(asked),
         Verb::Attach(asked) => attach::attach(asked),
         Verb::Wait(asked) => wait::wait(asked),
         Verb::Stop(asked) => stop::stop(asked),
+        Verb::Update(asked) => update::update(asked),
+        Verb::Pause(asked) => pause::pause(asked),
+        Verb::Unpause(asked) => pause::unpause(asked),
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
         Verb::Version(asked) => version::version(asked),

@@ -82,14 +82,14 @@ pub struct Container {
 }
 
 /// As written; no request is greater than the limit of the same resource.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     pub limits: Amounts,
     pub requests: Amounts,
 }
 
 /// <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amounts {
     /// Thousandths of a cpu, rounded up as Kubernetes does.
     pub cpu_millis: Option<u64>,

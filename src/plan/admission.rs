@@ -17,12 +17,10 @@ const OWN_PROCESSES: u64 = 4;
 /// What has a fixed size (cpus, the memory of the host and of the cgroups above) is held against the claims of all pods
 /// that run. MemAvailable is held against this claim alone: what the others use is no longer in it, and what they
 /// claim but do not use cannot be told from it.
-pub(super) fn admit(
-    claim: &Claim,
-    containers: usize,
-    capacity: &Capacity,
-    admission: &Admission,
-) -> Result<(), Report> {
+///
+/// # Errors
+/// Naming them.
+pub fn admit(claim: &Claim, containers: usize, capacity: &Capacity, admission: &Admission) -> Result<(), Report> {
     let Admission::Checked { others } = admission else { return Ok(()) };
     let sum = |of: fn(&Claim) -> u64| others.iter().map(|(_, claim)| of(claim)).fold(0, u64::saturating_add);
     let taken = Claim { cpu_millis: sum(|claim| claim.cpu_millis), memory: sum(|claim| claim.memory) };

@@ -38,7 +38,7 @@ pub(super) fn plan(
         volume_mounts,
         ports,
         security_context,
-        resources: _, // already decided, together with the pod's
+        resources: asked,
     } = container;
     let security = security::plan(name, security_context, scope)?;
     let root = root::plan(name, image, scope.facts)?;
@@ -66,6 +66,7 @@ pub(super) fn plan(
         image: image.clone(),
         pid: scope.container_pid,
         cgroup: resources.settings,
+        resources: asked.clone(),
         root,
         read_only_root: security.root_access.is_read_only(),
         mounts,

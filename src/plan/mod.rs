@@ -8,7 +8,7 @@
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
-mod admission;
+pub mod admission;
 mod annotations;
 pub mod cgroup;
 mod container;
@@ -27,6 +27,7 @@ mod security;
 #[cfg(test)]
 mod tests;
 mod types;
+pub mod update;
 
 pub use types::*;
 
@@ -87,7 +88,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_pid,
         hostname,
         security_context,
-        resources: _, // read with the containers' own, by `resources`
+        resources: asked, // decided with the containers' own, by `resources`
     } = spec;
     let Request { id, name: name_asked, userns, cgroups, admission } = request;
 
@@ -127,6 +128,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
         hostname,
         cgroup,
+        resources: asked.clone(),
         qos: resources.qos,
         claim: resources.claim,
     };

@@ -25,6 +25,22 @@ pub const DEFAULT_PIDS: u64 = 4096;
 const PERIOD: u64 = 100_000;
 const LEAST_QUOTA: u64 = 1000;
 
+/// What a pod asks for: the manifest's amounts, or those that an update has put in their place.
+pub(super) struct Wanted<'a> {
+    /// `spec.resources`.
+    pub(super) pod: &'a Resources,
+    pub(super) containers: Vec<&'a Resources>,
+}
+
+impl<'a> From<&'a PodSpec> for Wanted<'a> {
+    fn from(spec: &'a PodSpec) -> Wanted<'a> {
+        Wanted {
+            pod: &spec.resources,
+            containers: spec.containers.iter().map(|container| &container.resources).collect(),
+        }
+    }
+}
+
 /// Everything that the manifest's resources come to.
 #[derive(Debug)]
 pub(super) struct Decided {
@@ -43,19 +59,24 @@ pub(super) struct OfContainer {
 }
 
 pub(super) fn decide(spec: &PodSpec, known: &Annotations<'_>, host: &Capacity) -> Result<Decided, Report> {
+    let wanted = Wanted::from(spec);
     let qos = qos(spec);
     let swap = SwapRule::new(known.swap, qos, host)?;
     let containers = spec.containers.iter().enumerate().map(|(index, container)| OfContainer {
-        settings: of_container(index, container, &spec.resources, known, &swap),
+        settings: of_container(index, &wanted, container, known, &swap),
         oom_score_adj: oom_score::adjustment(spec, container, qos, host.memory_total),
     });
-    Ok(Decided { pod: of_pod(spec), containers: containers.collect(), qos, claim: claim(spec) })
+    Ok(Decided { pod: of_pod(&wanted), containers: containers.collect(), qos, claim: claim_of(&wanted) })
 }
 
 /// What the pod claims of the host: its effective request.
 #[must_use]
 pub fn claim(spec: &PodSpec) -> Claim {
-    let requested = |resource| pod_request(spec, resource).map_or(0, |asked| asked.amount);
+    claim_of(&Wanted::from(spec))
+}
+
+pub(super) fn claim_of(wanted: &Wanted<'_>) -> Claim {
+    let requested = |resource| pod_request(wanted, resource).map_or(0, |asked| asked.amount);
     Claim { cpu_millis: requested(Resource::Cpu), memory: requested(Resource::Memory) }
 }
 
@@ -115,76 +136,98 @@ fn request(place: &str, of: &Resources, resource: Resource) -> Option<Asked> {
 }
 
 /// `spec.containers[]` is all of them, `spec.containers[0]` the only one.
-fn all_containers(spec: &PodSpec) -> &'static str {
-    if spec.containers.len() == 1 { "spec.containers[0]" } else { "spec.containers[]" }
+fn all_containers(wanted: &Wanted<'_>) -> &'static str {
+    if wanted.containers.len() == 1 { "spec.containers[0]" } else { "spec.containers[]" }
 }
 
 /// The pod's own request, else its containers' together, else the pod's own limit (KEP-2837, SetDefaults_Pod).
-fn pod_request(spec: &PodSpec, resource: Resource) -> Option<Asked> {
-    let own = &spec.resources;
+fn pod_request(wanted: &Wanted<'_>, resource: Resource) -> Option<Asked> {
+    let own = wanted.pod;
     if let Some(amount) = own.requests.get(resource) {
         return Some(Asked { amount, field: field("spec", Role::Request, resource) });
     }
-    let asked = |container: &Container| container.resources.request(resource);
-    let Some(amount) = effective(spec.containers.iter().map(asked), &[]) else {
+    let asked = |container: &&Resources| container.request(resource);
+    let Some(amount) = effective(wanted.containers.iter().map(asked), &[]) else {
         return limit("spec", own, resource);
     };
-    let said = spec.containers.iter().any(|container| container.resources.requests.get(resource).is_some());
+    let said = wanted.containers.iter().any(|container| container.requests.get(resource).is_some());
     let role = if said { Role::Request } else { Role::Limit };
-    Some(Asked { amount, field: field(all_containers(spec), role, resource) })
+    Some(Asked { amount, field: field(all_containers(wanted), role, resource) })
 }
 
 /// The pod's own limit; else the sum of its containers', if each has one (ResourceConfigForPod). Huge pages are the
 /// exception: without a limit a container may have none of them.
-fn pod_limit(spec: &PodSpec, resource: Resource) -> Option<Asked> {
-    let own = limit("spec", &spec.resources, resource);
-    let limits = || spec.containers.iter().map(|container| container.resources.limits.get(resource));
+fn pod_limit(wanted: &Wanted<'_>, resource: Resource) -> Option<Asked> {
+    let own = limit("spec", wanted.pod, resource);
+    let limits = || wanted.containers.iter().map(|container| container.limits.get(resource));
     let unlimited = !matches!(resource, Resource::HugePages(_)) && limits().any(|limit| limit.is_none());
     if own.is_some() || unlimited {
         return own;
     }
-    let field = field(all_containers(spec), Role::Limit, resource);
+    let field = field(all_containers(wanted), Role::Limit, resource);
     effective(limits(), &[]).map(|amount| Asked { amount, field })
 }
 
-fn of_pod(spec: &PodSpec) -> Vec<Setting> {
+/// Of cpu and memory, which an update can change.
+pub(super) fn amounts_of_pod(wanted: &Wanted<'_>) -> Vec<Setting> {
     let mut settings = Vec::new();
-    settings.extend(pod_limit(spec, Resource::Cpu).map(cpu_max));
-    settings.push(cpu_weight_setting(pod_request(spec, Resource::Cpu)));
-    settings.extend(pod_limit(spec, Resource::Memory).map(memory_max));
-    settings.extend(pod_request(spec, Resource::Memory).and_then(memory_low));
-    let everyone = spec.containers.iter().map(|container| &container.resources).chain([&spec.resources]);
+    settings.extend(pod_limit(wanted, Resource::Cpu).map(cpu_max));
+    settings.push(cpu_weight_setting(pod_request(wanted, Resource::Cpu)));
+    settings.extend(pod_limit(wanted, Resource::Memory).map(memory_max));
+    settings.extend(pod_request(wanted, Resource::Memory).and_then(memory_low));
+    settings
+}
+
+fn of_pod(wanted: &Wanted<'_>) -> Vec<Setting> {
+    let mut settings = amounts_of_pod(wanted);
+    let everyone = wanted.containers.iter().copied().chain([wanted.pod]);
     let pages: BTreeSet<u64> = everyone.flat_map(|resources| resources.limits.hugepages.keys().copied()).collect();
-    let huge = |page| pod_limit(spec, Resource::HugePages(page)).map(|limit| hugetlb_max(page, limit));
+    let huge = |page| pod_limit(wanted, Resource::HugePages(page)).map(|limit| hugetlb_max(page, limit));
     settings.extend(pages.into_iter().filter_map(huge));
+    settings
+}
+
+fn place(index: usize) -> String {
+    format!("spec.containers[{index}]")
+}
+
+/// Without a limit of its own a container has the pod's: runtimes such as Java's size themselves by what stands there.
+fn limit_of_container(index: usize, wanted: &Wanted<'_>, resource: Resource) -> Option<Asked> {
+    let own = wanted.containers.get(index).and_then(|own| limit(&place(index), own, resource));
+    own.or_else(|| limit("spec", wanted.pod, resource))
+}
+
+/// Of cpu and memory, which an update can change.
+pub(super) fn amounts_of_container(index: usize, wanted: &Wanted<'_>) -> Vec<Setting> {
+    let limit_of = |resource| limit_of_container(index, wanted, resource);
+    let request_of = |resource| request(&place(index), wanted.containers.get(index)?, resource);
+    let mut settings = Vec::new();
+    settings.extend(limit_of(Resource::Cpu).map(cpu_max));
+    let cpu = request_of(Resource::Cpu).or_else(|| limit("spec", wanted.pod, Resource::Cpu));
+    settings.push(cpu_weight_setting(cpu));
+    settings.extend(limit_of(Resource::Memory).map(memory_max));
+    settings.extend(request_of(Resource::Memory).and_then(memory_low));
     settings
 }
 
 fn of_container(
     index: usize,
+    wanted: &Wanted<'_>,
     container: &Container,
-    pod: &Resources,
     known: &Annotations<'_>,
     swap: &SwapRule,
 ) -> Vec<Setting> {
-    let place = format!("spec.containers[{index}]");
     let own = &container.resources;
-    // Without a limit of its own it has the pod's: runtimes such as Java's size themselves by what stands here.
-    let limit_of = |resource| limit(&place, own, resource).or_else(|| limit("spec", pod, resource));
-    let mut settings = Vec::new();
-    settings.extend(limit_of(Resource::Cpu).map(cpu_max));
-    let cpu = request(&place, own, Resource::Cpu).or_else(|| limit("spec", pod, Resource::Cpu));
-    settings.push(cpu_weight_setting(cpu));
-    settings.extend(limit_of(Resource::Memory).map(memory_max));
-    settings.extend(request(&place, own, Resource::Memory).and_then(memory_low));
-    settings.extend(swap.setting(own, limit_of(Resource::Memory).is_some()));
+    let mut settings = amounts_of_container(index, wanted);
+    settings.extend(swap.setting(own, limit_of_container(index, wanted, Resource::Memory).is_some()));
     // All of a container or nothing: the kubelet's default on cgroup v2 since 1.28 (singleProcessOOMKill: false).
     settings.push(Setting { value: Value::MemoryOomGroup, asked_by: None });
     settings.push(match known.pids_limit {
         Some(limit) => Setting { value: Value::PidsMax(limit), asked_by: Some(annotations::path(PIDS_LIMIT)) },
         None => Setting { value: Value::PidsMax(Some(DEFAULT_PIDS)), asked_by: None },
     });
-    let huge = |page: &u64| limit(&place, own, Resource::HugePages(*page)).map(|limit| hugetlb_max(*page, limit));
+    let huge =
+        |page: &u64| limit(&place(index), own, Resource::HugePages(*page)).map(|limit| hugetlb_max(*page, limit));
     settings.extend(own.limits.hugepages.keys().filter_map(huge));
     settings
 }
@@ -244,7 +287,8 @@ pub(super) fn qos(spec: &PodSpec) -> QosClass {
     const COUNTED: [Resource; 2] = [Resource::Cpu, Resource::Memory];
     let some = |amount: Option<u64>| amount.filter(|amount| *amount > 0);
     let classes: Vec<[(Option<u64>, Option<u64>); 2]> = if is_set(&spec.resources) {
-        let request = |resource| pod_request(spec, resource).map(|asked| asked.amount);
+        let wanted = Wanted::from(spec);
+        let request = |resource| pod_request(&wanted, resource).map(|asked| asked.amount);
         vec![COUNTED.map(|resource| (some(request(resource)), some(spec.resources.limits.get(resource))))]
     } else {
         let of = |resources: &Resources| {

@@ -12,7 +12,7 @@ use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, RestartPolicy};
-use crate::manifest::{Image, Protocol};
+use crate::manifest::{Image, Protocol, Resources};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodPlan {
@@ -47,6 +47,9 @@ pub struct SandboxPlan {
     /// Written once into the pod's own tmpfs, bound into every container.
     pub etc_files: Vec<EtcFile>,
     pub cgroup: CgroupPlan,
+    /// As asked for: what an update starts from.
+    #[serde(default)]
+    pub resources: Resources,
     pub qos: QosClass,
     pub claim: Claim,
 }
@@ -136,6 +139,9 @@ pub struct ContainerPlan {
     pub log: LogPlan,
     /// Of the container's own cgroup, in this order; none without a tree.
     pub cgroup: Vec<Setting>,
+    /// As asked for: what an update starts from.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! runtime/pods/<id>/lock            held by the pod's supervisor as long as it lives
 //! runtime/pods/<id>/record.json     replaced, never edited
 //! runtime/pods/<id>/control.sock
-//! data/pods/<id>/plan.json          written once
+//! data/pods/<id>/plan.json          replaced by `update`; locked as `lock` is
 //! ```
 //!
 //! Nothing here is synced to disk: the runtime directory does not outlive a boot, and after one the plan only serves
@@ -28,5 +28,5 @@ pub use admission::AdmissionLock;
 pub use error::Error;
 pub use record::*;
 pub use status::{Liveness, Status, effective_phase};
-pub use store::{CreatedPod, Store, commit};
+pub use store::{CreatedPod, Store, commit, replace_plan};
 pub use stored::{StoredPod, StoredRecord, wait_released};

@@ -252,6 +252,24 @@ pub fn commit(dirs: &PodDirs, record: &Record) -> Result<(), Error> {
     replace(&dirs.runtime.join("record.json"), &text)
 }
 
+/// Replaces the pod's plan, as [`commit`] the record. The lock on it says that the pod lives, so the new one is locked
+/// before it takes the old one's place; the caller keeps it in the place of the one it had.
+///
+/// # Errors
+/// What the file system says; the old one is still there then.
+pub fn replace_plan(plan: &PodPlan) -> Result<File, Error> {
+    let directory = &plan.sandbox.dirs.data;
+    let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", directory)?;
+    let (path, unfinished) = (directory.join("plan.json"), directory.join("plan.tmp"));
+    let mut file = File::options();
+    let mut file =
+        file.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).doing("open", &unfinished)?;
+    file.lock().doing("flock", &unfinished)?;
+    file.write_all(&text).doing("write", &unfinished)?;
+    fs::rename(&unfinished, &path).doing("rename", &path)?;
+    Ok(file)
+}
+
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension("tmp");
     let write = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);

@@ -106,13 +106,26 @@ impl Supervisor<'_> {
                 Ok(())
             }
             Request::Kill { container, signal } => {
-                match container {
-                    Some(name) => {
-                        let index = self.running_container(&name)?;
-                        self.signal(index, signal);
-                    }
-                    None => (0..self.containers.len()).for_each(|index| self.signal(index, signal)),
-                }
+                let meant = match container {
+                    Some(name) => vec![self.running_container(&name)?],
+                    None => (0..self.containers.len()).collect(),
+                };
+                meant.into_iter().for_each(|index| self.kill(index, signal));
+                self.reply(id, &Reply::Done, &[]);
+                Ok(())
+            }
+            Request::Pause { container } => {
+                self.pause(container.as_deref())?;
+                self.reply(id, &Reply::Done, &[]);
+                Ok(())
+            }
+            Request::Update(change) => {
+                self.update(&change)?;
+                self.reply(id, &Reply::Done, &[]);
+                Ok(())
+            }
+            Request::Unpause { container } => {
+                self.unpause(container.as_deref())?;
                 self.reply(id, &Reply::Done, &[]);
                 Ok(())
             }
@@ -220,7 +233,7 @@ impl Supervisor<'_> {
         }
     }
 
-    fn container(&self, name: &str) -> Result<usize, Report> {
+    pub(super) fn container(&self, name: &str) -> Result<usize, Report> {
         self.plan.containers.iter().position(|container| container.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.plan.containers.iter().map(|container| container.name.as_str()).collect();
             refuse(format!("pod `{}` has no container `{name}`", self.plan.sandbox.name))

@@ -41,6 +41,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    /// The plan after an update, and the lock on the file that says so.
+    pub(super) changed: Option<PodPlan>,
+    pub(super) plan_lock: Option<File>,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -89,6 +92,8 @@ impl<'a> Supervisor<'a> {
             execs: BTreeMap::new(),
             watch,
             cgroups,
+            changed: None,
+            plan_lock: None,
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -207,7 +212,7 @@ impl<'a> Supervisor<'a> {
             Action::Start { index } => self.start(index),
             Action::Signal { index, signal } => {
                 self.signal(index, signal);
-                None
+                self.wake(index)
             }
             Action::Kill { index } => {
                 self.signal(index, SIGKILL);
@@ -228,6 +233,16 @@ impl<'a> Supervisor<'a> {
     pub(super) fn signal(&self, index: usize, signal: i32) {
         if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
             let _ = running.process.signal(signal);
+        }
+    }
+
+    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
+    pub(super) fn kill(&mut self, index: usize, signal: i32) {
+        self.signal(index, signal);
+        if signal != SIGKILL
+            && let Some(event) = self.wake(index)
+        {
+            self.handle(event);
         }
     }
 
@@ -279,7 +294,7 @@ impl<'a> Supervisor<'a> {
             remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
         }
         // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
-        drop(locks);
+        drop((locks, self.plan_lock.take()));
         self.answer_late(control);
         self.answer_finished();
         if let Some(starter) = never_up {

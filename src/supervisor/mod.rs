@@ -4,12 +4,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod changes;
 mod clients;
 mod container;
 mod event_loop;
 pub mod lifecycle;
 pub mod log;
 mod output;
+mod pausing;
 mod prepared;
 pub mod protocol;
 mod starts;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::update::Change;
 use crate::report::Report;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,12 @@ pub enum Request {
     Stop { grace_seconds: Option<u64> },
     /// A signal to the first process of one container, or of all. Reply: `Done`.
     Kill { container: Option<String>, signal: i32 },
+    /// Freeze one container, or all. Reply: `Done`, when all of its processes stand still.
+    Pause { container: Option<String> },
+    /// Let them go on. Reply: `Done`.
+    Unpause { container: Option<String> },
+    /// Other limits, in place. Reply: `Done`, when every value is in force; else none is.
+    Update(Change),
     /// Reply: `Exited` when the container (default: the main one) or, for the main one, the pod has ended for good.
     Wait { container: Option<String> },
 }

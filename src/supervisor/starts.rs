@@ -39,9 +39,10 @@ impl Supervisor<'_> {
     /// A cgroup for the next life of a container; that of the last one goes.
     fn fresh_leaf(&mut self, index: usize) -> Result<(), Failure> {
         let Some(cgroups) = &self.cgroups else { return Ok(()) };
+        let plan = self.changed.as_ref().unwrap_or(self.plan);
         let container = &mut self.containers[index];
         container.starts = container.starts.saturating_add(1);
-        let old = container.leaf.replace(cgroups.leaf(&self.plan.containers[index], container.starts)?);
+        let old = container.leaf.replace(cgroups.leaf(&plan.containers[index], container.starts)?);
         if let Some(old) = old {
             old.remove();
         }
@@ -90,6 +91,7 @@ impl Supervisor<'_> {
         {
             self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
         }
+        self.hold_if_paused(index);
         Event::ContainerStarted { index }
     }
 
@@ -105,6 +107,11 @@ impl Supervisor<'_> {
     /// Sends a client's command on its way.
     pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(&request.container)?;
+        if self.pod.is_held(index) {
+            let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
+            let refusal = refuse(format!("could not run a command in container `{}`", request.container));
+            return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
+        }
         let given = if request.tty {
             None
         } else {

@@ -15,3 +15,4 @@ mod kill;
 mod life;
 mod limits;
 mod no_cpu;
+mod verbs;

@@ -79,7 +79,7 @@ impl Leaf {
     }
 
     /// Stops or lets go everything in it; see `freezer.rs`.
-    pub fn freeze(&self, state: super::freezer::State) -> Result<()> {
+    pub fn freeze(&self, state: super::Freezer) -> Result<()> {
         super::freezer::set(self.limited(), state).map_err(|failure| crate::engine::Failure { step: STEP, ..failure })
     }
 }

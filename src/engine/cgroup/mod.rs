@@ -15,13 +15,15 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Result};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Setting};
+use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree};
 use crate::plan::{ContainerPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::Errno;
 
+pub use freezer::Freezer;
 pub use leaf::Leaf;
 pub use remove::remove;
+pub use settings::{Change, change};
 
 const STEP: Step = Step::MakeCgroups;
 /// Where a process of ours goes that must leave the delegated cgroup itself, since a cgroup with controllers for its
@@ -119,11 +121,6 @@ impl Cgroups {
             leaf.kill();
             leaf.remove();
         }
-    }
-
-    /// Changes values of the pod's own cgroup; the earlier ones come back where one fails.
-    pub fn change(&self, settings: &[Setting]) -> Result<()> {
-        settings::change(&self.pod, settings)
     }
 }
 

@@ -25,19 +25,31 @@ pub(super) fn write(cgroup: &Path, settings: &[Setting]) -> Result<()> {
     })
 }
 
-/// As [`write`], and all or nothing: what was there before comes back when one is refused.
-pub(super) fn change(cgroup: &Path, settings: &[Setting]) -> Result<()> {
-    let mut before: Vec<(String, String)> = Vec::new();
-    for setting in settings {
+/// One value of a cgroup that has processes already.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub cgroup: &'a Path,
+    pub setting: Setting,
+}
+
+/// As [`write`], in several cgroups, and all or nothing: what was there before comes back when one is refused.
+pub fn change(changes: &[Change<'_>]) -> Result<()> {
+    let mut before: Vec<(&Path, String, String)> = Vec::new();
+    for Change { cgroup, setting } in changes {
         let name = setting.value.file();
-        let changed = file::read(cgroup, &name).and_then(|old| {
-            before.push((name, old));
-            write(cgroup, std::slice::from_ref(setting))
-        });
+        let changed = match (file::read(cgroup, &name), &setting.asked_by) {
+            (Ok(old), _) => {
+                // Noted first: a value that was written and does not hold is taken back, too.
+                before.push((cgroup, name, old));
+                write(cgroup, std::slice::from_ref(setting))
+            }
+            (Err(_), None) => Ok(()),
+            (Err(failure), Some(field)) => Err(Failure { on: format!("{field}, {name}"), ..failure }),
+        };
         if let Err(failure) = changed {
-            for (name, old) in before.iter().rev() {
+            for (cgroup, name, old) in before.iter().rev() {
                 // The first failure is the one to tell.
-                let _: Result<()> = file::write(cgroup, name, old);
+                let _: Result<()> = file::write(cgroup, name, old.trim_end());
             }
             return Err(failure);
         }
@@ -144,7 +156,9 @@ mod tests {
         std::fs::create_dir(dir.path().join("memory.max")).expect("mkdir");
         let asked = |value| Setting { value, asked_by: Some("--memory".to_owned()) };
         let settings = [asked(Value::PidsMax(Some(9))), asked(Value::MemoryMax(Some(1 << 20)))];
-        change(dir.path(), &settings).expect_err("memory.max is no file");
+        let changes = settings.map(|setting| Change { cgroup: dir.path(), setting });
+        let failure = change(&changes).expect_err("memory.max is no file");
+        assert!(failure.on.starts_with("--memory"), "{failure:?}");
         assert_eq!(std::fs::read_to_string(dir.path().join("pids.max")).expect("read"), "7");
     }
 }

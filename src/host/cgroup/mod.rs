@@ -8,6 +8,7 @@ mod facts;
 mod find;
 mod hierarchy;
 mod systemd;
+pub mod usage;
 
 pub use facts::{
     AncestorLimits, Capacity, CgroupFacts, Container, Delegation, Hierarchy, Membership, NoDelegation, NoSystemd,

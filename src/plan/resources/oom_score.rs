@@ -17,7 +17,7 @@ pub(super) fn adjustment(spec: &PodSpec, container: &Container, qos: QosClass, m
         QosClass::Burstable => {
             let request = |of: &Container| of.resources.request(Resource::Memory).unwrap_or(0);
             let together = spec.containers.iter().map(request).fold(0, u64::saturating_add);
-            let pod = super::pod_request(spec, Resource::Memory).map_or(0, |asked| asked.amount);
+            let pod = super::pod_request(&super::Wanted::from(spec), Resource::Memory).map_or(0, |asked| asked.amount);
             let rest = pod.saturating_sub(together) / spec.containers.len().max(1) as u64;
             burstable(request(container).saturating_add(rest), memory_total)
         }

@@ -32,11 +32,12 @@ pub(super) struct Container {
     starts: u32,
     last: Option<(Exit, TerminatedReason)>,
     backoff: BackOff,
+    held: bool,
 }
 
 impl Container {
     pub(super) fn new(name: String) -> Container {
-        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default() }
+        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default(), held: false }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -68,9 +69,18 @@ impl Container {
         matches!(self.life, Life::Terminated { .. })
     }
 
+    /// Paused: whatever it was about to become, it stays what it is.
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     pub(super) fn restart_at(&self) -> Option<Duration> {
         match self.life {
-            Life::BackingOff { restart_at, .. } => Some(restart_at),
+            Life::BackingOff { restart_at, .. } if !self.held => Some(restart_at),
             _ => None,
         }
     }

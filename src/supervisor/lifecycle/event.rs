@@ -35,6 +35,13 @@ pub enum Event {
     StopRequested {
         grace: Option<Duration>,
     },
+    /// Its processes stand still: until `Thawed` it is not started again.
+    Frozen {
+        index: usize,
+    },
+    Thawed {
+        index: usize,
+    },
     /// The kernel kills what lives in pause's pid namespace; the rest is killed by us.
     PauseDied,
     /// [`Pod::next_deadline`] has passed. Too early does no harm.

@@ -103,6 +103,11 @@ impl Pod {
             Event::StartFailed { index, exit_code } => self.start_failed(index, exit_code, now, &mut actions),
             Event::ContainerExited { index, exit, cause } => self.exited(index, exit, cause, now, &mut actions),
             Event::StopRequested { grace } => self.stop(grace.unwrap_or(self.grace), now, &mut actions),
+            Event::Frozen { index } => self.hold(index, true),
+            Event::Thawed { index } => {
+                self.hold(index, false);
+                self.restart_due(now, &mut actions);
+            }
             Event::PauseDied => self.fail("pause died".to_owned(), None, &mut actions),
             Event::TimerFired => self.timer(now, &mut actions),
         }
@@ -142,6 +147,12 @@ impl Pod {
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.course, Course::Running)
+    }
+
+    /// Whether the container is paused.
+    #[must_use]
+    pub fn is_held(&self, index: usize) -> bool {
+        self.containers.get(index).is_some_and(Container::is_held)
     }
 
     /// How the container ended for good; `None`: it has not, or it never ran.
@@ -308,6 +319,12 @@ impl Pod {
                 container.start();
                 actions.push(Action::Start { index });
             }
+        }
+    }
+
+    fn hold(&mut self, index: usize, held: bool) {
+        if let Some(container) = self.containers.get_mut(index) {
+            container.hold(held);
         }
     }
 

@@ -246,6 +246,26 @@ fn pause_dying_during_a_stop_ends_the_grace() {
     assert_eq!(pod.handle(exited(0, 0), s(1)), [failed("pause died")]);
 }
 
+#[test]
+fn a_paused_container_is_not_started_again_before_it_is_let_go() {
+    let mut pod = up(RestartPolicy::Always, 2);
+    assert_eq!(pod.handle(Event::Frozen { index: 0 }, s(1)), []);
+    assert_eq!(pod.handle(exited(0, 137), s(2)), [], "killed while it was frozen");
+    assert_eq!((pod.next_deadline(), pod.handle(Event::TimerFired, s(3))), (None, vec![]));
+    assert_eq!(pod.handle(exited(1, 1), s(4)), [Action::Start { index: 1 }], "the other one is not held");
+    assert_eq!(pod.handle(Event::Thawed { index: 0 }, s(60)), [Action::Start { index: 0 }]);
+
+    // A stop ends what is paused, too, and a restart that was held back is none any more.
+    let mut pod = up(RestartPolicy::Always, 2);
+    pod.handle(Event::Frozen { index: 0 }, s(1));
+    pod.handle(Event::Frozen { index: 1 }, s(1));
+    pod.handle(exited(1, 137), s(2));
+    let actions = pod.handle(Event::StopRequested { grace: None }, s(3));
+    assert_eq!(actions, [Action::Signal { index: 0, signal: SIGTERM }]);
+    assert_eq!(pod.handle(Event::Thawed { index: 0 }, s(3)), []);
+    assert_eq!(pod.handle(exited(0, 0), s(4)), [failed("container `c1` ended with exit code 137")]);
+}
+
 fn any_policy() -> impl Strategy<Value = RestartPolicy> {
     prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)]
 }
@@ -259,6 +279,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         3 => (0..4_usize).prop_map(|index| Event::StartFailed { index, exit_code: 127 }),
         20 => (0..4_usize, exit).prop_map(|(index, exit)| Event::ContainerExited { index, exit, cause: Cause::Itself }),
         1 => prop::option::of(0..40_u64).prop_map(|grace| Event::StopRequested { grace: grace.map(s) }),
+        3 => (0..4_usize).prop_map(|index| Event::Frozen { index }),
+        5 => (0..4_usize).prop_map(|index| Event::Thawed { index }),
         1 => Just(Event::PauseDied),
         10 => Just(Event::TimerFired),
     ]
@@ -294,6 +316,8 @@ impl World {
             match action {
                 Action::Start { index } => {
                     assert_eq!(self.outside[index], Outside::Nothing, "started twice");
+                    let first = self.pod.containers().nth(index).is_some_and(|container| container.restarts == 0);
+                    assert!(first || !self.pod.is_held(index), "started while it is paused");
                     self.outside[index] = Outside::Asked;
                 }
                 Action::Signal { index, .. } | Action::Kill { index } => {
