@@ -104,7 +104,10 @@ fn an_occupied_scope_and_the_users_systemd() {
     assert!(facts.passed_over.iter().any(|passed| passed.why.contains("to your systemd, not to you")), "{facts:#?}");
     // logind gives each user a TasksMax.
     let above = &facts.capacity.ancestors;
-    assert!(above.iter().any(|one| one.pids_max.is_some() && one.path.ends_with(format!("user-{}.slice", uid()))), "{above:?}");
+    assert!(
+        above.iter().any(|one| one.pids_max.is_some() && one.path.ends_with(format!("user-{}.slice", uid()))),
+        "{above:?}"
+    );
     assert!(facts.capacity.memory_total > facts.capacity.memory_available);
 }
 
