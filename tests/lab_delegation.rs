@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, reason = "tests may act and tell")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,6 +62,10 @@ fn here() -> CgroupFacts {
     facts_in("", &[])
 }
 
+fn uid() -> u32 {
+    std::fs::metadata("/proc/self").expect("proc").uid()
+}
+
 /// The directory of our cgroup.
 fn own() -> PathBuf {
     let text = std::fs::read_to_string("/proc/self/cgroup").expect("proc");
@@ -99,7 +104,10 @@ fn an_occupied_scope_and_the_users_systemd() {
     assert!(facts.passed_over.iter().any(|passed| passed.why.contains("to your systemd, not to you")), "{facts:#?}");
     // logind gives each user a TasksMax.
     let above = &facts.capacity.ancestors;
-    assert!(above.iter().any(|one| one.pids_max.is_some() && one.path.ends_with("user-4242.slice")), "{above:?}");
+    assert!(
+        above.iter().any(|one| one.pids_max.is_some() && one.path.ends_with(format!("user-{}.slice", uid()))),
+        "{above:?}"
+    );
     assert!(facts.capacity.memory_total > facts.capacity.memory_available);
 }
 
@@ -152,7 +160,7 @@ fn parents_that_cannot_be_had() {
     };
     assert!(why("/nowhere").contains("no such cgroup"));
     assert!(why("/system.slice").contains("not yours"));
-    assert!(why("/user.slice/user-4242.slice/user@4242.service").contains("to your systemd"));
+    assert!(why(&format!("/user.slice/user-{0}.slice/user@{0}.service", uid())).contains("to your systemd"));
     assert!(why(own().to_str().expect("UTF-8")).contains("other processes"));
 }
 
@@ -169,13 +177,13 @@ fn a_shell_without_a_session() {
         let again = format!("set -- systemd-run --user --scope -q sh -euc '{script}\nexec \"$@\"' sh \"$@\"");
         facts_in(&again, &[])
     };
-    let runtime_dir = PathBuf::from("/run/user/4242");
+    let runtime_dir = PathBuf::from(format!("/run/user/{}", uid()));
     assert_eq!(no_systemd(in_scope("unset XDG_RUNTIME_DIR")), NoSystemd::RuntimeDirUnset { runtime_dir });
-    let elsewhere = PathBuf::from("/run/user/4243");
+    let elsewhere = PathBuf::from(format!("/run/user/{}", uid() + 1));
     let gone = format!("export XDG_RUNTIME_DIR={}", elsewhere.display());
     assert_eq!(no_systemd(in_scope(&gone)), NoSystemd::NotRunning { runtime_dir: elsewhere });
     // The fix, done.
-    let fixed = in_scope("unset XDG_RUNTIME_DIR; export XDG_RUNTIME_DIR=/run/user/4242");
+    let fixed = in_scope(&format!("unset XDG_RUNTIME_DIR; export XDG_RUNTIME_DIR=/run/user/{}", uid()));
     assert!(matches!(fixed.delegation, Delegation::SystemdScope { .. }), "{fixed:#?}");
 }
 

@@ -1,5 +1,7 @@
 //! The end of a pod is the end of all its processes, whatever they do meanwhile.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::lab_support::{Cgroup, Lab, marked, perl, vanished};
@@ -37,12 +39,13 @@ fn a_hundred_of_a_hundred() {
     for number in 0..tries {
         let mark = format!("lab-kill-{number}-");
         let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "40" }), &spec(&mark, number % 2 == 1), &[]);
-        let tree = Cgroup::of(&pod);
+        let trees = lab.trees();
+        assert_eq!(trees.len(), 1, "try {number}: {trees:?}");
         assert!(!marked(&mark).is_empty(), "try {number}: nothing runs: {}", pod.inspect()["record"]);
         pod.does(&["rm", "-f"]);
         // No waiting here: when rm has ended, so has the pod.
         assert_eq!(marked(&mark), Vec::<u32>::new(), "try {number} of {tries}");
-        assert!(!tree.0.exists(), "try {number} of {tries}: {} with {:?}", tree.0.display(), tree.pids());
+        assert_eq!(lab.trees(), Vec::<PathBuf>::new(), "try {number} of {tries}");
     }
     eprintln!("rm -f: {tries} of {tries}");
 }

@@ -53,6 +53,7 @@ pub(crate) struct Lab {
     pub(crate) lane: Lane,
     // Fields are dropped in this order: `home` removes the pods first.
     _after: NoTreeLeft,
+    _took: Took,
 }
 
 impl Lab {
@@ -73,7 +74,8 @@ impl Lab {
         }
         assert_eq!(trees(home.user.uid), Vec::<PathBuf>::new(), "left by an earlier test");
         let uid = home.user.uid;
-        Some(Lab { home, lane, _after: NoTreeLeft { uid } })
+        let took = Took { test: test.to_owned(), since: Instant::now() };
+        Some(Lab { home, lane, _after: NoTreeLeft { uid }, _took: took })
     }
 
     pub(crate) fn manifest(&self, name: &str, annotations: &Value, spec: &Value) -> PathBuf {
@@ -107,6 +109,18 @@ impl Lab {
     pub(crate) fn no_tree_stays(&self, why: &str) {
         let left = vanished(|| self.trees());
         assert!(left.is_empty(), "cgroups are left: {why}\n{}", listing(&left));
+    }
+}
+
+/// Says how long a test was: the lab has four minutes.
+struct Took {
+    test: String,
+    since: Instant,
+}
+
+impl Drop for Took {
+    fn drop(&mut self) {
+        eprintln!("{} took {:.1?}", self.test, self.since.elapsed());
     }
 }
 
@@ -182,7 +196,7 @@ impl Cgroup {
         Cgroup(path.expect("the record says where its cgroup is"))
     }
 
-    /// That of a container's present life.
+    /// That of a container's present life, where its limits are. Its processes are in `container` below.
     #[track_caller]
     pub(crate) fn of_container(pod: &Pod, container: &str) -> Cgroup {
         let leaf = pod.recorded(container)["leaf"].as_str().expect("it has been started").to_owned();
