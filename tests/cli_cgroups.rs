@@ -40,7 +40,7 @@ fn web(home: &Home) -> (CreatedPod, PathBuf) {
     pod.record.containers[1].leaf = Some("sidecar.3".to_owned());
     commit(&pod.dirs, &pod.record).expect("commit");
     let cgroup = [("cgroup.events", "populated 1\nfrozen 0\n"), ("cgroup.freeze", "0\n"), ("cgroup.procs", "")];
-    for leaf in ["", "nginx.1", "supervisor", "pause"] {
+    for leaf in ["", "nginx.1", "../sandpod-web-0123456789ab.supervisor", "pause"] {
         files(&top.join(leaf), &cgroup);
         files(
             &top.join(leaf),

@@ -11,6 +11,7 @@ use super::arguments::StatsArguments;
 use super::table::{bytes, table};
 use super::{Failure, Outcome, cgroups, client, print, store};
 use crate::host::usage::{self, CgroupUsage, Limit, Pressure};
+use crate::plan::cgroup::of_supervisor;
 use crate::state::StoredPod;
 
 /// Between two looks: cpu time is a counter, so a percentage needs two.
@@ -141,11 +142,10 @@ fn parts(pod: &StoredPod) -> Vec<(Part, Option<String>, PathBuf)> {
     let container = |container: &crate::state::ContainerRecord| {
         Some((Part::Container, Some(container.name.clone()), cgroups::of_container(pod, container)?))
     };
-    let own = |part, leaf: &str| (part, None, top.join(leaf));
     [(Part::Pod, None, top.to_owned())]
         .into_iter()
         .chain(record.containers.iter().filter_map(container))
-        .chain([own(Part::Supervisor, "supervisor"), own(Part::Pause, "pause")])
+        .chain([(Part::Supervisor, None, of_supervisor(top)), (Part::Pause, None, top.join("pause"))])
         .collect()
 }
 

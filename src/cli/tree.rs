@@ -10,6 +10,7 @@ use super::processes::{self, NAMESPACES};
 use super::table::table;
 use super::{Outcome, cgroups, client, print, store};
 use crate::host::usage::{self, Frozen};
+use crate::plan::cgroup::of_supervisor;
 use crate::state::{ContainerState, StoredPod};
 use crate::sys::process::ProcessId;
 use crate::sys::terminal;
@@ -86,7 +87,11 @@ fn view(pod: &StoredPod) -> View {
     let members = members(pod);
     let cgroup = cgroups::of_pod(pod).map(Path::to_owned);
     let groups = match &cgroup {
-        Some(top) => usage::children(top).iter().map(|child| group(child)).collect(),
+        Some(top) => {
+            // Beside the pod's; under its short name.
+            let supervisor = Group { name: SUPERVISOR.to_owned(), ..group(&of_supervisor(top)) };
+            usage::children(top).iter().map(|child| group(child)).chain([supervisor]).collect()
+        }
         None => by_parent(&members, &processes::parents(), &|pid| processes::namespace(pid, "mnt")),
     };
     let namespaces = namespaces(&members, processes::namespace);

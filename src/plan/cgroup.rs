@@ -1,8 +1,8 @@
 //! The pod's cgroups: the tree, and every value that is written into it.
 //!
 //! ```text
+//! <parent>/sandpod-<pod>-<id>.supervisor/    the supervisor and its helpers, beside what the pod is limited to
 //! <parent>/sandpod-<pod>-<id>/          the pod's limits, no process
-//!     supervisor/                       the supervisor and its helpers
 //!     pause/
 //!     <container>.<n>/                  the container's limits; a fresh one for every start
 //!         container/                    its processes, and the root of their cgroup namespace
@@ -36,6 +36,18 @@ pub struct CgroupTree {
     /// Of the pod's own cgroup, in this order.
     pub settings: Vec<Setting>,
 }
+
+/// The leaf of the supervisor: beside the pod's cgroup, since what it and the launchers use must not be taken from the
+/// containers' limits, nor their OOM killer choose the supervisor.
+#[must_use]
+pub fn of_supervisor(pod: &std::path::Path) -> PathBuf {
+    let mut name = pod.file_name().unwrap_or_default().to_owned();
+    name.push(SUPERVISOR);
+    pod.with_file_name(name)
+}
+
+/// What its name ends in.
+pub const SUPERVISOR: &str = ".supervisor";
 
 impl CgroupTree {
     /// The pod's own directory, where it can be known beforehand.

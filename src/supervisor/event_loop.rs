@@ -280,8 +280,7 @@ impl<'a> Supervisor<'a> {
         if at_end == AtEnd::Keep
             && let Some(cgroups) = &self.cgroups
         {
-            let leaves = self.containers.iter().filter_map(|container| container.leaf.as_ref());
-            cgroups.remove_leaves(leaves);
+            cgroups.remove_pod();
         }
         for index in 0..self.containers.len() {
             self.close_output(index);

@@ -94,10 +94,15 @@ fn a_killed_tree_is_removed() {
     let pod = lab.start(&json!({ "containers": [sh("main", "busybox sleep 7654321 & busybox sleep 7654321")] }));
     let tree = Cgroup::of(&pod);
     let supervisor = u32::try_from(pod.inspect()["supervisor"].as_u64().expect("it runs")).expect("a pid");
-    assert!(Cgroup(tree.0.join("supervisor")).pids().contains(&supervisor), "{:?}", tree.pids());
+    assert!(
+        Cgroup(PathBuf::from(format!("{}.supervisor", tree.0.display()))).pids().contains(&supervisor),
+        "{:?}",
+        tree.pids()
+    );
     tree.write("cgroup.kill", "1").expect("we own it");
     assert_eq!(vanished(|| marked("7654321")), Vec::<u32>::new());
-    assert!(!is_live(supervisor));
+    // The supervisor is beside it, sees pause die, and ends.
+    assert_eq!(vanished(|| [supervisor].into_iter().filter(|pid| is_live(*pid)).collect()), Vec::<u32>::new());
     pod.does(&["rm"]);
     lab.no_tree_stays("rm of a killed pod");
     // The name is free, and nothing of the dead tree is in the way of the next.

@@ -22,8 +22,8 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    pub(super) fn make(pod: &Path, name: &str) -> Result<Leaf> {
-        let path = pod.join(name);
+    pub(super) fn make(path: &Path) -> Result<Leaf> {
+        let path = path.to_owned();
         file::make_directory(&path)?;
         let open = |options: &std::fs::OpenOptions, path: &Path| {
             options

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Result};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree};
+use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, of_supervisor};
 use crate::plan::{ContainerPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::Errno;
@@ -70,7 +70,7 @@ impl Cgroups {
         let scope = scope::enter(unit, &plan.name)?;
         let pod = Self::make_pod(tree, &scope)?;
         // Out of the scope's own cgroup, while no controller is enabled below it.
-        Leaf::make(&pod, "supervisor")?.enter()?;
+        Leaf::make(&of_supervisor(&pod))?.enter()?;
         Self::enable(tree, &scope, pod).map(Some)
     }
 
@@ -85,7 +85,7 @@ impl Cgroups {
             enable_controllers(cgroup, &tree.controllers)?;
         }
         settings::write(&pod, &tree.settings)?;
-        let (supervisor, pause) = (Leaf::make(&pod, "supervisor")?, Leaf::make(&pod, "pause")?);
+        let (supervisor, pause) = (Leaf::make(&of_supervisor(&pod))?, Leaf::make(&pod.join("pause"))?);
         Ok(Cgroups { pod, supervisor, pause, controllers: tree.controllers.clone() })
     }
 
@@ -117,17 +117,15 @@ impl Cgroups {
         file::write(&outer, "cgroup.max.descendants", MOST_CGROUPS)?;
         file::write(&outer, "cgroup.max.depth", DEEPEST_CGROUP)?;
         enable_controllers(&outer, &self.controllers)?;
-        let leaf = Leaf::make(&outer, leaf::INNER)?;
+        let leaf = Leaf::make(&outer.join(leaf::INNER))?;
         settings::write(leaf.path(), &container.cgroup)?;
         Ok(leaf)
     }
 
-    /// When the pod has ended: nothing stays but the leaf of the supervisor, which is in it, and what is above.
-    pub fn remove_leaves<'a>(&'a self, containers: impl Iterator<Item = &'a Leaf>) {
-        for leaf in containers.chain([&self.pause]) {
-            leaf.kill();
-            leaf.remove();
-        }
+    /// When the pod has ended: nothing stays but the leaf of the supervisor, which is in it. What cannot be removed yet
+    /// is left to `rm`, which says so.
+    pub fn remove_pod(&self) {
+        let _ = remove(&self.pod);
     }
 }
 

@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 
 use super::file;
 use super::leaf::number;
+use crate::plan::cgroup::of_supervisor;
 use crate::report::{Report, exit_code};
 use crate::sys::process::PidFd;
 
 /// For processes that die, and for the kernel to let go of them.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Kills and removes the pod's subtree; one that is gone is no error. A caller inside it (the supervisor) is spared, and
-/// then its own cgroup stays for the next.
+/// Kills and removes the pod's subtree and the supervisor's leaf beside it; what is gone is no error. A caller that is in
+/// one of them (the supervisor) is spared, and then that stays for the next.
 pub fn remove(pod: &Path) -> Vec<Report> {
-    if !pod.exists() {
-        return Vec::new();
-    }
     let failed =
         |why: String| vec![Report::new(exit_code::FAILURE, format!("could not remove {}", pod.display())).because(why)];
     let deadline = Instant::now() + DEADLINE;
-    let inside = contains_us(pod);
-    let tops = if inside { children(pod) } else { vec![pod.to_owned()] };
+    let tops = [pod.to_owned(), of_supervisor(pod)];
     if let Some(clients) = pod.parent().map(|parent| parent.join(super::CLIENTS)) {
         // Refused while somebody is in it.
         let _ = remove_empty(&clients);
     }
-    for top in tops.iter().filter(|top| !contains_us(top)) {
+    for top in tops.iter().filter(|top| top.exists() && !contains_us(top)) {
         if !kill(top, deadline) {
             return failed(format!(
                 "processes in {} live after SIGKILL: see `dmesg` and /proc/PID/stack",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{CgroupParent, CgroupPlan, CgroupTree, Setting};
+use super::{CgroupParent, CgroupPlan, CgroupTree, SUPERVISOR, Setting};
 use crate::host::{CgroupFacts, Delegation, Membership, NoDelegation};
 use crate::plan::resources::Decided;
 use crate::plan::{CgroupsChoice, Degradation, degradation};
@@ -64,7 +64,7 @@ fn inherited(resources: &mut Decided, degradation: Option<Degradation>) -> (Cgro
 /// `sandpod-<pod>-<id>`; a pod's name is cut where the whole would be too long for a directory or a scope. The id keeps
 /// it unique.
 fn tree_name(pod: &str, id: &str) -> String {
-    let room = NAME_MAX - SCOPE.len() - "sandpod--".len() - id.len();
+    let room = NAME_MAX - SUPERVISOR.len() - "sandpod--".len() - id.len();
     let end = pod.char_indices().map(|(start, c)| start + c.len_utf8()).take_while(|end| *end <= room).last();
     format!("sandpod-{}-{id}", &pod[..end.unwrap_or(0)])
 }

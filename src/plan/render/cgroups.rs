@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 
 use super::{path, row, word, words};
 use crate::manifest::{Resource, written};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Claim, Setting};
+use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Claim, SUPERVISOR, Setting};
 use crate::plan::{ContainerPlan, SandboxPlan};
 
 pub(super) fn cgroups(f: &mut Formatter<'_>, sandbox: &SandboxPlan, containers: &[ContainerPlan]) -> fmt::Result {
@@ -36,8 +36,8 @@ fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) 
         CgroupParent::SystemdScope { unit } => row(f, "parent", format_args!("{} of your systemd", word(unit)))?,
     }
     row(f, "controllers", words(controllers))?;
+    leaf(f, 2, &format!("{}{SUPERVISOR}/", word(name)), &[])?;
     leaf(f, 2, &format!("{}/", word(name)), settings)?;
-    leaf(f, 4, "supervisor/", &[])?;
     leaf(f, 4, "pause/", &[])?;
     containers
         .iter()

@@ -107,7 +107,7 @@ fn names_fit_into_a_directory_and_a_unit() {
     let id = "0123456789ab";
     assert_eq!(tree_name("a.b-c", id), "sandpod-a.b-c-0123456789ab");
     let long = tree_name(&"x".repeat(253), id);
-    assert_eq!(long.len() + SCOPE.len(), 255);
+    assert_eq!(long.len() + SUPERVISOR.len(), 255);
     assert!(long.starts_with("sandpod-xxx") && long.ends_with("x-0123456789ab"));
 }
 
