@@ -110,6 +110,22 @@ fn command_lines() {
             run(["--volume", "a"]),
             "error: --volume a\n  it has not two or three parts\nhint: write SRC:DST, or SRC:DST:ro for read-only\n".into(),
         ),
+        (
+            run(["--memory", "512m"]),
+            "error: --memory 512m\n  `512m` is a fraction of a byte, since m means thousandths; did you mean `512Mi` or \
+             `512M`?\n"
+                .into(),
+        ),
+        (
+            run(["--cpus", "0.001"]),
+            "error: --cpus 0.001\n  `0.001` is too small: the kernel limits to 1 ms in each 100 ms, which is 10m, or \
+             more\n"
+                .into(),
+        ),
+        (
+            run(["--pids-limit", "0"]),
+            "error: --pids-limit 0\n  `0` must be `max`, or a number of processes and threads from 1 to 4194304\n".into(),
+        ),
         (run(["--env", "=x"]), "error: --env =x\n  the name is empty\n".into()),
         (
             run(["--userns", "host"]),

@@ -46,6 +46,21 @@ fn restart_policies() {
     assert_eq!(always.inspect()["status"], "Succeeded");
 }
 
+/// A pod is measured against the claims of others under a lock, which goes neither to its supervisor nor stays behind.
+#[test]
+fn pods_that_claim_start_beside_each_other() {
+    let Some(home) = Home::new("pods_that_claim") else { return };
+    let claims = json!({ "resources": { "requests": { "cpu": "10m", "memory": "1Mi" } } });
+    let spec = json!({ "restartPolicy": "Never", "containers": [and(idle("main"), claims)] });
+    let first = home.start_with("first", &spec, &["--cgroups=disabled"]);
+    let second = home.start_with("second", &spec, &["--cgroups=disabled"]);
+    for pod in [&first, &second] {
+        let inspected = pod.inspect();
+        assert_eq!(inspected["plan"]["sandbox"]["claim"], json!({ "cpu_millis": 10, "memory": 1 << 20 }));
+        assert_eq!(inspected["plan"]["sandbox"]["qos"], "Burstable");
+    }
+}
+
 #[test]
 fn stop_is_sigterm_then_sigkill() {
     let Some(home) = Home::new("stop_is_sigterm") else { return };

@@ -7,6 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod running;
+
+pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
+
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
 #[derive(Debug, Parser)]
 #[command(name = "sandpod", version, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -206,27 +210,6 @@ pub(crate) struct InspectArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct StatsArguments {
-    /// Only this pod; by default all that run
-    pub(crate) pod: Option<String>,
-    /// Measure every second until Ctrl-C
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-    /// Print JSON: an object for each pod, container, supervisor and pause; with --watch one line for each second
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TreeArguments {
-    /// Only this pod; by default all that run
-    pub(crate) pod: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
     pub(crate) pod: String,
     /// Go on until the pod has ended
@@ -295,46 +278,6 @@ pub(crate) struct StopArguments {
     /// Seconds between SIGTERM and SIGKILL; the manifest's by default
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u64>,
-    #[arg(required = true, value_name = "POD")]
-    pub(crate) pods: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("change").multiple(true).required(true))]
-pub(crate) struct UpdateArguments {
-    pub(crate) pod: String,
-    /// Change this container; by default the pod's own limits, those of all containers together
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) container: Option<String>,
-    /// The most memory that may be used: `512Mi`
-    #[arg(long, value_name = "AMOUNT", group = "change")]
-    pub(crate) memory: Option<String>,
-    /// Memory that is claimed, and kept from others where possible
-    #[arg(long, value_name = "AMOUNT", group = "change")]
-    pub(crate) memory_request: Option<String>,
-    /// The most cpus that may be used: `0.5` or `500m`
-    #[arg(long, value_name = "AMOUNT", group = "change")]
-    pub(crate) cpus: Option<String>,
-    /// Cpus that are claimed; their share when all want more than there is
-    #[arg(long, value_name = "AMOUNT", group = "change")]
-    pub(crate) cpu_request: Option<String>,
-    /// The most processes and threads, or `max`
-    #[arg(long, value_name = "COUNT", group = "change")]
-    pub(crate) pids: Option<String>,
-    /// Also below the memory that is used now: what cannot be reclaimed is killed
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Even if what is requested is not there
-    #[arg(long)]
-    pub(crate) overcommit: bool,
-}
-
-/// Also of `unpause`.
-#[derive(Debug, Args)]
-pub(crate) struct PauseArguments {
-    /// Only this container; all by default
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) container: Option<String>,
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }

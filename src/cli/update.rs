@@ -6,7 +6,7 @@ use super::arguments::UpdateArguments;
 use super::table::bytes;
 use super::{Outcome, cgroups, client, store};
 use crate::host::{self, CgroupQuery, usage};
-use crate::manifest::{self, Amounts, Resource, Role};
+use crate::manifest::{self, Amounts, Resource, Resources, Role};
 use crate::plan::cgroup::{CgroupPlan, Claim, Setting, Value};
 use crate::plan::update::{self, Change, PidsLimit};
 use crate::plan::{Admission, PodPlan, admission};
@@ -26,9 +26,12 @@ pub(crate) fn update(asked: &UpdateArguments) -> Outcome {
     if cgroups::of_pod(&pod).is_none() {
         return Err(cgroups::lacking(&pod, what).into());
     }
-    change.container = asked.container.as_deref().map(|named| client::container(&pod, Some(named))).transpose()?;
     let Some(before) = &pod.plan else {
         return Err(Report::new(exit_code::FAILURE, what).because("its plan cannot be read").into());
+    };
+    change.container = match &asked.container {
+        Some(named) => Some(client::container(&pod, Some(named))?),
+        None => only_container(before),
     };
     let after = update::update(before, &change)?;
     if !asked.force {
@@ -44,6 +47,14 @@ pub(crate) fn update(asked: &UpdateArguments) -> Outcome {
         Some((Reply::Done, _)) => Ok(0),
         Some((other, _)) => Err(client::unexpected(&other).into()),
         None => Err(client::not_running(&pod.reload()).into()),
+    }
+}
+
+/// In a pod of one container whose limits are that container's, they are what is meant.
+fn only_container(plan: &PodPlan) -> Option<String> {
+    match plan.containers.as_slice() {
+        [only] if plan.sandbox.resources == Resources::default() => Some(only.name.clone()),
+        _ => None,
     }
 }
 

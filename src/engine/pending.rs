@@ -126,11 +126,11 @@ impl Pending {
 
     /// What became of it, once [`advance`](Self::advance) has said so.
     pub fn finish(self) -> Result<Started> {
-        // It has done its work and ends by itself; its exit is reaped with the others.
-        let _ = self.launcher.disarm();
         let nobody = || died(Step::CreateContainer, &self.on);
         let (pid, process) = self.born.ok_or_else(nobody)?;
         let process = process.disarm().ok_or_else(nobody)?;
+        // It has done its work and ends by itself; its exit is reaped with the others.
+        let _ = self.launcher.disarm();
         Ok(Started { pid, process, stdio: self.stdio, exit: self.exit, mark: self.mark })
     }
 

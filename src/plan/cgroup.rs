@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod placement;
 
-pub(super) use placement::{AskedValue, place};
+pub(super) use placement::{AskedField, place};
 
 /// Where the pod's processes are accounted for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::cgroup::AskedValue;
+use super::cgroup::AskedField;
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
 use crate::TINY_PROGRAMS;
 use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
@@ -239,8 +239,8 @@ pub(super) fn no_cgroup(why: &NoDelegation) -> Degradation {
 }
 
 /// `waived`: what `--cgroups=disabled` keeps from being enforced.
-pub(super) fn no_limits(waived: &[AskedValue]) -> Degradation {
-    let fields: Vec<_> = waived.iter().map(AskedValue::shown).collect();
+pub(super) fn no_limits(waived: &[AskedField]) -> Degradation {
+    let fields: Vec<_> = waived.iter().map(AskedField::shown).collect();
     let meaning = format!("--cgroups=disabled: not enforced are {}", fields.join(", "));
     named(NO_LIMITS, meaning, "leave out --cgroups=disabled")
 }

@@ -172,7 +172,8 @@ fn pod_limit(wanted: &Wanted<'_>, resource: Resource) -> Option<Asked> {
 pub(super) fn amounts_of_pod(wanted: &Wanted<'_>) -> Vec<Setting> {
     let mut settings = Vec::new();
     settings.extend(pod_limit(wanted, Resource::Cpu).map(cpu_max));
-    settings.push(cpu_weight_setting(pod_request(wanted, Resource::Cpu)));
+    // Without a request the pod keeps the kernel's weight, 100: beside it are your own programs, and not other pods only.
+    settings.extend(pod_request(wanted, Resource::Cpu).map(|asked| cpu_weight_setting(Some(asked))));
     settings.extend(pod_limit(wanted, Resource::Memory).map(memory_max));
     settings.extend(pod_request(wanted, Resource::Memory).and_then(memory_low));
     settings

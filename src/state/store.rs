@@ -219,10 +219,11 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
     // Nobody else can hold it for longer than a look (`liveness`).
     lock.lock().doing("flock", &path)?;
     let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", &dirs.data)?;
-    let plan_path = dirs.data.join("plan.json");
-    replace(&plan_path, &text)?;
-    let plan_lock = File::open(&plan_path).doing("open", &plan_path)?;
-    plan_lock.lock().doing("flock", &plan_path)?;
+    let path = dirs.data.join("plan.json");
+    let mut plan_lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+    plan_lock.lock().doing("flock", &path)?;
+    // In place: nobody looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
+    plan_lock.write_all(&text).doing("write", &path)?;
     let record = Record {
         id: plan.sandbox.id.clone(),
         name: plan.sandbox.name.clone(),

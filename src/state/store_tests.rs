@@ -31,6 +31,22 @@ fn a_created_pod_is_starting_until_its_lock_is_dropped() {
 }
 
 #[test]
+fn a_plan_that_is_replaced_is_locked_as_the_first_was() {
+    let (_dir, store) = store();
+    let created = create(&store, "0123456789ab", "web");
+    let mut plan = fixture::plan(&store, "0123456789ab", "web");
+    plan.sandbox.claim.memory = 1 << 20;
+    let lock = replace_plan(&plan).expect("replaced");
+    drop(created);
+    // The runtime directory goes with the login session, and what is left must say that the pod lives.
+    std::fs::remove_dir_all(&plan.sandbox.dirs.runtime).expect("rm");
+    let found = store.find("web").expect("found");
+    assert_eq!((found.liveness, found.plan.as_ref()), (Liveness::Supervised, Some(&plan)));
+    drop(lock);
+    assert_eq!(store.find("web").expect("found").liveness, Liveness::Unsupervised);
+}
+
+#[test]
 fn a_name_is_taken_once_also_by_an_ended_pod() {
     let (_dir, store) = store();
     drop(create(&store, "0123456789ab", "web"));

@@ -35,15 +35,17 @@ pub struct Cgroup<'a> {
     pub procs: BorrowedFd<'a>,
 }
 
-/// As [`fork_into`], and into a cgroup. The child's error, if any, is that it could not go there.
+/// As [`fork_into`], and into a cgroup. A child that cannot get there ends at once with 125.
 pub fn fork_into_cgroup(namespaces: CloneFlags, parent: Parent, cgroup: Option<Cgroup<'_>>) -> Result<Fork> {
     let Some(Cgroup { directory, procs }) = cgroup else { return fork_into(namespaces, parent) };
     match fork(namespaces, parent, Some(directory)) {
         // Not ours to write to with the ids that we have taken on, or a kernel that does not know the flag.
         Err(Error { errno: Errno::EACCES | Errno::EPERM | Errno::E2BIG | Errno::EINVAL, .. }) => {
             let forked = fork(namespaces, parent, None)?;
-            if matches!(forked, Fork::Child) {
-                nix::unistd::write(procs, b"0").named(|| "write(cgroup.procs, \"0\")".to_owned())?;
+            // The child never comes back with an error: its caller would go on as a second self of the parent. Its silent
+            // death is what the parent learns of.
+            if matches!(forked, Fork::Child) && nix::unistd::write(procs, b"0").is_err() {
+                exit_now(125);
             }
             Ok(forked)
         }

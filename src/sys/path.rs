@@ -139,6 +139,13 @@ pub fn open_host_path(path: &Path) -> Result<OwnedFd> {
 pub fn make_directory(at: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<()> {
     let bits = Mode::from_bits_truncate(mode);
     match mkdirat(at, name, bits) {
+        // As a rule the umask and the file system's defaults leave it alone: a look is cheaper than a change.
+        Ok(())
+            if nix::sys::stat::fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| stat.st_mode & 0o7777 == mode) =>
+        {
+            Ok(())
+        }
         Ok(()) => nix::sys::stat::fchmodat(at, name, bits, nix::sys::stat::FchmodatFlags::NoFollowSymlink)
             .or_else(|_| nix::sys::stat::fchmodat(at, name, bits, nix::sys::stat::FchmodatFlags::FollowSymlink))
             .named(|| format!("fchmodat({}, {mode:o})", name.display())),

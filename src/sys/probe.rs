@@ -67,11 +67,15 @@ pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The first bytes of a regular file, at most `limit`: for what may be long and is only looked into.
-pub fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut start = Vec::with_capacity(256);
-    let file = open_regular(path)?;
-    file.take(limit).read_to_end(&mut start).named(|| format!("read(\"{}\")", path.display()))?;
+/// What one read(2) gives of a file, at most `limit` bytes: for the small files of the kernel, which answer whole, and
+/// for what is only looked into. Never waits, whatever was put in its place.
+pub fn read_start(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let mut file = open.named(|| format!("open(\"{}\")", path.display()))?;
+    let mut start = vec![0; limit];
+    let length = file.read(&mut start).named(|| format!("read(\"{}\")", path.display()))?;
+    start.truncate(length);
     Ok(start)
 }
 
@@ -192,7 +196,10 @@ mod tests {
         std::fs::write(&path, vec![b'x'; 10_000]).expect("write");
         assert_eq!(read_start(&path, 100).expect("readable").len(), 100);
         assert_eq!(read_start(&path, 20_000).expect("readable").len(), 10_000);
-        assert_eq!(read_start(directory.path(), 10).expect_err("a directory").errno, Errno::EINVAL);
+        assert_eq!(read_start(directory.path(), 10).expect_err("a directory").errno, Errno::EISDIR);
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
+        assert_eq!(read_start(&fifo, 10), Ok(Vec::new()));
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl ProcessId {
             // Opened first, compared second: what the pidfd refers to can no longer change under us.
             Ok(fd) if self.is_alive() => Ok(Some(fd)),
             Ok(_) => Ok(None),
-            Err(error) if error.errno == nix::errno::Errno::ESRCH => Ok(None),
+            // EINVAL: the number lives on only as that of a session or of a process group.
+            Err(error) if matches!(error.errno, nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -120,6 +120,9 @@ fn an_update_is_kept_for_the_next_life_and_for_who_asks() {
     assert_eq!(inspected["containers"]["main"]["cgroup"]["memoryMaxBytes"], 96 << 20);
     let written = inspected["plan"]["containers"][0]["resources"]["limits"]["memory"].clone();
     assert_eq!(written, 96 << 20, "{}", inspected["plan"]);
+    // The pod's own, above them.
+    lab.home.sandpod(&["update", "--pids", "70", &pod.name]).ends_with(0);
+    assert_eq!((Cgroup::of(&pod).number("pids.max"), leaf.number("pids.max")), (70, 50));
     let first = pod.pid("main");
     pod.does(&["kill", "-c", "main"]);
     until("its second life", || {

@@ -30,6 +30,9 @@ const STEP: Step = Step::MakeCgroups;
 /// children may have no processes (cgroup-v2.rst, "No Internal Process Constraint").
 const CLIENTS: &str = "sandpod-clients";
 
+const MOST_CGROUPS: &str = "256";
+const DEEPEST_CGROUP: &str = "8";
+
 /// The pod's subtree, as the supervisor holds it.
 #[derive(Debug)]
 pub struct Cgroups {
@@ -109,6 +112,10 @@ impl Cgroups {
         let outer = self.pod.join(format!("{}.{start}", container.name));
         file::make_directory(&outer)?;
         settings::write(&outer, &container.cgroup)?;
+        // A container may make cgroups of its own below: not so many that the kernel's ids for them run out for everybody
+        // (65535 with a memory controller), nor so deep that their path is longer than any path may be.
+        file::write(&outer, "cgroup.max.descendants", MOST_CGROUPS)?;
+        file::write(&outer, "cgroup.max.depth", DEEPEST_CGROUP)?;
         enable_controllers(&outer, &self.controllers)?;
         let leaf = Leaf::make(&outer, leaf::INNER)?;
         settings::write(leaf.path(), &container.cgroup)?;

@@ -18,10 +18,13 @@ const CGROUP2: &str = "/sys/fs/cgroup";
 /// last process has gone, however that ended.
 pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
     let before = own_cgroup()?;
+    // Not `--user`: that follows DBUS_SESSION_BUS_ADDRESS, which may lead elsewhere.
+    let runtime_dir = std::env::var("XDG_RUNTIME_DIR").unwrap_or_default();
+    let bus = format!("--address=unix:path={runtime_dir}/bus");
     let pid = std::process::id().to_string();
     let description = format!("sandpod pod {pod}");
     let call = [
-        "--user",
+        &bus,
         "--quiet",
         "call",
         "org.freedesktop.systemd1",

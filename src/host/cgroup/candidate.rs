@@ -13,7 +13,7 @@ use crate::sys::probe::{errno, read_bounded, read_start};
 /// A list of controllers has about 80 bytes.
 const MOST_CONTROLLERS: usize = 64 << 10;
 /// Enough of `cgroup.procs` to tell whether somebody else is there.
-const MOST_PROCESSES: u64 = 4 << 10;
+const MOST_PROCESSES: usize = 4 << 10;
 /// As many are worth reporting.
 const MOST_REPORTED: usize = 10;
 

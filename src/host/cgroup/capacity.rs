@@ -9,7 +9,7 @@ use crate::sys::probe::{cpus, read_bounded, read_start};
 /// Some 60 lines of 30 bytes.
 const MOST_MEMINFO: usize = 64 << 10;
 /// Limits are two numbers at most.
-const MOST_LIMIT: u64 = 128;
+const MOST_LIMIT: usize = 128;
 
 /// `from`: the delegation, or what the scope will be in; looked at with everything above it up to the mount.
 pub(super) fn read(view: &View<'_>, mount: &Path, from: Option<&Path>) -> Capacity {

@@ -15,7 +15,8 @@ const SCOPE: &str = "/user.slice/user-4242.slice/user@4242.service/app.slice/run
 const SESSION: &str = "/user.slice/user-4242.slice/session-c1.scope";
 const US: u32 = 834;
 
-/// A machine with one user, 4242. A file is his where its owner may write; `user.delegate` stands for the attribute.
+/// A machine with one user, 4242. A cgroup is his where the group may write to its files: whoever runs
+/// the tests must be able to change them all. `user.delegate` stands for the attribute.
 struct Machine {
     tree: Recorded,
     mountinfo: String,
@@ -85,12 +86,9 @@ impl Machine {
         ] {
             let name = format!("{directory}/{name}");
             self.file(&name, text);
-            let mode = if ours { 0o644 } else { 0o444 };
+            let mode = if ours { 0o664 } else { 0o644 };
             std::fs::set_permissions(self.path(&name), std::fs::Permissions::from_mode(mode)).expect("chmod");
         }
-        let mode = if ours { 0o755 } else { 0o555 };
-        // The tree must be removable by its owner, so the directory's own answer is kept beside it.
-        self.file(&format!("{directory}/.mode"), &format!("{mode:o}"));
     }
 
     fn find(&self, query: &CgroupQuery) -> CgroupFacts {
@@ -124,17 +122,14 @@ fn refused(path: &Path, errno: Errno) -> sys::Result<()> {
 fn write(path: &Path) -> sys::Result<()> {
     match std::fs::metadata(path) {
         Ok(_) if path.ancestors().any(|above| above.join(".ro").exists()) => refused(path, Errno::EROFS),
-        Ok(found) if found.permissions().mode() & 0o200 != 0 => Ok(()),
+        Ok(found) if found.permissions().mode() & 0o020 != 0 => Ok(()),
         Ok(_) => refused(path, Errno::EACCES),
         Err(_) => refused(path, Errno::ENOENT),
     }
 }
 
 fn fill(directory: &Path) -> sys::Result<()> {
-    match std::fs::read_to_string(directory.join(".mode")).as_deref() {
-        Ok("555") => refused(directory, Errno::EACCES),
-        _ => write(directory),
-    }
+    write(&directory.join("cgroup.procs"))
 }
 
 fn three() -> BTreeSet<String> {

@@ -69,30 +69,31 @@ fn tree_name(pod: &str, id: &str) -> String {
     format!("sandpod-{}-{id}", &pod[..end.unwrap_or(0)])
 }
 
-/// A value that the manifest asks for.
-pub(in crate::plan) struct AskedValue {
+/// A field of the manifest, and what it needs.
+pub(in crate::plan) struct AskedField {
     field: String,
-    file: String,
+    files: Vec<String>,
     controller: &'static str,
 }
 
-impl AskedValue {
-    /// `spec.containers[0].resources.limits.cpu (cpu.max)`
+impl AskedField {
+    /// `spec.containers[0].resources.limits.memory (memory.max, memory.low)`
     pub(in crate::plan) fn shown(&self) -> String {
-        format!("{} ({})", self.field, self.file)
+        format!("{} ({})", self.field, self.files.join(", "))
     }
 }
 
-/// Each field once for each file that it sets: the containers' own before the pod's sums of them.
-fn asked(resources: &Decided, counts: impl Fn(&Setting) -> bool) -> Vec<AskedValue> {
+/// Each field once. The pod's sums are left out: they ask for nothing that their parts have not asked for.
+fn asked(resources: &Decided, counts: impl Fn(&Setting) -> bool) -> Vec<AskedField> {
     let all = resources.containers.iter().flat_map(|of| &of.settings).chain(&resources.pod);
-    let mut found: Vec<AskedValue> = Vec::new();
+    let mut found: Vec<AskedField> = Vec::new();
     for setting in all.filter(|setting| counts(setting)) {
-        let (Some(field), file) = (&setting.asked_by, setting.value.file()) else { continue };
-        // A sum says nothing that its parts have not said.
-        let said = found.iter().any(|known| known.file == file && (known.field == *field || field.contains("[]")));
-        if !said {
-            found.push(AskedValue { field: field.clone(), file, controller: setting.value.controller() });
+        let Some(field) = setting.asked_by.as_ref().filter(|field| !field.contains("[]")) else { continue };
+        let (file, controller) = (setting.value.file(), setting.value.controller());
+        match found.iter_mut().find(|known| known.field == *field) {
+            Some(known) if known.files.contains(&file) => {}
+            Some(known) => known.files.push(file),
+            None => found.push(AskedField { field: field.clone(), files: vec![file], controller }),
         }
     }
     found
@@ -117,7 +118,7 @@ fn without_delegation(
     Err(report.hint(join_fixes(&why.fix())))
 }
 
-fn lacks_controllers(lacking: &[AskedValue], parent: &CgroupParent, there: &BTreeSet<String>) -> Report {
+fn lacks_controllers(lacking: &[AskedField], parent: &CgroupParent, there: &BTreeSet<String>) -> Report {
     let names: BTreeSet<&str> = lacking.iter().map(|asked| asked.controller).collect();
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let (noun, verb) = if names.len() == 1 { ("controller", "is") } else { ("controllers", "are") };

@@ -25,26 +25,39 @@ fn kind(plan: PodPlan, destination: &str) -> MountKind {
     first(plan).mounts.into_iter().find(|mount| mount.destination == Path::new(destination)).unwrap().kind
 }
 
-const DEFAULT: [&str; 9] =
-    ["/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+const DEFAULT: [&str; 10] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/dev/pts",
+    "/dev/shm",
+    "/sys/fs/cgroup",
+    "/dev/mqueue",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+];
 
 #[test]
 fn defaults_come_first() {
     assert_eq!(destinations(planned(&at(&[]))), DEFAULT);
     let read_only: Vec<_> = first(planned(&at(&[]))).mounts.into_iter().filter(|mount| mount.read_only).collect();
-    assert_eq!(read_only.iter().map(|m| m.destination.to_str().unwrap()).collect::<Vec<_>>(), ["/sys"]);
+    assert_eq!(
+        read_only.iter().map(|m| m.destination.to_str().unwrap()).collect::<Vec<_>>(),
+        ["/sys", "/sys/fs/cgroup"]
+    );
 }
 
 #[test]
 fn parents_come_before_children() {
     let order = destinations(planned(&at(&["/a/b/c/d", "/z/y", "/a/b", "/a/b/c", "/z"])));
     assert_eq!(
-        order[6..],
+        order[7..],
         ["/z", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/z/y", "/a/b", "/a/b/c", "/a/b/c/d"]
     );
     // A volume over the whole of /etc leaves the pod's own files visible.
     let order = destinations(planned(&at(&["/etc"])));
-    assert_eq!(order[6..], ["/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]);
+    assert_eq!(order[7..], ["/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]);
 }
 
 #[test]

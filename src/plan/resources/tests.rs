@@ -31,7 +31,6 @@ fn the_pods_cgroup_is_the_sum_of_its_containers() {
     assert_eq!(
         shown(&decided.pod),
         [
-            "cpu.weight 1",
             "memory.max 402653184 (spec.containers[].resources.limits.memory)",
             "memory.low 402653184 (spec.containers[].resources.limits.memory)",
         ]
@@ -62,7 +61,7 @@ fn every_value_names_its_field() {
 fn a_pod_without_resources_has_only_defaults() {
     let decided = decided(&pod(vec![container("a")]));
     assert_eq!(shown(&decided.containers[0].settings), ["cpu.weight 1", "memory.oom.group 1", "pids.max 4096"]);
-    assert_eq!(shown(&decided.pod), ["cpu.weight 1"]);
+    assert_eq!(shown(&decided.pod), [] as [&str; 0]);
     assert_eq!((decided.qos, decided.claim), (QosClass::BestEffort, Claim::default()));
     assert_eq!(decided.containers[0].oom_score_adj, 1000);
 }

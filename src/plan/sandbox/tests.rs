@@ -22,7 +22,7 @@ fn namespaces_of_sandbox_and_containers() {
     ];
     for (name, change, [pid, net, ipc, container_pid]) in cases {
         let PodPlan { sandbox, containers, .. } = planned(&with(change));
-        let expected = SandboxNamespaces { pid, net, ipc, uts: Shared, cgroup: Shared };
+        let expected = SandboxNamespaces { pid, net, ipc, uts: Shared, cgroup: Container };
         assert_eq!(sandbox.namespaces, expected, "{name}");
         assert!(containers.iter().all(|container| container.pid == container_pid), "{name}");
     }

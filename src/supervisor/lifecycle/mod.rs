@@ -165,7 +165,7 @@ impl Pod {
     }
 
     /// The code `run` and `wait` end with, once the pod has finished: of the container whose first start failed, else
-    /// the main container's, else [`exit_code::FAILURE`] where that never ran.
+    /// the main container's, else [`exit_code::FAILURE`] where that never ran, or where the pod was killed after it.
     #[must_use]
     pub fn main_exit(&self) -> Option<i32> {
         if !matches!(self.course, Course::Finished(_)) {
@@ -345,7 +345,9 @@ impl Pod {
         };
         let outcome = match failure {
             Some(Failure { reason, code }) => {
-                self.failure_code = code;
+                // A pod that was killed while its main container was between two lives has not done what the last one did.
+                let good = self.exit_of(self.main) == Some(Exit::Code(0));
+                self.failure_code = code.or(good.then_some(i32::from(exit_code::FAILURE)));
                 Outcome::Failed { reason }
             }
             None => match self.containers.iter().find_map(Container::shortcoming) {

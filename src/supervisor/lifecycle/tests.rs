@@ -238,6 +238,18 @@ fn when_pause_dies_the_rest_is_killed_and_nothing_restarts() {
 }
 
 #[test]
+fn a_pod_that_was_killed_between_two_lives_of_its_main_container_did_not_end_well() {
+    let mut pod = up(RestartPolicy::Always, 1);
+    for _ in 0..2 {
+        pod.handle(exited(0, 0), s(0));
+        pod.handle(Event::ContainerStarted { index: 0 }, s(0));
+    }
+    pod.handle(exited(0, 0), s(0));
+    assert_eq!(pod.handle(Event::PauseDied, s(1)), [failed("pause died")]);
+    assert_eq!(pod.main_exit(), Some(125));
+}
+
+#[test]
 fn pause_dying_during_a_stop_ends_the_grace() {
     let mut pod = up(RestartPolicy::Always, 1);
     pod.handle(Event::StopRequested { grace: None }, s(0));

@@ -60,8 +60,7 @@ fn a_controller_that_is_needed_and_not_delegated_is_an_error_with_its_fix() {
     assert_eq!(
         report.chain,
         [
-            "needed by spec.containers[0].resources.limits.cpu (cpu.max)".to_owned(),
-            "needed by spec.containers[0].resources.limits.cpu (cpu.weight)".to_owned(),
+            "needed by spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)".to_owned(),
             format!("{DELEGATED}/cgroup.controllers says: memory pids"),
         ]
     );
@@ -123,7 +122,7 @@ fn without_a_delegation_limits_are_refused_and_the_rest_runs() {
 
     let report = plan_on(&limited(), &none()).unwrap_err();
     assert_eq!(report.chain[0], NoDelegation::Version1.reason());
-    assert_eq!(report.chain[1], "needed by spec.containers[0].resources.limits.cpu (cpu.max)");
+    assert_eq!(report.chain[1], "needed by spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)");
     let hint = report.hint.expect("a fix");
     assert!(hint.starts_with(&NoDelegation::Version1.fix()) && hint.ends_with("--cgroups=disabled"), "{hint}");
 }
@@ -145,9 +144,10 @@ fn disabled_waives_limits_by_name() {
     let waived = disabled(&limited());
     assert_eq!(waived.sandbox.cgroup, CgroupPlan::Inherited);
     assert_eq!(waived.degradations[0].name, degradation::NO_LIMITS);
-    for field in
-        ["spec.containers[0].resources.limits.cpu (cpu.max)", "spec.containers[1].resources.limits.memory (memory.max)"]
-    {
+    for field in [
+        "spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)",
+        "spec.containers[1].resources.limits.memory (memory.max, memory.low)",
+    ] {
         assert!(waived.degradations[0].meaning.contains(field), "{}", waived.degradations[0].meaning);
     }
     assert!(disabled(&pod(vec![container("a")])).degradations.is_empty());
