@@ -96,9 +96,8 @@ fn as_root_that_may_mount() {
     let Some(lab) = Lab::enter("as_root_that_may_mount") else { return };
     let security =
         json!({ "securityContext": { "capabilities": { "add": ["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"] } } });
+    // Where it sees the victim's processes it has all that it has elsewhere, and more.
     for userns in ["isolated", "root-is-you"] {
-        for shared in [false, true] {
-            tried(&lab, userns, &security, shared, Copies::All);
-        }
+        tried(&lab, userns, &security, true, Copies::All);
     }
 }

@@ -8,13 +8,13 @@ use crate::lab_support::{Cgroup, Lab, marked, perl, vanished};
 
 /// Forks for ever; each child soon ends or forks itself, so that no list of processes is ever true.
 const FORKS: &str = "$SIG{CHLD} = 'IGNORE'; \
-    while (1) { my $pid = fork; if (defined $pid && !$pid) { exit if rand() < 0.7 } select(undef, undef, undef, 0.01) }";
+    while (1) { my $pid = fork; if (defined $pid && !$pid) { exit if rand() < 0.7 } select(undef, undef, undef, 0.03) }";
 
 /// Daemons: sessions of their own (setsid is system call 112), parents that have ended, signals ignored.
 const DAEMONS: &str = "$SIG{$_} = 'IGNORE' for qw(TERM INT HUP CHLD); \
     for (1 .. 3) { next if fork; syscall 112; exit if fork; while (1) { sleep 1000 } } \
     while (1) { my $pid = fork; if (defined $pid && !$pid) { syscall 112; exit if fork; select(undef, undef, undef, 0.3); exit } \
-    select(undef, undef, undef, 0.02) }";
+    select(undef, undef, undef, 0.05) }";
 
 fn spec(mark: &str, shared: bool) -> Value {
     // A user and a pid namespace of its own inside the container's.
@@ -38,7 +38,7 @@ fn a_hundred_of_a_hundred() {
     let tries = lab.lane.tries(100);
     for number in 0..tries {
         let mark = format!("lab-kill-{number}-");
-        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "40" }), &spec(&mark, number % 2 == 1), &[]);
+        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "20" }), &spec(&mark, number % 2 == 1), &[]);
         let trees = lab.trees();
         assert_eq!(trees.len(), 1, "try {number}: {trees:?}");
         assert!(!marked(&mark).is_empty(), "try {number}: nothing runs: {}", pod.inspect()["record"]);
@@ -61,7 +61,7 @@ fn a_container_of_daemons_is_killed() {
             "containers": [perl("daemons", DAEMONS, &mark), perl("other", "sleep 1000", "lab-other-")],
         });
         spec["terminationGracePeriodSeconds"] = json!(0);
-        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "40" }), &spec, &[]);
+        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "20" }), &spec, &[]);
         let leaf = Cgroup::of_container(&pod, "daemons");
         lab.home.sandpod(&["kill", "-s", "KILL", "-c", "daemons", &pod.name]).ends_with(0);
         assert_eq!(vanished(|| marked(&mark)), Vec::<u32>::new(), "shared: {shared}");
