@@ -10,6 +10,8 @@ use super::arguments::RunArguments;
 use super::follow::{self, Ending};
 use super::source::{self, Planned, Purpose};
 use super::{Failure, Outcome, print, relay, rm};
+use crate::engine::cgroup;
+use crate::plan::cgroup::CgroupPlan;
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::supervisor::protocol::StartReply;
@@ -44,7 +46,14 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let signals = ForegroundSignals::block()?;
     let channel = supervisor::spawn(created, &plan, at_end, theirs)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
-    let master = ready(&store, &plan.sandbox.id, &channel, &signals)?;
+    let master = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
+        // The supervisor of a start that failed cannot remove the cgroup that it is in.
+        if let CgroupPlan::Tree(tree) = &plan.sandbox.cgroup
+            && let Some(made) = tree.directory()
+        {
+            let _ = cgroup::remove(&made);
+        }
+    })?;
     drop(channel);
     if asked.detach {
         print::text(&format!("{}\n", plan.sandbox.id))?;

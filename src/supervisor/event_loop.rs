@@ -289,6 +289,12 @@ impl<'a> Supervisor<'a> {
         if never_up.is_none() {
             self.commit();
         }
+        if at_end == AtEnd::Remove
+            && let Some(cgroups) = &self.cgroups
+        {
+            // Nobody comes after us who would remove the cgroup that we are in. If that fails, it has the pod's name.
+            let _ = cgroup::step_aside(cgroups.path());
+        }
         if never_up.is_some() || at_end == AtEnd::Remove {
             remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
         }
@@ -357,7 +363,5 @@ const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
 fn remove_everything(plan: &PodPlan, processes: &[ProcessId], cgroup: Option<&Path>) {
-    // To be removed, its cgroup must be left by us, too. If that fails, what is left has the pod's name.
-    let _ = cgroup.map(cgroup::step_aside);
     let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, processes, cgroup);
 }
