@@ -39,8 +39,7 @@ fn a_hundred_of_a_hundred() {
     for number in 0..tries {
         let mark = format!("lab-kill-{number}-");
         let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "20" }), &spec(&mark, number % 2 == 1), &[]);
-        let trees = lab.trees();
-        assert_eq!(trees.len(), 1, "try {number}: {trees:?}");
+        assert!(!lab.trees().is_empty(), "try {number}: no cgroups");
         assert!(!marked(&mark).is_empty(), "try {number}: nothing runs: {}", pod.inspect()["record"]);
         pod.does(&["rm", "-f"]);
         // No waiting here: when rm has ended, so has the pod.
