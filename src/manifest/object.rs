@@ -256,9 +256,9 @@ impl<'t> Object<'t> {
         self.taken.fill(true);
     }
 
-    /// Fields of these names that are there but null.
-    pub(super) fn null_fields(&self, names: &[&str]) -> Vec<&'t Key> {
-        let is_one = |entry: &&Entry| names.contains(&entry.key.text.as_str()) && entry.value.is_null();
+    /// Fields of such names that are there but null.
+    pub(super) fn null_fields(&self, is_meant: impl Fn(&str) -> bool) -> Vec<&'t Key> {
+        let is_one = |entry: &&Entry| is_meant(&entry.key.text) && entry.value.is_null();
         self.entries.iter().filter(is_one).map(|entry| &entry.key).collect()
     }
 

@@ -78,6 +78,11 @@ fn entries<'t>(slot: &Slot<'t>, level: Level, role: Role, problems: &mut Problem
     let schema = level.amounts(role);
     let read = |object: &mut Object<'t>, problems: &mut Problems| {
         let mut entries = Entries::new();
+        // `memory:` with nothing behind it, from a template perhaps: no limit at all is not what was meant.
+        let is_known = |name: &str| schema.standing(name) != Standing::Unknown || name.starts_with("hugepages-");
+        for key in object.null_fields(is_known) {
+            problems.add(key.position, &object.path_of(&key.text), "has no value; fill it in or remove it");
+        }
         let mut add = |resource: Resource, slot: Slot<'t>, problems: &mut Problems| {
             let amount = read_amount(resource, role, &slot, problems);
             entries.insert(resource, (slot, amount));

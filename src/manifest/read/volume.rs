@@ -31,7 +31,7 @@ pub(super) fn read<'t>(slot: &Slot<'t>, problems: &mut Problems) -> Option<Read<
 fn source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSource> {
     // Kubernetes makes an emptyDir of a volume whose source is null. For `configMap:` that can only be a slip.
     let sources: Vec<&str> = schema::VOLUME.names().filter(|name| !["name", "emptyDir"].contains(name)).collect();
-    for key in object.null_fields(&sources) {
+    for key in object.null_fields(|name| sources.contains(&name)) {
         problems.add(key.position, &object.path_of(&key.text), "has no value; fill it in or remove it");
     }
     let empty_dir = object.take("emptyDir");
