@@ -63,7 +63,7 @@ pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
         Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[], pod.cgroup().as_deref()),
         // Its plan cannot be read: the widest map this user can have holds every id that it can have used.
         None => match host::probe(&host::Asked::default()) {
-            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[], None),
+            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[], pod.cgroup().as_deref()),
             Err(report) => vec![report],
         },
     }

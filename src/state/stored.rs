@@ -39,11 +39,16 @@ impl StoredPod {
     /// write one, where the plan puts it.
     #[must_use]
     pub fn cgroup(&self) -> Option<PathBuf> {
-        let CgroupPlan::Tree(tree) = &self.plan.as_ref()?.sandbox.cgroup else { return None };
         let recorded = self.record().and_then(|record| record.cgroup.clone());
         // Whatever a damaged record says, nothing but a cgroup of this pod is ever removed.
-        let recorded = recorded.filter(|path| path.file_name() == Some(OsStr::new(&tree.name)));
-        recorded.or_else(|| tree.directory())
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            name.starts_with("sandpod-") && name.ends_with(&format!("-{}", self.id))
+        };
+        recorded.filter(is_ours).or_else(|| match &self.plan.as_ref()?.sandbox.cgroup {
+            CgroupPlan::Tree(tree) => tree.directory(),
+            CgroupPlan::Inherited => None,
+        })
     }
 
     #[must_use]
