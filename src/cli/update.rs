@@ -18,6 +18,8 @@ use crate::supervisor::protocol::{Reply, Request};
 pub(crate) fn update(asked: &UpdateArguments) -> Outcome {
     let mut change = change(asked)?;
     let store = store()?;
+    // Before the present limits are read, until the supervisor has answered, or two updates would both be measured against what was there before.
+    let _admission = (!asked.overcommit).then(|| store.lock_admission()).transpose()?;
     let pod = store.find(&asked.pod)?;
     let what = format!("could not update pod `{}`", pod.name);
     if !pod.status().is_live() {
