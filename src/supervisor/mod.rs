@@ -58,6 +58,19 @@ pub struct FirstAttach {
 /// Starts the supervisor of a pod that has been created. One [`protocol::StartReply`] comes on the returned channel; its
 /// end without one means that the supervisor died.
 pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
+    let started = fork_supervisor(created, plan, at_end, attach);
+    if started.is_err() {
+        let made = match &plan.sandbox.cgroup {
+            CgroupPlan::Tree(tree) => tree.directory(),
+            CgroupPlan::Inherited => None,
+        };
+        // The failure is what to tell; what stays has the pod's name.
+        let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], made.as_deref());
+    }
+    started
+}
+
+fn fork_supervisor(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
     let step = Step::StartSupervisor;
     let threads = process::thread_count().during(step, "")?;
     if threads != 1 {
@@ -66,14 +79,7 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
         return Err(Failure::new(step, "", &Error { call, errno: Errno::EINVAL }));
     }
     let (ours, theirs) = Channel::pair().during(step, "")?;
-    let cgroups = Cgroups::make(&plan.sandbox).inspect_err(|_| {
-        let made = match &plan.sandbox.cgroup {
-            CgroupPlan::Tree(tree) => tree.directory(),
-            CgroupPlan::Inherited => None,
-        };
-        // The failure is what to tell; what stays has the pod's name.
-        let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], made.as_deref());
-    })?;
+    let cgroups = Cgroups::make(&plan.sandbox)?;
     let leaf = cgroups.as_ref().map(|cgroups| cgroup::destination(&cgroups.supervisor));
     match clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, leaf).during(step, "")? {
         clone::Fork::Parent { .. } => Ok(ours),
