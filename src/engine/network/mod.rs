@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+mod minder;
+
 use super::failure::{During, Failure, Result};
 use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
 use crate::step::Step;
@@ -14,7 +16,7 @@ use crate::sys::{event, poll, stdio};
 
 const STEP: Step = Step::AttachNetwork;
 /// Finds and starts slirp4netns; its exit statuses are its own (`--help`).
-const WRAPPER: &str = include_str!("../../scripts/slirp4netns-wrapper.sh");
+const WRAPPER: &str = include_str!("../../../scripts/slirp4netns-wrapper.sh");
 /// Last words that are kept of a program, in bytes.
 const MOST_WORDS: usize = 2048;
 
@@ -35,12 +37,12 @@ impl Attachment {
     pub fn start(plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Result<Attachment> {
         let (ready, ready_theirs) = stdio::pipe().during(STEP, "")?;
         let (lifeline_theirs, lifeline) = stdio::pipe().during(STEP, "")?;
-        let (words, words_theirs) = stdio::pipe().during(STEP, "")?;
+        let (words, said) = stdio::pipe().during(STEP, "")?;
         stdio::set_nonblocking(words.as_fd()).during(STEP, "")?;
-        let theirs = Theirs { ready: ready_theirs, lifeline: lifeline_theirs };
+        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, said };
         let mut command = match plan.backend {
-            Backend::Slirp4netns => theirs.slirp4netns(plan, pause, sandboxing),
-            Backend::Pasta => theirs.pasta(plan, pause),
+            Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
+            Backend::Pasta => ends.pasta(plan, pause),
         };
         command
             .env_clear()
@@ -48,16 +50,14 @@ impl Attachment {
             .env("LC_ALL", "C")
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::from(words_theirs));
-        let child = theirs.spawn(&mut command).map_err(|error| Failure {
-            step: STEP,
-            on: String::new(),
-            call: format!("execve({})", command.get_program().display()),
-            errno: error.raw_os_error().unwrap_or_default(),
-        })?;
-        let pid = child.id().cast_signed();
-        let process = PidFd::open(pid).during(STEP, "")?;
+            .stdout(Stdio::null());
+        let (pid, process) = match plan.backend {
+            Backend::Slirp4netns => {
+                let pid = ends.spawn(&mut command)?.id().cast_signed();
+                (pid, PidFd::open(pid).during(STEP, "")?)
+            }
+            Backend::Pasta => minder::start(&mut command, &ends)?,
+        };
         Ok(Attachment { pid, process, ready, words, _lifeline: lifeline, said: Vec::new() })
     }
 
@@ -117,12 +117,14 @@ impl Drop for Attachment {
 }
 
 /// The ends that the program gets.
-struct Theirs {
+struct Ends {
     ready: OwnedFd,
     lifeline: OwnedFd,
+    /// stderr.
+    said: OwnedFd,
 }
 
-impl Theirs {
+impl Ends {
     fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
         let mut command = Command::new("/bin/sh");
         // `sh -c TEXT NAME ARGUMENTS`
@@ -168,19 +170,28 @@ impl Theirs {
         command
     }
 
-    /// The child inherits the two ends, and nobody else: this process has one thread.
-    fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let inherited = [self.ready.as_fd(), self.lifeline.as_fd()];
-        let refused = |error: crate::sys::Error| io::Error::from_raw_os_error(error.number());
-        for fd in inherited {
-            stdio::keep_on_exec(fd).map_err(refused)?;
+    fn all(&self) -> [BorrowedFd<'_>; 3] {
+        [self.ready.as_fd(), self.lifeline.as_fd(), self.said.as_fd()]
+    }
+
+    /// The child inherits the ends, and nobody else: this process has one thread.
+    fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let call = format!("execve({})", command.get_program().display());
+        let failed = |error: io::Error| Failure {
+            step: STEP,
+            on: String::new(),
+            call,
+            errno: error.raw_os_error().unwrap_or_default(),
+        };
+        for fd in self.all() {
+            stdio::keep_on_exec(fd).during(STEP, "")?;
         }
-        let child = command.spawn();
-        for fd in inherited {
+        let child = self.said.try_clone().and_then(|said| command.stderr(Stdio::from(said)).spawn());
+        for fd in self.all() {
             // They are closed in a moment, whether or not this works.
             let _ = stdio::close_on_exec(fd);
         }
-        child
+        child.map_err(failed)
     }
 }
 
