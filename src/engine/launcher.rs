@@ -14,8 +14,8 @@ use std::os::fd::AsFd;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
-use super::network::Gate;
 use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
+use super::network::Gate;
 use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
@@ -53,7 +53,8 @@ pub fn start(
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let launcher = Launcher { sandbox, programs, pinned, pod, container, leaf, gate, speaker: &speaker, supervisor };
+            let launcher =
+                Launcher { sandbox, programs, pinned, pod, container, leaf, gate, speaker: &speaker, supervisor };
             match launcher.run() {
                 Ok(root) => {
                     // With our end of it the start is over, when init executes.

@@ -31,10 +31,7 @@ pub enum Tun {
     #[default]
     Usable,
     /// `why`: what the kernel said.
-    Refused {
-        why: String,
-        fix: String,
-    },
+    Refused { why: String, fix: String },
 }
 
 /// `192.0.2.0/24`
@@ -149,7 +146,9 @@ mod tests {
     fn an_ipv6_default_route_is_not_the_one_of_lo() {
         let zeros = "00000000000000000000000000000000";
         let line = |interface: &str| {
-            format!("{zeros} 00 {zeros} 00 fe800000000000000000000000000002 00000400 00000003 00000000 00000003 {interface}")
+            format!(
+                "{zeros} 00 {zeros} 00 fe800000000000000000000000000002 00000400 00000003 00000000 00000003 {interface}"
+            )
         };
         assert!(is_ipv6_default(&line("eth0")));
         assert!(!is_ipv6_default(&line("lo")));

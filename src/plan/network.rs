@@ -73,11 +73,13 @@ pub enum Sandboxing {
     Off,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Its default is for plans of before there were networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkPlan {
     /// The host's own: `hostNetwork`.
     Host,
     /// `lo` alone.
+    #[default]
     Loopback,
     UserMode(UserMode),
 }

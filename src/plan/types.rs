@@ -47,8 +47,10 @@ pub struct SandboxPlan {
     pub host_paths: Vec<HostPathPlan>,
     /// Written once into the pod's own tmpfs, bound into every container.
     pub etc_files: Vec<EtcFile>,
+    #[serde(default)]
     pub network: NetworkPlan,
     /// Written by the process that will be pause, in this order.
+    #[serde(default)]
     pub sysctls: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
     /// As asked for: what an update starts from.

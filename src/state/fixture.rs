@@ -24,7 +24,7 @@ fn from_json(id: &str, name: &str, runtime: &Path, data: &Path) -> PodPlan {
             "namespaces": { "pid": "POD", "net": "POD", "ipc": "POD", "uts": "POD", "cgroup": "POD" },
             "hostname": name, "dirs": { "runtime": runtime, "data": data },
             "memory_volumes": [], "disk_volumes": [], "host_paths": [], "etc_files": [],
-            "network": "Loopback", "sysctls": [], "cgroup": "Inherited", "qos": "BestEffort", "claim": { "cpu_millis": 0, "memory": 0 },
+            "cgroup": "Inherited", "qos": "BestEffort", "claim": { "cpu_millis": 0, "memory": 0 },
         },
         "containers": [],
         "main": "main",

@@ -81,8 +81,19 @@ impl<'a> Supervisor<'a> {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups, connection } =
-            prepared;
+        let Prepared {
+            record,
+            containers,
+            sandbox,
+            programs,
+            pinned,
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection,
+        } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,

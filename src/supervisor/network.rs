@@ -75,16 +75,14 @@ impl Supervisor<'_> {
             Some(Order::Kill) => {
                 connection.attachment.iter().for_each(Attachment::kill);
             }
-            Some(Order::Start(sandboxing)) => {
-                match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
-                    Ok(attachment) => {
-                        self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
-                        self.watch.add(attachment.words(), Source::NetworkWords, Interest::Readable);
-                        connection.attachment = Some(attachment);
-                    }
-                    Err(failure) => self.network_ended(End::Refused, failure.to_string()),
+            Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
+                Ok(attachment) => {
+                    self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
+                    self.watch.add(attachment.words(), Source::NetworkWords, Interest::Readable);
+                    connection.attachment = Some(attachment);
                 }
-            }
+                Err(failure) => self.network_ended(End::Refused, failure.to_string()),
+            },
             Some(Order::Fail) => self.never_connected(),
         }
     }
@@ -125,10 +123,13 @@ impl Supervisor<'_> {
         let mut words = attachment.last_words();
         let refused = matches!(exit, Exit::Code(code) if REFUSALS.contains(&code));
         if words.is_empty() || !refused {
-            words.insert(0, match exit {
-                Exit::Code(code) => format!("{program} ended with status {code}"),
-                Exit::Signal(signal) => format!("{program} was ended by {}", signal_name(signal)),
-            });
+            words.insert(
+                0,
+                match exit {
+                    Exit::Code(code) => format!("{program} ended with status {code}"),
+                    Exit::Signal(signal) => format!("{program} was ended by {}", signal_name(signal)),
+                },
+            );
         }
         self.network_ended(if refused { End::Refused } else { End::Other }, words.join("; "));
         true

@@ -29,7 +29,8 @@ fn the_pods_own_etc_files() {
 
 #[test]
 fn a_user_mode_network_answers_for_the_hosts_name_server() {
-    let resolv_conf = "# by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\noptions edns0\n".into();
+    let resolv_conf =
+        "# by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\noptions edns0\n".into();
     let facts = Facts { resolv_conf, ..facts_for_tests() };
     let plan = super::super::plan(&pod(vec![container("a")]), &facts, &request()).expect("a plan");
     assert_eq!(text(&plan, "resolv.conf"), "nameserver 10.0.2.3\nsearch example.org\noptions edns0\n");

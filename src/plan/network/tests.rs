@@ -91,6 +91,9 @@ fn the_pods_network_is_none_of_the_hosts() {
 #[test]
 fn ipv6_where_the_host_has_it() {
     let (plan, _) = decide(Wish::default(), &NetworkFacts { ipv6: true, ..host() }).expect("a network");
-    assert_eq!(plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.2.100", "fd00::ff:fe00:64"]);
+    assert_eq!(
+        plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.2.100", "fd00::ff:fe00:64"]
+    );
     assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
 }

@@ -10,7 +10,11 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
     writeln!(f, "\nnetwork")?;
     match &sandbox.network {
         NetworkPlan::Host => {
-            row(f, "kind", "the host's own: the pod reaches every service of its loopback, and the abstract sockets of")?;
+            row(
+                f,
+                "kind",
+                "the host's own: the pod reaches every service of its loopback, and the abstract sockets of",
+            )?;
             row(f, "", "whoever runs here (X11, D-Bus, containerd: unix(7)); its ports are the host's")?;
         }
         NetworkPlan::Loopback => row(f, "kind", "lo only")?,
@@ -35,7 +39,9 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
     }
     let loopback = match host_loopback {
         HostLoopback::Closed => "not reachable".to_owned(),
-        HostLoopback::Open => format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 here"),
+        HostLoopback::Open => {
+            format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 here")
+        }
     };
     row(f, "host loopback", loopback)
 }

@@ -16,9 +16,15 @@ const STABLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    Attaching { until: Duration },
-    Up { since: Duration },
-    Down { restart_at: Duration },
+    Attaching {
+        until: Duration,
+    },
+    Up {
+        since: Duration,
+    },
+    Down {
+        restart_at: Duration,
+    },
     /// The pod fails.
     Failed,
 }
