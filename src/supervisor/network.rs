@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
-use super::lifecycle::network::{End, Network, Order, State};
+use super::lifecycle::network::{End, Network, Order, PATIENCE, State};
 use super::watch::Source;
 use crate::engine::network::{Attachment, Gate};
 use crate::engine::{Failure, Result};
-use crate::plan::network::{NetworkPlan, Sandboxing, UserMode};
+use crate::plan::network::{Backend, NetworkPlan, Sandboxing, UserMode};
 use crate::state::{NetworkRecord, NetworkState};
 use crate::step::Step;
 use crate::sys::event::Interest;
@@ -18,6 +18,13 @@ use crate::sys::process::{Exit, signal_name};
 /// The wrapper's own exit statuses, each of which names what is lacking (`--help`).
 const REFUSALS: std::ops::RangeInclusive<i32> = 64..=83;
 
+/// What went wrong, and what would mend it.
+#[derive(Debug, Clone)]
+struct Trouble {
+    why: String,
+    fix: Option<String>,
+}
+
 /// Of a pod with a user-mode network.
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
@@ -25,8 +32,9 @@ pub(super) struct Connection<'a> {
     machine: Network,
     attachment: Option<Attachment>,
     gate: Gate,
-    /// Why it is not up.
-    trouble: Option<String>,
+    /// Why it is not up, or not as it should be.
+    trouble: Option<Trouble>,
+    hung: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -34,7 +42,7 @@ impl<'a> Connection<'a> {
     pub(super) fn new(plan: &'a NetworkPlan, now: Duration) -> Result<Option<Connection<'a>>> {
         let NetworkPlan::UserMode(plan) = plan else { return Ok(None) };
         let gate = Gate::closed()?;
-        Ok(Some(Connection { plan, machine: Network::new(now), attachment: None, gate, trouble: None }))
+        Ok(Some(Connection { plan, machine: Network::new(now), attachment: None, gate, trouble: None, hung: false }))
     }
 
     pub(super) fn gate(&self) -> &Gate {
@@ -53,7 +61,7 @@ impl<'a> Connection<'a> {
         };
         NetworkRecord {
             state,
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_ref().map(|trouble| trouble.why.clone()),
             sandboxed: self.machine.sandboxing() == Sandboxing::On,
             restarts: self.machine.restarts(),
         }
@@ -73,6 +81,7 @@ impl Supervisor<'_> {
         match order {
             None => {}
             Some(Order::Kill) => {
+                connection.hung = true;
                 connection.attachment.iter().for_each(Attachment::kill);
             }
             Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
@@ -81,7 +90,7 @@ impl Supervisor<'_> {
                     self.watch.add(attachment.words(), Source::NetworkWords, Interest::Readable);
                     connection.attachment = Some(attachment);
                 }
-                Err(failure) => self.network_ended(End::Refused, failure.to_string()),
+                Err(failure) => self.network_ended(End::Refused, Trouble { why: failure.to_string(), fix: None }),
             },
             Some(Order::Fail) => self.never_connected(),
         }
@@ -95,7 +104,10 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         if attachment.is_up() {
             connection.machine.came_up(now);
-            connection.trouble = None;
+            // That of an attempt with the sandbox stays: it says why there is none.
+            if connection.machine.sandboxing() == Sandboxing::On {
+                connection.trouble = None;
+            }
             connection.gate.open();
             self.commit();
         }
@@ -119,23 +131,14 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         attachment.listen();
         self.watch.remove(attachment.words(), Source::NetworkWords);
-        let program = connection.plan.backend.word();
-        let mut words = attachment.last_words();
-        let refused = matches!(exit, Exit::Code(code) if REFUSALS.contains(&code));
-        if words.is_empty() || !refused {
-            words.insert(
-                0,
-                match exit {
-                    Exit::Code(code) => format!("{program} ended with status {code}"),
-                    Exit::Signal(signal) => format!("{program} was ended by {}", signal_name(signal)),
-                },
-            );
-        }
-        self.network_ended(if refused { End::Refused } else { End::Other }, words.join("; "));
+        let hung = std::mem::take(&mut connection.hung);
+        let refused = hung || matches!(exit, Exit::Code(code) if REFUSALS.contains(&code));
+        let trouble = trouble(connection.plan.backend, hung, exit, attachment.last_words());
+        self.network_ended(if refused { End::Refused } else { End::Other }, trouble);
         true
     }
 
-    fn network_ended(&mut self, end: End, trouble: String) {
+    fn network_ended(&mut self, end: End, trouble: Trouble) {
         let now = self.now();
         let Some(connection) = &mut self.connection else { return };
         let order = connection.machine.ended(end, now);
@@ -153,15 +156,38 @@ impl Supervisor<'_> {
 
     /// Containers on their way wait for it in vain.
     fn never_connected(&mut self) {
-        let trouble = self.connection.as_ref().and_then(|connection| connection.trouble.clone()).unwrap_or_default();
-        let failure = Failure::because(Step::AttachNetwork, "", trouble);
+        let Some(Trouble { why, fix }) = self.connection.as_ref().and_then(|connection| connection.trouble.clone()) else {
+            return;
+        };
+        let failure = Failure::because(Step::AttachNetwork, "", why);
         for index in 0..self.containers.len() {
             if let Some(pending) = self.containers[index].starting.take() {
                 self.watch.remove(pending.as_fd(), Source::Starting(index));
                 drop(pending);
                 let event: Event = self.start_failed(index, failure.clone());
+                if let Some(report) = &mut self.start_failure {
+                    report.hint.clone_from(&fix);
+                }
                 self.handle(event);
             }
         }
     }
+}
+
+/// The wrapper says what is lacking, and ends with `fix: …`; of any other program the end is what is known for sure.
+fn trouble(backend: Backend, hung: bool, exit: Exit, mut words: Vec<String>) -> Trouble {
+    let program = backend.word();
+    let fix = words.last().and_then(|last| last.strip_prefix("fix: ")).map(str::to_owned);
+    if fix.is_some() {
+        words.pop();
+    } else if hung {
+        words.insert(0, format!("{program} gave no sign for {} s and was killed", PATIENCE.as_secs()));
+    } else {
+        let end = match exit {
+            Exit::Code(code) => format!("ended with status {code}"),
+            Exit::Signal(signal) => format!("was ended by {}", signal_name(signal)),
+        };
+        words.insert(0, format!("{program} {end}"));
+    }
+    Trouble { why: words.join("; "), fix }
 }

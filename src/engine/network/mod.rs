@@ -44,13 +44,6 @@ impl Attachment {
             Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
             Backend::Pasta => ends.pasta(plan, pause),
         };
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
         let (pid, process) = match plan.backend {
             Backend::Slirp4netns => {
                 let pid = ends.spawn(&mut command)?.id().cast_signed();
@@ -126,7 +119,7 @@ struct Ends {
 
 impl Ends {
     fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
-        let mut command = Command::new("/bin/sh");
+        let mut command = quiet(Command::new("/bin/sh"));
         // `sh -c TEXT NAME ARGUMENTS`
         command.args(["-c", WRAPPER, "slirp4netns-wrapper.sh"]);
         let network = plan.ipv4.network;
@@ -150,7 +143,7 @@ impl Ends {
 
     /// In the foreground; the file of its pid, which it writes when everything is set up, is our pipe.
     fn pasta(&self, plan: &UserMode, pause: i32) -> Command {
-        let mut command = Command::new(&plan.program);
+        let mut command = quiet(Command::new(&plan.program));
         let Ipv4Plan { network, gateway, dns, address } = plan.ipv4;
         command.args(["--foreground", "--quiet", "--config-net", "--ns-ifname", &plan.interface]);
         command.args(["--mac-addr", &plan.mac, "--mtu", &plan.mtu.to_string()]);
@@ -193,6 +186,18 @@ impl Ends {
         }
         child.map_err(failed)
     }
+}
+
+/// With nothing of ours but what it needs: its words come in English, and what it opens does not depend on where we are.
+fn quiet(mut command: Command) -> Command {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
 }
 
 /// Holds containers back until the pod has its network: the last thing that their first processes wait for.

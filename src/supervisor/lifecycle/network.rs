@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::plan::network::Sandboxing;
 
 /// What takes longer hangs; slirp4netns takes about 10 ms.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// After this long the next failure is a first one again.
@@ -42,7 +42,7 @@ pub enum Order {
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// What it lacks is named: trying again in another way would not help.
+    /// What it lacks is named, or it hung: trying again in another way would not help.
     Refused,
     Other,
 }
