@@ -22,6 +22,7 @@ mod log_printer;
 mod log_tail;
 mod logs;
 mod man;
+mod out_of_memory;
 mod pause;
 mod plan;
 mod print;
