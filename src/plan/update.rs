@@ -50,7 +50,7 @@ pub fn update(plan: &PodPlan, change: &Change) -> Result<PodPlan, Report> {
         return Err(refuse("it has no cgroup of its own".to_owned()));
     }
     merge(index.map_or(&mut plan.sandbox.resources, |index| &mut plan.containers[index].resources), change);
-    check(&plan).map_err(|(why, fix)| refuse(why).hint(fix))?;
+    check(&plan, change).map_err(|(why, fix)| refuse(why).hint(fix))?;
 
     let settings = Decided::of(&plan);
     plan.sandbox.claim = resources::claim_of(&wanted(&plan));
@@ -108,7 +108,7 @@ fn wanted(plan: &PodPlan) -> Wanted<'_> {
 }
 
 /// As the manifest's reader checks them (`ValidateContainerResourceRequirements`, `validatePodResources` of Kubernetes).
-fn check(plan: &PodPlan) -> Result<(), (String, String)> {
+fn check(plan: &PodPlan, change: &Change) -> Result<(), (String, String)> {
     let pod = &plan.sandbox.resources;
     for resource in CHANGEABLE {
         let shown = |amount| written(resource, amount);
@@ -119,7 +119,7 @@ fn check(plan: &PodPlan) -> Result<(), (String, String)> {
                     shown(request),
                     shown(limit)
                 );
-                Err((why, format!("give --{} as well", option_of_request(resource))))
+                Err((why, fix(resource, change)))
             }
             _ => Ok(()),
         };
@@ -134,21 +134,36 @@ fn check(plan: &PodPlan) -> Result<(), (String, String)> {
                     shown(limit),
                     shown(most)
                 );
-                return Err((why, "change the one before the other".to_owned()));
+                return Err((why, room_first(change)));
             }
         }
         let together = plan.containers.iter().filter_map(|container| container.resources.request(resource));
         let together = together.fold(0, u64::saturating_add);
         if let Some(most) = pod.request(resource).filter(|most| together > *most) {
             let why = format!("its containers would request {} {resource}, the pod {}", shown(together), shown(most));
-            return Err((why, "change the one before the other".to_owned()));
+            return Err((why, room_first(change)));
         }
     }
     Ok(())
 }
 
-fn option_of_request(resource: Resource) -> &'static str {
-    if resource == Resource::Cpu { "cpu-request" } else { "memory-request" }
+/// Which of the two levels has to change before the one that was asked for.
+fn room_first(change: &Change) -> String {
+    match change.container {
+        Some(_) => "raise the pod's own first: `sandpod update` without -c".to_owned(),
+        None => "lower those of the containers first: `sandpod update -c CONTAINER`".to_owned(),
+    }
+}
+
+/// The option that is not given yet; of two that contradict each other, both.
+fn fix(resource: Resource, change: &Change) -> String {
+    let (limit, request) =
+        if resource == Resource::Cpu { ("--cpus", "--cpu-request") } else { ("--memory", "--memory-request") };
+    match (change.limits.get(resource), change.requests.get(resource)) {
+        (Some(_), Some(_)) => format!("{request} must not be more than {limit}"),
+        (Some(_), None) => format!("lower the request, too, with {request}, or choose more for {limit}"),
+        (None, _) => format!("raise the limit, too, with {limit}, or choose less for {request}"),
+    }
 }
 
 /// The settings that amounts come to.
@@ -199,7 +214,7 @@ fn replaced(
             match &setting.asked_by {
                 Some(field) => {
                     return Err(format!(
-                        "{field} needs the cgroup controller `{controller}`, which is not delegated here"
+                        "{field} needs the cgroup controller `{controller}`, which the pod's cgroup does not have"
                     ));
                 }
                 None => continue,

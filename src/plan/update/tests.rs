@@ -101,7 +101,11 @@ fn processes_of_a_container_and_of_the_pod() {
 fn what_no_manifest_may_say_no_update_may() {
     let two = pod(vec![sized("app", "memory=256Mi", "memory=64Mi"), sized("side", "memory=128Mi", "")]);
     refused(&two, &change(Some("app"), "memory=32Mi", ""), "would request 64Mi memory, more than its limit of 32Mi");
-    refused(&two, &change(Some("app"), "memory=32Mi", ""), "--memory-request");
+    refused(&two, &change(Some("app"), "memory=32Mi", ""), "lower the request, too, with --memory-request");
+    refused(&two, &change(Some("app"), "", "memory=1Gi"), "raise the limit, too, with --memory,");
+    // Not a word about giving what was given.
+    let both = change(Some("app"), "memory=32Mi", "memory=40Mi");
+    refused(&two, &both, "--memory-request must not be more than --memory");
     refused(
         &two,
         &change(None, "memory=200Mi", ""),
