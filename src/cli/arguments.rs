@@ -96,7 +96,7 @@ pub(crate) struct SourceArguments {
     #[arg(long, value_enum, default_value_t = Cgroups::Auto, value_name = "MODE")]
     pub(crate) cgroups: Cgroups,
     /// The cgroup below which the pod's are made: a path of the cgroup2 file system, or one below its mount point
-    #[arg(long, value_name = "PATH", conflicts_with = "cgroups")]
+    #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
     /// Start even if what the pod requests is not there
     #[arg(long)]

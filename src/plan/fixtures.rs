@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::idmap::UsernsChoice;
-use super::{Admission, CgroupsChoice, PodPlan, Request};
+use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
 use crate::host::{
     Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
     OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, UserNamespaces,
@@ -78,6 +78,7 @@ pub(super) fn request() -> Request {
         userns: UsernsChoice::Auto,
         cgroups: CgroupsChoice::Auto,
         admission: Admission::Checked { others: Vec::new() },
+        asked_in: AskedIn::Manifest,
     }
 }
 

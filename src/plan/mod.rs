@@ -48,6 +48,15 @@ pub struct Request {
     pub userns: UsernsChoice,
     pub cgroups: CgroupsChoice,
     pub admission: Admission,
+    pub asked_in: AskedIn,
+}
+
+/// Where the user wrote what the pod asks for: what is said of it names the words that stand there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedIn {
+    Manifest,
+    /// `run --image`: `--memory` is spec.containers[0].resources.limits.memory.
+    Options,
 }
 
 /// `--cgroups`.
@@ -90,7 +99,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, asked_in } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -106,6 +115,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let mut namespaces = sandbox::namespaces(&sharing)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
+    if *asked_in == AskedIn::Options {
+        resources.name_options();
+    }
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
     admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
     degradations.extend(no_cgroups);

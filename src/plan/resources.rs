@@ -58,6 +58,25 @@ pub(super) struct OfContainer {
     pub(super) oom_score_adj: i32,
 }
 
+/// The options of `run --image`, and the fields of its one container that they stand for.
+const OPTIONS: [(&str, &str); 3] = [
+    ("spec.containers[0].resources.limits.memory", "--memory"),
+    ("spec.containers[0].resources.limits.cpu", "--cpus"),
+    ("metadata.annotations.sandpod.dev/pids-limit", "--pids-limit"),
+];
+
+impl Decided {
+    /// Names what was typed instead of the fields of a manifest that nobody wrote.
+    pub(super) fn name_options(&mut self) {
+        let all = self.containers.iter_mut().flat_map(|of| &mut of.settings).chain(&mut self.pod);
+        for asked in all.filter_map(|setting| setting.asked_by.as_mut()) {
+            if let Some((_, option)) = OPTIONS.iter().find(|(field, _)| field == asked) {
+                *asked = (*option).to_owned();
+            }
+        }
+    }
+}
+
 pub(super) fn decide(spec: &PodSpec, known: &Annotations<'_>, host: &Capacity) -> Result<Decided, Report> {
     let wanted = Wanted::from(spec);
     let qos = qos(spec);

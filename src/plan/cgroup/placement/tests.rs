@@ -3,7 +3,7 @@ use super::super::*;
 use super::*;
 use crate::host::{Facts, NoDelegation};
 use crate::manifest::Pod;
-use crate::plan::{Request, plan};
+use crate::plan::{AskedIn, Request, plan};
 
 fn limited() -> Pod {
     pod(vec![sized("app", "cpu=1 memory=256Mi", ""), sized("side", "memory=128Mi", "")])
@@ -73,6 +73,25 @@ fn a_controller_that_is_needed_and_not_delegated_is_an_error_with_its_fix() {
     ] {
         assert!(hint.contains(part), "{hint}");
     }
+}
+
+/// Nobody who typed `--memory` has to know what a manifest calls it.
+#[test]
+fn what_was_typed_is_named_as_it_was_typed() {
+    let mut typed = pod(vec![sized("main", "cpu=1 memory=64Mi", "")]);
+    typed.metadata.annotations.insert("sandpod.dev/pids-limit".into(), "100".into());
+    let request = Request { asked_in: AskedIn::Options, ..request() };
+    let report = plan(&typed, &on(delegated("")), &request).unwrap_err();
+    assert_eq!(
+        report.chain[..3],
+        [
+            "needed by --cpus (cpu.max, cpu.weight)",
+            "needed by --memory (memory.max, memory.low)",
+            "needed by --pids-limit (pids.max)",
+        ]
+    );
+    let report = plan(&typed, &with_delegation(Delegation::None(NoDelegation::Version1)), &request).unwrap_err();
+    assert!(report.chain.iter().all(|line| !line.contains("spec.")), "{report:?}");
 }
 
 #[test]
