@@ -50,16 +50,17 @@ fn running(pod: &StoredPod) -> impl Iterator<Item = &ContainerRecord> {
 
 /// `what` cannot be done because the pod has no cgroup; why, and what would give it one.
 pub(crate) fn lacking(pod: &StoredPod, what: impl Into<String>) -> Report {
-    let report =
-        Report::new(exit_code::FAILURE, what).because(format!("pod `{}` has no cgroup of its own", pod.name));
+    let report = Report::new(exit_code::FAILURE, what);
     let Some(plan) = &pod.plan else {
-        return report.hint("its plan cannot be read; `sandpod ps -a` shows what is left of it");
+        return report.because("its plan cannot be read").hint("`sandpod ps -a` shows what is left of it");
     };
     match plan.degradations.iter().find(|found| found.name == degradation::NO_CGROUP) {
         Some(found) => report.because(found.meaning.clone()).hint(found.fix.clone()),
         // Where the host could give one, only the waiver leaves a pod without.
         None if plan.sandbox.cgroup == CgroupPlan::Inherited => {
-            report.because("it was started with --cgroups=disabled").hint("start it again without that option")
+            report
+                .because("it has no cgroup of its own: it was started with --cgroups=disabled")
+                .hint("start it again without that option")
         }
         None => report.because("it is only starting, or has just ended").hint("`sandpod ps -a` shows which"),
     }

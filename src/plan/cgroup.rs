@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod placement;
 
-pub(super) use placement::{AskedField, place};
+pub(super) use placement::place;
 
 /// Where the pod's processes are accounted for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

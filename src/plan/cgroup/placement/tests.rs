@@ -141,9 +141,15 @@ fn without_a_delegation_limits_are_refused_and_the_rest_runs() {
 
     let report = plan_on(&limited(), &none()).unwrap_err();
     assert_eq!(report.chain[0], NoDelegation::Version1.reason());
-    assert_eq!(report.chain[1], "needed by spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)");
+    assert_eq!(
+        report.chain[1..],
+        [
+            "needed by spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)",
+            "needed by spec.containers[0,1].resources.limits.memory (memory.max, memory.low)",
+        ]
+    );
     let hint = report.hint.expect("a fix");
-    assert!(hint.starts_with(&NoDelegation::Version1.fix()) && hint.ends_with("--cgroups=disabled"), "{hint}");
+    assert!(hint.ends_with(&NoDelegation::Version1.fix()) && hint.starts_with("--cgroups=disabled"), "{hint}");
 }
 
 #[test]
@@ -163,11 +169,7 @@ fn disabled_waives_limits_by_name() {
     let waived = disabled(&limited());
     assert_eq!(waived.sandbox.cgroup, CgroupPlan::Inherited);
     assert_eq!(waived.degradations[0].name, degradation::NO_LIMITS);
-    for field in [
-        "spec.containers[0].resources.limits.cpu (cpu.max, cpu.weight)",
-        "spec.containers[1].resources.limits.memory (memory.max, memory.low)",
-    ] {
-        assert!(waived.degradations[0].meaning.contains(field), "{}", waived.degradations[0].meaning);
-    }
+    let meaning = &waived.degradations[0].meaning;
+    assert!(meaning.ends_with("limits and requests of cpu, memory are not enforced") && meaning.len() < 100, "{meaning}");
     assert!(disabled(&pod(vec![container("a")])).degradations.is_empty());
 }
