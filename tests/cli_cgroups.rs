@@ -145,11 +145,11 @@ fn a_tree_of_cgroups_and_namespaces() {
     let said = home.run(&["tree"]).ends_with(0);
     let drawn: Vec<&str> = said.stdout.lines().collect();
     assert_eq!(drawn[0], format!("web 0123456789ab {}", top.display()));
-    assert!(drawn[1] == "├─nginx.1" && drawn[2].starts_with(&format!("│ └─{me} ")), "{}", said.explain());
-    assert!(drawn[3..5] == ["├─pause", "└─supervisor"], "{}", said.explain());
+    assert!(drawn[1..4] == ["├─supervisor", "├─pause", "└─nginx.1"], "{}", said.explain());
+    assert!(drawn[4].starts_with(&format!("  └─{me} ")), "{}", said.explain());
     said.says("SHARED BY").says("host, nginx");
     let shown = json(&home.run(&["tree", "--json", "web"]).ends_with(0).stdout);
-    assert_eq!(shown[0]["groups"][0]["processes"][0]["pid"], me);
+    assert_eq!(shown[0]["groups"][2]["processes"][0]["pid"], me);
     assert_eq!(shown[0]["namespaces"][0]["type"], "user");
 }
 

@@ -49,6 +49,9 @@ pub fn of_supervisor(pod: &std::path::Path) -> PathBuf {
 /// What its name ends in.
 pub const SUPERVISOR: &str = ".supervisor";
 
+/// The cgroup of a container's processes, in the one that has its limits.
+pub const CONTAINER: &str = "container";
+
 impl CgroupTree {
     /// The pod's own directory, where it can be known beforehand.
     #[must_use]
