@@ -142,6 +142,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         cgroup,
         resources: asked.clone(),
         qos: resources.qos,
+        memory_total: facts.cgroup.capacity.memory_total,
         claim: resources.claim,
     };
     let scope = container::PodScope {

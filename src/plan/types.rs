@@ -51,6 +51,9 @@ pub struct SandboxPlan {
     #[serde(default)]
     pub resources: Resources,
     pub qos: QosClass,
+    /// Bytes of the host's memory, as far as it is told: a Burstable container's oom_score_adj is a matter of its part.
+    #[serde(default)]
+    pub memory_total: Option<u64>,
     pub claim: Claim,
 }
 

@@ -1,9 +1,12 @@
-//! Other amounts for a pod that runs: what the plan says then. Nothing else of it changes, above all not the QoS class
-//! (as in Kubernetes, KEP-1287), since `oom_score_adj` cannot be lowered again.
+//! Other amounts for a pod that runs: what the plan says then, as if the manifest had said so.
+//!
+//! An update that would change the QoS class is refused, as in Kubernetes (KEP-1287; `ValidatePodResize`: "Pod QOS Class may
+//! not change as a result of resizing"). Within a class `oom_score_adj` follows the amounts, from a container's next life on,
+//! again as there: that of a running process stays, since an ordinary user could only raise it.
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{CgroupPlan, CgroupTree, Setting, Value};
+use super::cgroup::{CgroupPlan, CgroupTree, QosClass, Setting, Value};
 use super::resources::{self, Wanted};
 use super::{ContainerPlan, PodPlan};
 use crate::manifest::{Amounts, Resource, Resources, written};
@@ -52,6 +55,17 @@ pub fn update(plan: &PodPlan, change: &Change) -> Result<PodPlan, Report> {
     merge(index.map_or(&mut plan.sandbox.resources, |index| &mut plan.containers[index].resources), change);
     check(&plan, change).map_err(|(why, fix)| refuse(why).hint(fix))?;
 
+    let (class, before) = (resources::qos(&wanted(&plan)), plan.sandbox.qos);
+    if class != before {
+        let why = format!("its QoS class would change from {before:?} to {class:?}, which an update may not, as in Kubernetes");
+        return Err(refuse(why).hint(class_fix(before)));
+    }
+    let scores: Vec<i32> = (0..plan.containers.len())
+        .map(|index| resources::oom_score_adj(index, &wanted(&plan), class, plan.sandbox.memory_total))
+        .collect();
+    for (container, score) in plan.containers.iter_mut().zip(scores) {
+        container.process.oom_score_adj = score;
+    }
     let settings = Decided::of(&plan);
     plan.sandbox.claim = resources::claim_of(&wanted(&plan));
     let CgroupPlan::Tree(tree) = &mut plan.sandbox.cgroup else { return Ok(plan) };
@@ -145,6 +159,16 @@ fn check(plan: &PodPlan, change: &Change) -> Result<(), (String, String)> {
         }
     }
     Ok(())
+}
+
+/// What keeps a pod in its class.
+fn class_fix(class: QosClass) -> String {
+    let stays = match class {
+        QosClass::Guaranteed => "of a Guaranteed pod change limit and request together",
+        QosClass::Burstable => "to stay Burstable, give a request less than its limit",
+        QosClass::BestEffort => "of a BestEffort pod only --pids can be changed",
+    };
+    format!("{stays}; another class needs another start, with these amounts from the beginning")
 }
 
 /// Which of the two levels has to change before the one that was asked for.
