@@ -125,6 +125,21 @@ fn what_is_shown_is_measured_and_the_rest_named() {
 }
 
 #[test]
+fn without_pods_there_is_nothing_to_measure_and_nothing_hangs() {
+    let home = Home::new();
+    let said = home.run(&["stats"]).ends_with(0).says("POD");
+    assert_eq!(said.stdout.lines().count(), 1, "{}", said.explain());
+    assert_eq!(home.run(&["stats", "--json"]).ends_with(0).stdout, "[]\n");
+    let mut watch = home.command(&["stats", "--watch"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let mut next = || lines.next().expect("a line").expect("UTF-8");
+    assert!(next().starts_with("POD"));
+    assert_eq!(next(), "no pod is running; Ctrl-C ends this");
+    watch.kill().expect("kill");
+    watch.wait().expect("wait");
+}
+
+#[test]
 fn whoever_waived_cgroups_is_told_so() {
     let home = Home::new();
     let mut bare = home.pod("ba9876543210", "bare", &["main"]);
