@@ -104,6 +104,7 @@ fn a_command_that_has_no_room_beside_the_others_names_the_containers_limit() {
     commit(&pod.dirs, &pod.record).expect("commit");
     let pids = |cgroup: &Path, current: &str, max: &str| {
         fs::create_dir_all(cgroup).expect("mkdir");
+        fs::write(cgroup.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("write");
         fs::write(cgroup.join("pids.current"), current).expect("write");
         fs::write(cgroup.join("pids.max"), max).expect("write");
     };

@@ -87,7 +87,10 @@ fn every_verb_has_help_a_page_and_a_place_in_every_completion() {
     let home = Home::new();
     for verb in VERBS {
         home.run(&[verb, "--help"]).ends_with(0).says("Usage: sandpod");
-        home.run(&["man", verb]).ends_with(0).says(&format!(".TH sandpod-{verb} 1"));
+        home.run(&["man", verb])
+            .ends_with(0)
+            .says(&format!(".TH sandpod-{verb} 1"))
+            .says(concat!("sandpod ", env!("CARGO_PKG_VERSION")));
     }
     home.run(&["man"]).ends_with(0).says(".TH sandpod 1");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

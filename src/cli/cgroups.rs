@@ -57,11 +57,9 @@ pub(crate) fn lacking(pod: &StoredPod, what: impl Into<String>) -> Report {
     match plan.degradations.iter().find(|found| found.name == degradation::NO_CGROUP) {
         Some(found) => report.because(found.meaning.clone()).hint(found.fix.clone()),
         // Where the host could give one, only the waiver leaves a pod without.
-        None if plan.sandbox.cgroup == CgroupPlan::Inherited => {
-            report
-                .because("it has no cgroup of its own: it was started with --cgroups=disabled")
-                .hint("start it again without that option")
-        }
+        None if plan.sandbox.cgroup == CgroupPlan::Inherited => report
+            .because("it has no cgroup of its own: it was started with --cgroups=disabled")
+            .hint("start it again without that option"),
         None => report.because("it is only starting, or has just ended").hint("`sandpod ps -a` shows which"),
     }
 }

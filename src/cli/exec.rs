@@ -27,8 +27,7 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
         user: user.clone(),
         tty: *tty,
     });
-    let ended =
-        if *tty { on_terminal(&pod, &request, *interactive) } else { on_pipes(&pod, &request, *interactive) };
+    let ended = if *tty { on_terminal(&pod, &request, *interactive) } else { on_pipes(&pod, &request, *interactive) };
     match ended.map_err(|failure| explained(failure, &pod, &container))? {
         Some(Reply::Exited { code }) => Ok(exit_byte(code)),
         Some(other) => Err(client::unexpected(&other).into()),
@@ -92,8 +91,11 @@ fn pids_limit(pod: &StoredPod, name: &str) -> Option<String> {
     };
     let of_pod = || {
         let max = reached(cgroups::of_pod(pod)?)?;
-        Some(format!("all containers together are at the limit of {max} processes and threads (pids.max): raise it \
-                      with `sandpod update --pids COUNT {}`", pod.name))
+        Some(format!(
+            "all containers together are at the limit of {max} processes and threads (pids.max): raise it \
+                      with `sandpod update --pids COUNT {}`",
+            pod.name
+        ))
     };
     let Some(max) = cgroups::of_container(pod, record).and_then(|leaf| reached(&leaf)) else { return of_pod() };
     Some(format!(

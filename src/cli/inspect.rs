@@ -49,8 +49,7 @@ fn container(pod: &StoredPod, container: &ContainerRecord) -> Value {
         ContainerState::Terminated { exit, reason, .. } => (None, Some(exit.code()), Some(reason)),
         ContainerState::Waiting { reason } => (None, None, Some(reason)),
     };
-    let mut shown =
-        running.map_or_else(|| json!({ "pid": null, "namespaces": null, "oomScoreAdj": null }), process);
+    let mut shown = running.map_or_else(|| json!({ "pid": null, "namespaces": null, "oomScoreAdj": null }), process);
     shown["exit"] = json!(exit);
     shown["reason"] = json!(reason);
     shown["lastExit"] = json!(container.last_exit.map(Exit::code));

@@ -57,7 +57,9 @@ pub fn update(plan: &PodPlan, change: &Change) -> Result<PodPlan, Report> {
 
     let (class, before) = (resources::qos(&wanted(&plan)), plan.sandbox.qos);
     if class != before {
-        let why = format!("its QoS class would change from {before:?} to {class:?}, which an update may not, as in Kubernetes");
+        let why = format!(
+            "its QoS class would change from {before:?} to {class:?}, which an update may not, as in Kubernetes"
+        );
         return Err(refuse(why).hint(class_fix(before)));
     }
     let scores: Vec<i32> = (0..plan.containers.len())

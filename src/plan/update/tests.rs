@@ -108,7 +108,7 @@ fn the_qos_class_does_not_change() {
 
 #[test]
 fn processes_of_a_container_and_of_the_pod() {
-    let before = planned(&pod(vec![container("app"), container("side")]));
+    let before = planned(&pod(vec![container("app"), sized("side", "", "memory=16Mi")]));
     let of = |container: Option<&str>, pids| Change { pids: Some(pids), ..change(container, "", "") };
     let one = update(&before, &of(Some("side"), PidsLimit::Of(50))).expect("updated");
     assert!(values(&one.containers[1].cgroup).contains(&"pids.max 50".to_owned()));
@@ -143,7 +143,7 @@ fn what_no_manifest_may_say_no_update_may() {
 fn what_is_not_delegated_is_named() {
     let facts = Facts { cgroup: delegated("memory"), ..facts_for_tests() };
     let plan = plan_on(&pod(vec![sized("app", "memory=256Mi", "")]), &facts).expect("a plan");
-    let report = update(&plan, &change(Some("app"), "cpu=1", "")).expect_err("no cpu");
+    let report = update(&plan, &change(Some("app"), "cpu=1", "cpu=500m")).expect_err("no cpu");
     assert!(report.chain[0].contains("needs the cgroup controller `cpu`"), "{report:?}");
     update(&plan, &change(Some("app"), "memory=1Gi", "")).expect("memory is there");
     let mut bare = plan;

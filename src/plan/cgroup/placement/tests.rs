@@ -170,6 +170,9 @@ fn disabled_waives_limits_by_name() {
     assert_eq!(waived.sandbox.cgroup, CgroupPlan::Inherited);
     assert_eq!(waived.degradations[0].name, degradation::NO_LIMITS);
     let meaning = &waived.degradations[0].meaning;
-    assert!(meaning.ends_with("limits and requests of cpu, memory are not enforced") && meaning.len() < 100, "{meaning}");
+    assert!(
+        meaning.ends_with("limits and requests of cpu, memory are not enforced") && meaning.len() < 100,
+        "{meaning}"
+    );
     assert!(disabled(&pod(vec![container("a")])).degradations.is_empty());
 }
