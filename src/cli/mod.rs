@@ -22,7 +22,6 @@ mod log_printer;
 mod log_tail;
 mod logs;
 mod man;
-mod out_of_memory;
 mod pause;
 mod plan;
 mod print;
@@ -38,6 +37,7 @@ mod streams;
 mod table;
 mod tree;
 mod update;
+mod verdicts;
 mod version;
 mod wait;
 

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::arguments::PsArguments;
-use super::out_of_memory::{OOM_KILLED, is_killed};
 use super::table::{age, table};
+use super::verdicts::{OOM_KILLED, is_killed};
 use super::{Outcome, cgroups, print, store};
-use crate::state::{ContainerRecord, ContainerState, Liveness, Record, Status, StoredPod};
+use crate::state::{ContainerRecord, ContainerState, EVICTED, Liveness, Record, Status, StoredPod};
 use crate::sys::process::{Exit, signal_name};
 
 /// Of a container that is only coming up: nothing went wrong.
@@ -84,6 +84,9 @@ fn status(pod: &StoredPod) -> String {
         return reason.to_owned();
     }
     let found = pod.status();
+    if found.reason().is_some_and(|why| why.starts_with(EVICTED)) {
+        return EVICTED.to_owned();
+    }
     let names = |container: &ContainerRecord| {
         mark(container).is_some() && found.reason().is_some_and(|why| why.contains(&format!("`{}`", container.name)))
     };

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
 use super::source::{self, Planned, Purpose};
-use super::{Failure, Outcome, out_of_memory, print, relay, rm};
+use super::{Failure, Outcome, print, relay, rm, verdicts};
 use crate::engine::cgroup;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{Degradation, degradation};
@@ -150,8 +150,8 @@ fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Out
         Ok(Ending::Exited(code)) => {
             // Its record is final. `--quiet`, too: the exit code alone does not say it.
             let ended = pod.reload();
-            let lines = ended.record().map(|record| out_of_memory::lines(record, ended.plan.as_ref()));
-            lines.unwrap_or_default().iter().for_each(|line| print::notice(out_of_memory::OOM_KILLED, line));
+            let found = ended.record().map(|record| verdicts::of(record, ended.plan.as_ref()));
+            found.unwrap_or_default().iter().for_each(|(reason, line)| print::notice(reason, line));
             Ok(code)
         }
         Err(failure) => Err(failure),

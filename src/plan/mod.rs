@@ -3,8 +3,8 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
-//! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
+//! give), `resources` (limits and requests), `cgroup` (where they are written), `storage` (limits of what is on disk),
+//! `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
@@ -24,6 +24,7 @@ pub mod resources;
 mod root;
 mod sandbox;
 mod security;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -143,6 +144,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         resources: asked.clone(),
         qos: resources.qos,
         memory_total: facts.cgroup.capacity.memory_total,
+        storage: storage::decide(containers, volumes),
         claim: resources.claim,
     };
     let scope = container::PodScope {
@@ -157,6 +159,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         .zip(resources.containers)
         .map(|(container, resources)| container::plan(container, resources, &scope))
         .collect::<Result<Vec<_>, _>>()?;
+    storage::check(&sandbox.storage, &containers)?;
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     let lifecycle =
         LifecyclePlan { restart_policy: *restart_policy, termination_grace_period: *termination_grace_period };

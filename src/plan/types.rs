@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
+use super::storage::StoragePlan;
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, RestartPolicy};
 use crate::manifest::{Image, Protocol, Resources};
@@ -55,6 +56,8 @@ pub struct SandboxPlan {
     #[serde(default)]
     pub memory_total: Option<u64>,
     pub claim: Claim,
+    #[serde(default)]
+    pub storage: StoragePlan,
 }
 
 /// Which namespaces pause makes; the rest stay the host's. User and mount are always new.

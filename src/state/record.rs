@@ -21,6 +21,9 @@ pub struct Record {
     pub containers: Vec<ContainerRecord>,
 }
 
+/// How the reason of a pod begins that had more on disk than it may (Kubernetes' word).
+pub const EVICTED: &str = "Evicted";
+
 /// Whether a `Starting` or `Running` pod still lives is not believed but looked up: its supervisor holds `lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {

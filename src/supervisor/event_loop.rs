@@ -13,6 +13,7 @@ use super::container::Container;
 use super::lifecycle::{self, Action, Event};
 use super::prepared::Prepared;
 use super::protocol::StartReply;
+use super::storage::Storage;
 use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach};
 use crate::engine::cgroup::{self, Cgroups, Leaf};
@@ -44,6 +45,7 @@ pub(super) struct Supervisor<'a> {
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
+    pub(super) storage: Storage,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -94,6 +96,7 @@ impl<'a> Supervisor<'a> {
             cgroups,
             changed: None,
             plan_lock: None,
+            storage: Storage::default(),
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -116,8 +119,8 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
         let mut settled = false;
         while !self.finished {
-            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
-            let delay = next.into_iter().chain(self.start_deadline()).min();
+            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.now()));
+            let delay = next.into_iter().chain(self.start_deadline()).chain(self.storage_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
@@ -141,8 +144,10 @@ impl<'a> Supervisor<'a> {
             Source::Timer => {
                 timer.acknowledge();
                 self.hear_all();
+                self.measure_storage_if_due();
                 self.handle(Event::TimerFired);
             }
+            Source::Storage => self.on_storage(),
             Source::Control => drop(self.accept(control)),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
@@ -192,11 +197,16 @@ impl<'a> Supervisor<'a> {
         self.handle(Event::ContainerExited { index, exit, cause });
     }
 
+    /// On a clock that never goes back; it began with the supervisor.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
     /// Tells the machine what happened, does what it says, and writes down what has become of it.
     pub(super) fn handle(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for action in self.pod.handle(event, self.origin.elapsed()) {
+            for action in self.pod.handle(event, self.now()) {
                 events.extend(self.act(action));
             }
         }

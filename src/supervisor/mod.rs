@@ -15,6 +15,7 @@ mod pausing;
 mod prepared;
 pub mod protocol;
 mod starts;
+mod storage;
 mod watch;
 
 use std::io::Write as _;

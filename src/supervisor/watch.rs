@@ -13,6 +13,8 @@ pub(super) enum Source {
     Timer,
     Control,
     Client(u64),
+    /// A look at what the pod has on disk.
+    Storage,
     /// A container on its way.
     Starting(usize),
     /// The command of a client, on its way.

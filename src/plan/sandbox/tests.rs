@@ -71,7 +71,7 @@ fn the_pods_own_etc_files() {
 fn volumes_go_where_they_live() {
     let plan = planned(&with(|pod| {
         pod.spec.volumes = vec![
-            volume("disk", VolumeSource::EmptyDirDisk),
+            volume("disk", VolumeSource::EmptyDirDisk { size_limit: None }),
             volume("memory", VolumeSource::EmptyDirMemory { size_limit: Some(4096) }),
             volume("unlimited", VolumeSource::EmptyDirMemory { size_limit: None }),
             volume("src", host_path("/home/alice")),

@@ -1,21 +1,26 @@
-//! What is said of containers that the OOM killer ended, to whoever stayed with their pod until its end.
+//! What is said of a pod that was ended for using too much, to whoever stayed with it until its end.
 
 use crate::manifest::{Resource, written};
 use crate::plan::PodPlan;
 use crate::plan::cgroup::{Setting, Value};
-use crate::state::{ContainerRecord, ContainerState, Record};
+use crate::state::{ContainerRecord, ContainerState, EVICTED, Phase, Record};
 
 /// The reason that the supervisor writes down (Kubernetes' word).
 pub(crate) const OOM_KILLED: &str = "OOMKilled";
 
-/// A line for each container that ended so, in its last life or the one before.
-pub(crate) fn lines(record: &Record, plan: Option<&PodPlan>) -> Vec<String> {
+/// Reason and line: why the pod was evicted, and each container that was OOMKilled, in its last life or the one before.
+pub(crate) fn of(record: &Record, plan: Option<&PodPlan>) -> Vec<(&'static str, String)> {
+    let evicted = match &record.phase {
+        Phase::Failed { reason } => reason.strip_prefix(EVICTED).map(|why| why.trim_start_matches(": ").to_owned()),
+        Phase::Starting | Phase::Running | Phase::Stopping | Phase::Succeeded => None,
+    };
     let limit = |name: &str| {
         let container = plan?.containers.iter().find(|container| container.name == name)?;
         container.cgroup.iter().find_map(memory_limit)
     };
     let killed = record.containers.iter().filter(|container| is_killed(container));
-    killed.map(|ContainerRecord { name, .. }| line(name, limit(name))).collect()
+    let killed = killed.map(|ContainerRecord { name, .. }| (OOM_KILLED, line(name, limit(name))));
+    evicted.map(|why| (EVICTED, why)).into_iter().chain(killed).collect()
 }
 
 /// Now, or in the life before: what came of it may be an exit code of its own.
