@@ -58,6 +58,8 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         cgroups: asked.cgroups.into(),
         admission,
         asked_in: if asked.file.is_some() { AskedIn::Manifest } else { AskedIn::Options },
+        network: asked.network.choice(),
+        host_loopback: asked.network.host_loopback(),
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })

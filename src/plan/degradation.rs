@@ -24,6 +24,7 @@ pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
 pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
+pub const NO_NETWORK: &str = "no-network";
 
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
@@ -42,6 +43,7 @@ pub const NAMES: &[&str] = &[
     NO_TINY_PROGRAMS,
     NO_CGROUP,
     NO_LIMITS,
+    NO_NETWORK,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
@@ -70,7 +72,7 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
     .collect()
 }
 
-fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
+pub(super) fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
     Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
 }
 

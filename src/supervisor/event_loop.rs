@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::clients::{Client, Clients};
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
+use super::network::Connection;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::storage::Storage;
@@ -42,6 +43,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) connection: Option<Connection<'a>>,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
@@ -81,8 +83,19 @@ impl<'a> Supervisor<'a> {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups } =
-            prepared;
+        let Prepared {
+            record,
+            containers,
+            sandbox,
+            programs,
+            pinned,
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection,
+        } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
@@ -94,6 +107,7 @@ impl<'a> Supervisor<'a> {
             execs: BTreeMap::new(),
             watch,
             cgroups,
+            connection,
             changed: None,
             plan_lock: None,
             storage: Storage::default(),
@@ -107,7 +121,10 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         match supervisor.sandbox.finish_start() {
-            Ok(()) => supervisor.run(&signals, &timer, &control),
+            Ok(()) => {
+                supervisor.connect();
+                supervisor.run(&signals, &timer, &control);
+            }
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
                 supervisor.start_failure = Some(failure.into_report("could not start pause".to_owned()));
@@ -119,7 +136,9 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
         let mut settled = false;
         while !self.finished {
-            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.now()));
+            let network = self.connection.as_ref().and_then(Connection::next_deadline);
+            let next = self.pod.next_deadline().into_iter().chain(network).min();
+            let next = next.map(|at| at.saturating_sub(self.now()));
             let delay = next.into_iter().chain(self.start_deadline()).chain(self.storage_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
@@ -145,10 +164,13 @@ impl<'a> Supervisor<'a> {
                 timer.acknowledge();
                 self.hear_all();
                 self.measure_storage_if_due();
+                self.network_timer();
                 self.handle(Event::TimerFired);
             }
             Source::Storage => self.on_storage(),
             Source::Control => drop(self.accept(control)),
+            Source::NetworkReady => self.on_network_ready(),
+            Source::NetworkWords => self.on_network_words(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
@@ -180,7 +202,7 @@ impl<'a> Supervisor<'a> {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) {
+        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) || self.note_network_exit(pid, exit) {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.
@@ -195,11 +217,6 @@ impl<'a> Supervisor<'a> {
         self.containers[index].ended = Some((started_at, Timestamp::now()));
         self.close_output(index);
         self.handle(Event::ContainerExited { index, exit, cause });
-    }
-
-    /// On a clock that never goes back; it began with the supervisor.
-    pub(super) fn now(&self) -> Duration {
-        self.origin.elapsed()
     }
 
     /// Tells the machine what happened, does what it says, and writes down what has become of it.
@@ -256,8 +273,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn commit(&mut self) {
+    /// On the clock of the machines.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    pub(super) fn commit(&mut self) {
         self.record.phase = self.pod.phase();
+        self.record.network = self.connection.as_ref().map(Connection::record);
         for (view, (container, record)) in
             self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
         {
