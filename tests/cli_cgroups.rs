@@ -97,11 +97,16 @@ fn a_pod_without_cgroups_is_not_measured_and_says_why() {
     pod.record.supervisor = ProcessId::of_self();
     commit(&pod.dirs, &pod.record).expect("commit");
     home.run(&["stats", "web"])
-        .ends_with(1)
+        .ends_with(125)
         .silently()
         .complains("could not measure pod `web`")
-        .complains("no-cgroup: this host has cgroup v1")
+        .complains("this host has cgroup v1")
         .complains("hint: boot with systemd.unified");
+    for verb in ["pause", "unpause"] {
+        let said = home.run(&[verb, "web"]).ends_with(125).silently().complains("this host has cgroup v1");
+        said.complains(&format!("could not {verb} pod `web`"));
+    }
+    home.run(&["update", "--cpus", "1", "web"]).ends_with(125).complains("this host has cgroup v1");
     home.run(&["tree", "web"]).ends_with(0).says("without a cgroup").says(&std::process::id().to_string());
     home.run(&["stats", "wbe"]).ends_with(125).complains("did you mean `web`?");
 }
@@ -113,10 +118,38 @@ fn what_is_shown_is_measured_and_the_rest_named() {
     let mut bare = home.pod("ba9876543210", "bare", &["main"]);
     bare.record.phase = Phase::Running;
     commit(&bare.dirs, &bare.record).expect("commit");
-    home.run(&["stats"]).ends_with(1).says("nginx").complains("could not measure pod `bare`");
+    home.run(&["stats"]).ends_with(125).says("nginx").complains("could not measure pod `bare`");
     drop(bare);
     home.run(&["stats", "bare"]).ends_with(125).complains("pod `bare` is not running");
     home.run(&["tree", "bare"]).ends_with(125).complains("pod `bare` is not running");
+}
+
+#[test]
+fn without_pods_there_is_nothing_to_measure_and_nothing_hangs() {
+    let home = Home::new();
+    let said = home.run(&["stats"]).ends_with(0).says("POD");
+    assert_eq!(said.stdout.lines().count(), 1, "{}", said.explain());
+    assert_eq!(home.run(&["stats", "--json"]).ends_with(0).stdout, "[]\n");
+    let mut watch = home.command(&["stats", "--watch"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let mut next = || lines.next().expect("a line").expect("UTF-8");
+    assert!(next().starts_with("POD"));
+    assert_eq!(next(), "no pod is running; Ctrl-C ends this");
+    watch.kill().expect("kill");
+    watch.wait().expect("wait");
+}
+
+#[test]
+fn whoever_waived_cgroups_is_told_so() {
+    let home = Home::new();
+    let mut bare = home.pod("ba9876543210", "bare", &["main"]);
+    bare.record.phase = Phase::Running;
+    commit(&bare.dirs, &bare.record).expect("commit");
+    let verbs: [&[&str]; 4] = [&["stats"], &["pause"], &["unpause"], &["update", "--memory", "64Mi"]];
+    for words in verbs {
+        let said = home.run(&[words, &["bare"]].concat()).ends_with(125).silently();
+        said.complains("it was started with --cgroups=disabled").complains("hint: start it again without that option");
+    }
 }
 
 #[test]
@@ -127,11 +160,11 @@ fn a_tree_of_cgroups_and_namespaces() {
     let said = home.run(&["tree"]).ends_with(0);
     let drawn: Vec<&str> = said.stdout.lines().collect();
     assert_eq!(drawn[0], format!("web 0123456789ab {}", top.display()));
-    assert!(drawn[1] == "├─nginx.1" && drawn[2].starts_with(&format!("│ └─{me} ")), "{}", said.explain());
-    assert!(drawn[3..5] == ["├─pause", "└─supervisor"], "{}", said.explain());
+    assert!(drawn[1..4] == ["├─supervisor", "├─pause", "└─nginx.1"], "{}", said.explain());
+    assert!(drawn[4].starts_with(&format!("  └─{me} ")), "{}", said.explain());
     said.says("SHARED BY").says("host, nginx");
     let shown = json(&home.run(&["tree", "--json", "web"]).ends_with(0).stdout);
-    assert_eq!(shown[0]["groups"][0]["processes"][0]["pid"], me);
+    assert_eq!(shown[0]["groups"][2]["processes"][0]["pid"], me);
     assert_eq!(shown[0]["namespaces"][0]["type"], "user");
 }
 

@@ -4,15 +4,17 @@
 
 mod cli_support;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use cli_support::{Home, Said};
 use sandpod::report::Report;
-use sandpod::state::CreatedPod;
+use sandpod::state::{CreatedPod, Phase, commit};
+use sandpod::step::Step;
 use sandpod::supervisor::protocol::{ExecRequest, Reply, Request};
 use sandpod::sys::socket::{Channel, Listener, Message};
 
@@ -88,6 +90,36 @@ fn a_failure_of_the_supervisor_is_told_as_it_is() {
         say(client, &Reply::Failed(report));
     });
     said.ends_with(127).complains("error: could not run a command\n  nope: not found\nhint: PATH\n");
+}
+
+/// EAGAIN, which elsewhere is a matter of `ulimit`.
+#[test]
+fn a_command_that_has_no_room_beside_the_others_names_the_containers_limit() {
+    let mut played = Played::new();
+    let top = played.home.path().join("sandpod-web-0123456789ab");
+    let pod = played.pod.as_mut().expect("held");
+    pod.record.phase = Phase::Running;
+    pod.record.cgroup = Some(top.clone());
+    pod.record.containers[0].leaf = Some("nginx.1".to_owned());
+    commit(&pod.dirs, &pod.record).expect("commit");
+    let pids = |cgroup: &Path, current: &str, max: &str| {
+        fs::create_dir_all(cgroup).expect("mkdir");
+        fs::write(cgroup.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("write");
+        fs::write(cgroup.join("pids.current"), current).expect("write");
+        fs::write(cgroup.join("pids.max"), max).expect("write");
+    };
+    let refusal = Report { cause: Some((Step::EnterPod, 11)), ..Report::new(125, "could not run a command") };
+    let mut exec = || {
+        let refusal = refusal.clone();
+        played.talk(&["exec", "web", "ls"], |_, _, _, client| say(client, &Reply::Failed(refusal))).ends_with(125)
+    };
+    pids(&top, "3", "max");
+    pids(&top.join("nginx.1"), "2", "3");
+    exec().complains("at its limit of 3 processes").complains("`sandpod update -c nginx --pids COUNT web`");
+    pids(&top.join("nginx.1"), "1", "3");
+    exec().complains("ulimit -u");
+    pids(&top, "4", "4");
+    exec().complains("all containers together are at the limit of 4").complains("`sandpod update --pids COUNT web`");
 }
 
 #[test]

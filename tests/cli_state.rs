@@ -62,6 +62,47 @@ fn living_and_ended_pods() {
     home.run(&["rm", "web"]).ends_with(125).complains("hint: `sandpod stop web` first, or `sandpod rm -f web`");
 }
 
+/// The columns after the id, without blanks at their ends.
+fn cells(listed: &cli_support::Said, name: &str) -> Vec<String> {
+    let line = listed.stdout.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name}: {}", listed.explain()));
+    line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).skip(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_went_wrong_stands_where_it_did_and_in_short() {
+    let home = Home::new();
+    let mut web = home.pod("0123456789ab", "web", &["nginx", "hog"]);
+    let now = jiff::Timestamp::now();
+    web.record.phase = Phase::Running;
+    let me = ProcessId::of_self().expect("/proc");
+    web.record.containers[0].state = ContainerState::Running { process: me, started_at: now };
+    web.record.containers[1].state = ContainerState::Waiting { reason: "CrashLoopBackOff".to_owned() };
+    web.record.containers[1].last_exit = Some(Exit::Code(1));
+    web.record.containers[1].last_reason = Some("Error".to_owned());
+    commit(&web.dirs, &web.record).expect("commit");
+    let found = cells(&home.run(&["ps"]).ends_with(0), "web");
+    assert_eq!((found[0].as_str(), found[4].as_str()), ("CrashLoopBackOff", "nginx,hog (CrashLoopBackOff)"));
+    web.record.containers[1].last_reason = Some("OOMKilled".to_owned());
+    commit(&web.dirs, &web.record).expect("commit");
+    let found = cells(&home.run(&["ps"]).ends_with(0), "web");
+    assert_eq!((found[0].as_str(), found[4].as_str()), ("CrashLoopBackOff", "nginx,hog (OOMKilled)"));
+
+    let end = |exit, reason: &str| ContainerState::Terminated {
+        exit,
+        reason: reason.to_owned(),
+        started_at: Some(now),
+        finished_at: now,
+    };
+    web.record.phase = Phase::Failed { reason: "container `hog` was ended by the OOM killer: a long story".to_owned() };
+    web.record.containers[0].state = end(Exit::Signal(15), "Error");
+    web.record.containers[1].state = end(Exit::Signal(9), "OOMKilled");
+    commit(&web.dirs, &web.record).expect("commit");
+    let found = cells(&home.run(&["ps", "-a"]).ends_with(0), "web");
+    assert_eq!((found[0].as_str(), found[4].as_str()), ("Failed", "nginx (SIGTERM),hog (OOMKilled)"));
+    home.run(&["inspect", "web"]).ends_with(0).says("a long story");
+}
+
 #[test]
 fn a_killed_supervisor_is_no_running_pod() {
     let home = Home::new();

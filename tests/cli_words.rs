@@ -65,6 +65,10 @@ fn bad_words_that_only_sandpod_understands_end_with_2() {
     run(&["--user", "root"]).ends_with(2).complains("`root` is not an id");
     run(&["--env", "SANDPOD_UNSET"]).ends_with(2).complains("environment variable not found");
     run(&["-it"]).ends_with(2).complains("need a terminal");
+    run(&["--memory", "64"]).ends_with(2).complains("--memory 64").complains("64Mi");
+    run(&["--cgroups", "disabled", "--cgroup-parent", "/x"]).ends_with(2).complains("leave one of them out");
+    // The same twice is no contradiction.
+    run(&["--cgroups", "auto", "--cgroup-parent", "/x"]).ends_with(125).complains("--cgroup-parent");
     home.run(&["run", "--image", "nginx"]).ends_with(2).complains("not supported yet");
     home.run(&["kill", "-s", "TREM", "web"]).ends_with(2).complains("did you mean `TERM`");
     home.run(&["logs", "web", "--since", "yesterday"]).ends_with(2).complains("for example");
@@ -83,7 +87,10 @@ fn every_verb_has_help_a_page_and_a_place_in_every_completion() {
     let home = Home::new();
     for verb in VERBS {
         home.run(&[verb, "--help"]).ends_with(0).says("Usage: sandpod");
-        home.run(&["man", verb]).ends_with(0).says(&format!(".TH sandpod-{verb} 1"));
+        home.run(&["man", verb])
+            .ends_with(0)
+            .says(&format!(".TH sandpod-{verb} 1"))
+            .says(concat!("sandpod ", env!("CARGO_PKG_VERSION")));
     }
     home.run(&["man"]).ends_with(0).says(".TH sandpod 1");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -51,10 +51,10 @@ fn every_volume() -> Vec<Volume> {
     let volume = |name: &str, source| Volume { name: name.to_owned(), source };
     let host = |path, kind| VolumeSource::HostPath { path: PathBuf::from(path), kind };
     vec![
-        volume("html", VolumeSource::EmptyDirDisk),
+        volume("html", VolumeSource::EmptyDirDisk { size_limit: Some(64 << 20) }),
         volume("cache", VolumeSource::EmptyDirMemory { size_limit: Some(1_572_864) }),
         volume("unlimited", VolumeSource::EmptyDirMemory { size_limit: None }),
-        volume("implied", VolumeSource::EmptyDirDisk),
+        volume("implied", VolumeSource::EmptyDirDisk { size_limit: None }),
         volume("etc", host("/etc", HostPathType::Directory)),
         volume("unchecked", host("/var/log", HostPathType::Unchecked)),
     ]
@@ -102,6 +102,7 @@ fn every_amount() -> Resources {
     let mut resources = Resources::default();
     let Resources { limits, requests } = &mut resources;
     *limits = amounts(1500, 3 << 29);
+    limits.ephemeral_storage = Some(2 << 30);
     limits.hugepages = [(2 << 20, 4 << 20), (1 << 30, 0)].into();
     *requests = amounts(250, 64_000_000);
     requests.ephemeral_storage = Some(1_000_000_000);

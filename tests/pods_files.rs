@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
@@ -146,6 +146,25 @@ fn owners_outside() {
         };
         assert_eq!((owner("root"), owner("user")), (root, other), "{mode}");
         pod.does(&["rm"]);
+    }
+}
+
+/// As `debootstrap` by root below a umask of 077 leaves it.
+#[test]
+fn a_root_file_system_that_is_closed_to_the_pod_is_named() {
+    let test = "a_root_file_system_that_is_closed_to_the_pod_is_named";
+    if !is_root() {
+        return support::skip(test, "only root can give a directory away");
+    }
+    let Some(home) = Home::new("a_closed_rootfs") else { return };
+    let root = busybox_root(&home, "root-fs");
+    std::os::unix::fs::chown(&root, Some(0), Some(0)).expect("chown");
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let image = format!("rootfs:{}", root.display());
+    let container = json!({ "name": "main", "image": image, "command": ["/bin/busybox", "true"] });
+    for mode in ["root-is-you", "isolated", "single"] {
+        let said = home.run_with(&once([container.clone()]), &["--userns", mode]).ends_with(125);
+        said.complains("Permission denied (EACCES)").complains("hint: the root directory is closed to the pod's ids");
     }
 }
 

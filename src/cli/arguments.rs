@@ -98,7 +98,7 @@ pub(crate) struct SourceArguments {
     #[arg(long, value_enum, default_value_t = Cgroups::Auto, value_name = "MODE")]
     pub(crate) cgroups: Cgroups,
     /// The cgroup below which the pod's are made: a path of the cgroup2 file system, or one below its mount point
-    #[arg(long, value_name = "PATH", conflicts_with = "cgroups")]
+    #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
     /// Start even if what the pod requests is not there
     #[arg(long)]
@@ -128,14 +128,14 @@ pub(crate) struct SingleArguments {
     /// The ids to run as, inside the container
     #[arg(long, short = 'u', value_name = "UID[:GID]", conflicts_with = "file")]
     pub(crate) user: Option<String>,
-    /// limits.memory of the container: a quantity as Kubernetes writes it (`512Mi`, `1G`)
+    /// The most memory it may use: a quantity as Kubernetes writes it (`512Mi`, `1G`)
     #[arg(long, short = 'm', value_name = "QUANTITY", conflicts_with = "file")]
     pub(crate) memory: Option<String>,
-    /// limits.cpu of the container: so many cpus (`0.5`, `500m`)
+    /// The most cpus it may use: `0.5` or `500m`
     #[arg(long, value_name = "QUANTITY", conflicts_with = "file")]
     pub(crate) cpus: Option<String>,
-    /// How many processes and threads it may have, or `max` (the annotation `sandpod.dev/pids-limit`)
-    #[arg(long, value_name = "COUNT", conflicts_with = "file")]
+    /// How many processes and threads it may have, or `max`; 4096 by default
+    #[arg(long, visible_alias = "pids", value_name = "COUNT", conflicts_with = "file")]
     pub(crate) pids_limit: Option<String>,
     /// Pass stdin on
     #[arg(long, short, conflicts_with = "file")]
@@ -210,11 +210,13 @@ pub(crate) struct PsArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
     /// Go on until the pod has ended
     #[arg(short, long)]
@@ -253,6 +255,7 @@ pub(crate) struct ExecArguments {
     /// A variable beside the container's own; may be repeated
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
@@ -265,6 +268,7 @@ pub(crate) struct AttachArguments {
     /// The container; the main one by default
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
 }
 
@@ -273,6 +277,7 @@ pub(crate) struct WaitArguments {
     /// Wait for this container to end for good
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
+    /// Names, or unique beginnings of ids
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }
@@ -282,6 +287,7 @@ pub(crate) struct StopArguments {
     /// Seconds between SIGTERM and SIGKILL; the manifest's by default
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) time: Option<u64>,
+    /// Names, or unique beginnings of ids
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }
@@ -294,6 +300,7 @@ pub(crate) struct KillArguments {
     /// Only this container; all by default
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
+    /// Names, or unique beginnings of ids
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }
@@ -306,6 +313,7 @@ pub(crate) struct RmArguments {
     /// All pods that have ended; with --force all pods
     #[arg(short, long, conflicts_with = "pods")]
     pub(crate) all: bool,
+    /// Names, or unique beginnings of ids
     #[arg(required_unless_present = "all", value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }

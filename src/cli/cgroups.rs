@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::usage::{self, Frozen};
-use crate::report::Report;
+use crate::plan::cgroup::CgroupPlan;
+use crate::plan::degradation;
+use crate::report::{Report, exit_code};
 use crate::state::{ContainerRecord, ContainerState, Liveness, Status, StoredPod};
-
-/// The exit code of a verb that needs a cgroup where the pod has none: nothing failed, and nothing was done.
-pub(crate) const NO_CGROUP: u8 = 1;
 
 /// The pod's own cgroup. `None`: it was started without one, or has ended.
 pub(crate) fn of_pod(pod: &StoredPod) -> Option<&Path> {
@@ -51,13 +50,16 @@ fn running(pod: &StoredPod) -> impl Iterator<Item = &ContainerRecord> {
 
 /// `what` cannot be done because the pod has no cgroup; why, and what would give it one.
 pub(crate) fn lacking(pod: &StoredPod, what: impl Into<String>) -> Report {
-    let report = Report::new(NO_CGROUP, what).because(format!("pod `{}` has no cgroup of its own", pod.name));
-    let degradations = pod.plan.as_ref().map(|plan| plan.degradations.as_slice()).unwrap_or_default();
-    match degradations.iter().find(|found| found.name.contains("cgroup")) {
-        Some(found) => report.because(format!("{}: {}", found.name, found.meaning)).hint(found.fix.clone()),
-        None => report.hint(
-            "it was started without one; `sandpod plan` of its manifest says what this host lacks, and `--cgroup-parent` \
-             names one that is yours",
-        ),
+    let report = Report::new(exit_code::FAILURE, what);
+    let Some(plan) = &pod.plan else {
+        return report.because("its plan cannot be read").hint("`sandpod ps -a` shows what is left of it");
+    };
+    match plan.degradations.iter().find(|found| found.name == degradation::NO_CGROUP) {
+        Some(found) => report.because(found.meaning.clone()).hint(found.fix.clone()),
+        // Where the host could give one, only the waiver leaves a pod without.
+        None if plan.sandbox.cgroup == CgroupPlan::Inherited => report
+            .because("it has no cgroup of its own: it was started with --cgroups=disabled")
+            .hint("start it again without that option"),
+        None => report.because("it is only starting, or has just ended").hint("`sandpod ps -a` shows which"),
     }
 }

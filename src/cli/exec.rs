@@ -1,10 +1,13 @@
 //! `sandpod exec`
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::arguments::ExecArguments;
 use super::client::{self, Conversation, exit_byte};
-use super::{Failure, Outcome, compose, relay, store, streams};
+use super::{Failure, Outcome, cgroups, compose, relay, store, streams};
+use crate::host::usage::{self, Limit};
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
 use crate::supervisor::protocol::{ExecRequest, Reply, Request};
@@ -15,16 +18,17 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
     let ExecArguments { interactive, tty, container, user, workdir, env, pod, command } = asked;
     super::check_terminal(*interactive, *tty)?;
     let pod = store()?.find(pod)?;
+    let container = client::container(&pod, container.as_deref())?;
     let request = Request::Exec(ExecRequest {
-        container: client::container(&pod, container.as_deref())?,
+        container: container.clone(),
         argv: command.clone(),
         env: compose::environment(env)?,
         cwd: workdir.clone(),
         user: user.clone(),
         tty: *tty,
     });
-    let ended = if *tty { on_terminal(&pod, &request, *interactive)? } else { on_pipes(&pod, &request, *interactive)? };
-    match ended {
+    let ended = if *tty { on_terminal(&pod, &request, *interactive) } else { on_pipes(&pod, &request, *interactive) };
+    match ended.map_err(|failure| explained(failure, &pod, &container))? {
         Some(Reply::Exited { code }) => Ok(exit_byte(code)),
         Some(other) => Err(client::unexpected(&other).into()),
         None => Err(gone(&pod).into()),
@@ -61,6 +65,44 @@ fn started(pod: &StoredPod, conversation: &Conversation) -> Result<Option<OwnedF
         Some((other, _)) => Err(client::unexpected(&other).into()),
         None => Err(gone(pod).into()),
     }
+}
+
+/// A fork that is refused for want of processes (EAGAIN, clone(2)) is most often refused by the container's own limit.
+fn explained(failure: Failure, pod: &StoredPod, container: &str) -> Failure {
+    let Failure::Reports(reports) = failure else { return failure };
+    let wants_process = |report: &Report| {
+        let kind = report.cause.map(|(_, errno)| io::Error::from_raw_os_error(errno).kind());
+        report.hint.is_none() && kind == Some(io::ErrorKind::WouldBlock)
+    };
+    let explain = |report: Report| match pids_limit(pod, container).filter(|_| wants_process(&report)) {
+        Some(hint) => report.hint(hint),
+        None => report,
+    };
+    Failure::Reports(reports.into_iter().map(explain).collect())
+}
+
+/// The limit of processes that leaves no room for another command, and how to raise it.
+fn pids_limit(pod: &StoredPod, name: &str) -> Option<String> {
+    let record = pod.record()?.containers.iter().find(|container| container.name == name)?;
+    let reached = |cgroup: &Path| match usage::usage(cgroup)?.pids {
+        // Two are forked: one that enters the container, and the command.
+        usage::PidsUsage { current: Some(current), max: Some(Limit::Of(max)), .. } if current + 2 > max => Some(max),
+        _ => None,
+    };
+    let of_pod = || {
+        let max = reached(cgroups::of_pod(pod)?)?;
+        Some(format!(
+            "all containers together are at the limit of {max} processes and threads (pids.max): raise it \
+                      with `sandpod update --pids COUNT {}`",
+            pod.name
+        ))
+    };
+    let Some(max) = cgroups::of_container(pod, record).and_then(|leaf| reached(&leaf)) else { return of_pod() };
+    Some(format!(
+        "container `{name}` is at its limit of {max} processes and threads (pids.max): raise it with `sandpod update -c \
+         {name} --pids COUNT {}`, or before the next start with the annotation sandpod.dev/pids-limit",
+        pod.name
+    ))
 }
 
 fn gone(pod: &StoredPod) -> Report {

@@ -157,7 +157,10 @@ impl Stopper {
             }
         };
         if self.asked == 1 {
-            print::notice("stopping", &format!("pod `{}`; once more kills it", self.pod.name));
+            let name = &self.pod.name;
+            let grace = self.pod.plan.as_ref().map(|plan| plan.lifecycle.termination_grace_period.as_secs());
+            let time = grace.map_or_else(String::new, |seconds| format!(" has {seconds} s to end by itself"));
+            print::notice("stopping", &format!("pod `{name}`{time}; Ctrl-C again kills it"));
         }
         self.conversations.extend(client::ask(&self.pod, &Request::Stop { grace_seconds }, &[])?);
         Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::arguments::InspectArguments;
-use super::processes::{NAMESPACES, namespace};
+use super::processes::{NAMESPACES, namespace, oom_score_adj};
 use super::{Outcome, cgroups, print, store};
 use crate::host::usage;
 use crate::state::{ContainerRecord, ContainerState, StoredPod, StoredRecord};
@@ -49,7 +49,7 @@ fn container(pod: &StoredPod, container: &ContainerRecord) -> Value {
         ContainerState::Terminated { exit, reason, .. } => (None, Some(exit.code()), Some(reason)),
         ContainerState::Waiting { reason } => (None, None, Some(reason)),
     };
-    let mut shown = running.map_or_else(|| json!({ "pid": null, "namespaces": null }), process);
+    let mut shown = running.map_or_else(|| json!({ "pid": null, "namespaces": null, "oomScoreAdj": null }), process);
     shown["exit"] = json!(exit);
     shown["reason"] = json!(reason);
     shown["lastExit"] = json!(container.last_exit.map(Exit::code));
@@ -79,5 +79,5 @@ fn living(process: ProcessId) -> Option<ProcessId> {
 fn process(process: ProcessId) -> Value {
     let namespaces: Map<String, Value> =
         NAMESPACES.iter().map(|kind| ((*kind).to_owned(), json!(namespace(process.pid, kind)))).collect();
-    json!({ "pid": process.pid, "namespaces": namespaces })
+    json!({ "pid": process.pid, "namespaces": namespaces, "oomScoreAdj": oom_score_adj(process.pid) })
 }

@@ -19,7 +19,8 @@ pub(crate) fn man(asked: &ManArguments) -> Outcome {
         Some(verb) => whole.find_subcommand(verb).cloned().ok_or_else(|| unknown(verb, &whole))?,
     };
     let mut roff = Vec::new();
-    clap_mangen::Man::new(page).render(&mut roff)?;
+    let man = clap_mangen::Man::new(page).source(concat!("sandpod ", env!("CARGO_PKG_VERSION")));
+    man.manual("User Commands").render(&mut roff)?;
     std::io::stdout().write_all(&roff)?;
     Ok(0)
 }

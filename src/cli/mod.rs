@@ -37,6 +37,7 @@ mod streams;
 mod table;
 mod tree;
 mod update;
+mod verdicts;
 mod version;
 mod wait;
 

@@ -17,6 +17,11 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Option<u64> {
     target.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
+/// Who is killed first when memory runs out (proc_pid_oom_score_adj(5)), as it is now.
+pub(crate) fn oom_score_adj(pid: i32) -> Option<i32> {
+    fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim_end().parse().ok()
+}
+
 /// Its arguments with blanks between them, or `[name]` for one without; `None`: it has gone.
 pub(crate) fn command(pid: i32) -> Option<String> {
     let mut line = Vec::new();
@@ -64,6 +69,12 @@ mod tests {
         let program = std::env::args().next().expect("a program has a name");
         assert!(command(me).expect("we run").starts_with(&program));
         assert_eq!(command(i32::MAX), None);
+    }
+
+    #[test]
+    fn our_score_is_one_of_the_kernels() {
+        assert!(oom_score_adj(std::process::id().cast_signed()).is_some_and(|score| (-1000..=1000).contains(&score)));
+        assert_eq!(oom_score_adj(i32::MAX), None);
     }
 
     #[test]

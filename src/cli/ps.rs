@@ -5,12 +5,13 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::PsArguments;
 use super::table::{age, table};
+use super::verdicts::{OOM_KILLED, is_killed};
 use super::{Outcome, cgroups, print, store};
-use crate::state::{ContainerRecord, ContainerState, Liveness, Record, StoredPod};
-use crate::sys::process::Exit;
+use crate::state::{ContainerRecord, ContainerState, EVICTED, Liveness, Record, Status, StoredPod};
+use crate::sys::process::{Exit, signal_name};
 
-/// The reason that the supervisor writes down (Kubernetes' word).
-const OOM_KILLED: &str = "OOMKilled";
+/// Of a container that is only coming up: nothing went wrong.
+const CREATING: &str = "ContainerCreating";
 
 /// Living pods, or with `--all` also what is left of others.
 pub(crate) fn ps(asked: &PsArguments) -> Outcome {
@@ -33,8 +34,7 @@ fn row(pod: &StoredPod, now: Timestamp) -> Vec<String> {
     let restarts = pod.record().map(restarts).map_or_else(|| "-".to_owned(), |count| count.to_string());
     let age =
         pod.record().map_or_else(|| "-".to_owned(), |record| age(now.as_second() - record.created_at.as_second()));
-    let (_, status) = cgroups::status(pod);
-    vec![pod.name.clone(), pod.id.clone(), status, format!("{ready}/{total}"), restarts, age, shown(pod).join(",")]
+    vec![pod.name.clone(), pod.id.clone(), status(pod), format!("{ready}/{total}"), restarts, age, shown(pod).join(",")]
 }
 
 fn row_json(pod: &StoredPod) -> Value {
@@ -73,15 +73,55 @@ fn states(record: &Record) -> Map<String, Value> {
     record.containers.iter().map(with_last).collect()
 }
 
-/// The containers; one whose memory ran out, now or in the life before, says so.
+/// In a word or two. As kubectl has it, the reason why a container waits for its next start comes before `Running`. What a
+/// container's own cell says is not said twice; `inspect` has it all.
+fn status(pod: &StoredPod) -> String {
+    let (word, status) = cgroups::status(pod);
+    let containers = pod.record().map(|record| record.containers.as_slice()).unwrap_or_default();
+    if status == Status::Running.word()
+        && let Some(reason) = containers.iter().find_map(waits)
+    {
+        return reason.to_owned();
+    }
+    let found = pod.status();
+    if found.reason().is_some_and(|why| why.starts_with(EVICTED)) {
+        return EVICTED.to_owned();
+    }
+    let names = |container: &ContainerRecord| {
+        mark(container).is_some() && found.reason().is_some_and(|why| why.contains(&format!("`{}`", container.name)))
+    };
+    if containers.iter().any(names) { word.to_owned() } else { status }
+}
+
+/// Why it does not run just now, where it has run before.
+fn waits(container: &ContainerRecord) -> Option<&str> {
+    match &container.state {
+        ContainerState::Waiting { reason } if reason != CREATING => Some(reason),
+        ContainerState::Waiting { .. } | ContainerState::Running { .. } | ContainerState::Terminated { .. } => None,
+    }
+}
+
+/// What went wrong with a container: that its memory ran out also when that was in the life before.
+fn mark(container: &ContainerRecord) -> Option<String> {
+    if is_killed(container) {
+        return Some(OOM_KILLED.to_owned());
+    }
+    match &container.state {
+        ContainerState::Terminated { exit: Exit::Code(0), .. } | ContainerState::Running { .. } => None,
+        ContainerState::Terminated { exit, reason, .. } => match (reason.as_str(), exit) {
+            ("Error" | "Completed", Exit::Code(code)) => Some(format!("exit {code}")),
+            ("Error" | "Completed", Exit::Signal(signal)) => Some(signal_name(*signal)),
+            (reason, _) => Some(reason.to_owned()),
+        },
+        ContainerState::Waiting { .. } => waits(container).map(str::to_owned),
+    }
+}
+
+/// The containers, each with what went wrong.
 fn shown(pod: &StoredPod) -> Vec<String> {
     let Some(record) = pod.record() else { return containers(pod) };
-    let reason = |container: &ContainerRecord| match &container.state {
-        ContainerState::Terminated { reason, .. } => Some(reason.clone()),
-        ContainerState::Waiting { .. } | ContainerState::Running { .. } => container.last_reason.clone(),
-    };
-    let one = |container: &ContainerRecord| match reason(container).filter(|reason| reason == OOM_KILLED) {
-        Some(reason) => format!("{} ({reason})", container.name),
+    let one = |container: &ContainerRecord| match mark(container) {
+        Some(mark) => format!("{} ({mark})", container.name),
         None => container.name.clone(),
     };
     record.containers.iter().map(one).collect()

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
 use super::source::{self, Planned, Purpose};
-use super::{Failure, Outcome, print, relay, rm};
+use super::{Failure, Outcome, print, relay, rm, verdicts};
 use crate::engine::cgroup;
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::{Degradation, degradation};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::supervisor::protocol::StartReply;
@@ -27,9 +28,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let Planned { facts, plan, admitted } = source::planned(&asked.source, Purpose::Run)?;
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
-        plan.degradations
-            .iter()
-            .for_each(|lost| print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning)));
+        plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
     let created = store.create(&plan, Timestamp::now())?;
@@ -65,6 +64,15 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         None => follow::follow(&pod, &signals),
     };
     finish(&pod, ending, asked.rm)
+}
+
+/// What it means. Why a pod that asks for no limits has no cgroup is for `plan` to say, and not at every start on a host
+/// that gives none.
+fn at_start(Degradation { name, meaning, .. }: &Degradation) -> String {
+    if name == degradation::NO_CGROUP {
+        return format!("{name}: {} (`sandpod plan` says why)", degradation::NOTHING_MEASURED);
+    }
+    format!("{name}: {meaning}")
 }
 
 /// The client's ends of the main container's stdio, and the container's, when somebody is to talk to it.
@@ -139,7 +147,13 @@ fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Out
             }
             return Ok(0);
         }
-        Ok(Ending::Exited(code)) => Ok(code),
+        Ok(Ending::Exited(code)) => {
+            // Its record is final. `--quiet`, too: the exit code alone does not say it.
+            let ended = pod.reload();
+            let found = ended.record().map(|record| verdicts::of(record, ended.plan.as_ref()));
+            found.unwrap_or_default().iter().for_each(|(reason, line)| print::notice(reason, line));
+            Ok(code)
+        }
         Err(failure) => Err(failure),
     };
     if !remove {

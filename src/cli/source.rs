@@ -9,7 +9,7 @@ use super::compose;
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
-use crate::plan::{self, Admission, PodPlan};
+use crate::plan::{self, Admission, AskedIn, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{AdmissionLock, Store};
 use crate::step::Step;
@@ -37,6 +37,10 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
     if let Some(name) = &asked.name {
         compose::check_name(name)?;
     }
+    if asked.cgroup_parent.is_some() && asked.cgroups == Cgroups::Disabled {
+        let what = "--cgroup-parent says where the pod's cgroups are made, --cgroups=disabled that there are none";
+        return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out"));
+    }
     let pod = match &asked.file {
         Some(file) => {
             let (text, name) = read(file)?;
@@ -53,6 +57,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         userns: asked.userns.into(),
         cgroups: asked.cgroups.into(),
         admission,
+        asked_in: if asked.file.is_some() { AskedIn::Manifest } else { AskedIn::Options },
         network: asked.network.choice(),
         host_loopback: asked.network.host_loopback(),
     };

@@ -43,6 +43,10 @@ pub(crate) fn stats(asked: &StatsArguments) -> Outcome {
     if !lacking.is_empty() && lacking.len() == pods.len() {
         return Err(Failure::Reports(lacking));
     }
+    if pods.is_empty() && !asked.watch {
+        show(&[], asked)?;
+        return Ok(0);
+    }
     let mut looks = Looks::default();
     looks.take(&pods);
     loop {
@@ -66,8 +70,12 @@ fn show(rows: &[Row], asked: &StatsArguments) -> std::io::Result<()> {
         (true, false) => print::json(&rows),
         // One line for each look, so that whoever reads the stream knows where one ends.
         (true, true) => print::text(&format!("{}\n", serde_json::to_string(rows)?)),
-        (false, true) if std::io::stdout().is_terminal() => print::text(&format!("{REDRAW}{}", text(rows))),
-        (false, true) => print::text(&format!("{}\n", text(rows))),
+        (false, true) => {
+            // Or an empty table would look like one that hangs.
+            let idle = if rows.is_empty() { "no pod is running; Ctrl-C ends this\n" } else { "" };
+            let (before, after) = if std::io::stdout().is_terminal() { (REDRAW, "") } else { ("", "\n") };
+            print::text(&format!("{before}{}{idle}{after}", text(rows)))
+        }
         (false, false) => print::text(&text(rows)),
     }
 }

@@ -90,7 +90,10 @@ fn view(pod: &StoredPod) -> View {
         Some(top) => {
             // Beside the pod's; under its short name.
             let supervisor = Group { name: SUPERVISOR.to_owned(), ..group(&of_supervisor(top)) };
-            usage::children(top).iter().map(|child| group(child)).chain([supervisor]).collect()
+            // As `plan` has them: sandpod's own first.
+            let (pause, containers): (Vec<_>, Vec<_>) =
+                usage::children(top).into_iter().partition(|child| child.ends_with(PAUSE));
+            [supervisor].into_iter().chain(pause.iter().chain(&containers).map(|child| group(child))).collect()
         }
         None => by_parent(&members, &processes::parents(), &|pid| processes::namespace(pid, "mnt")),
     };

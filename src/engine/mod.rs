@@ -22,6 +22,7 @@ pub mod roles;
 mod root;
 pub mod sandbox;
 mod sources;
+pub mod storage;
 pub mod sweep;
 mod tree;
 mod user;

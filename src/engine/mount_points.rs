@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
 use super::root::fresh_directory;
@@ -15,6 +15,7 @@ use super::tree::remove_tree;
 use crate::plan::ContainerPlan;
 use crate::step::Step;
 use crate::sys::path::{self, FileKind, Missing};
+use crate::sys::{Errno, Error};
 
 const STEP: Step = Step::BuildRoot;
 
@@ -50,11 +51,8 @@ impl<'a> MountPoints<'a> {
     pub(super) fn lacking_in(&self, lower: BorrowedFd<'_>, place: &Path) -> Result<Option<OwnedFd>> {
         let mut layer = None;
         for (destination, missing) in &self.wanted {
-            let Some(Gap { parents, rest }) =
-                destination.strip_prefix(place).ok().and_then(|inside| gap(lower, inside))
-            else {
-                continue;
-            };
+            let Ok(inside) = destination.strip_prefix(place) else { continue };
+            let Some(Gap { parents, rest }) = gap(lower, inside).during(STEP, place.display())? else { continue };
             let layer = match &layer {
                 Some(layer) => layer,
                 None => layer.insert(self.fresh_layer(place)?),
@@ -87,18 +85,22 @@ struct Gap<'a> {
 
 /// `None` when there is something at this path. A link is something: it is followed, inside the container, when the mount
 /// is attached; a directory made over it would hide it, and all behind it.
-fn gap<'a>(lower: BorrowedFd<'_>, inside: &'a Path) -> Option<Gap<'a>> {
+///
+/// # Errors
+/// EACCES where `lower` itself is closed to the pod's root, through an overlay as well.
+fn gap<'a>(lower: BorrowedFd<'_>, inside: &'a Path) -> crate::sys::Result<Option<Gap<'a>>> {
     let mut parents: Vec<(&OsStr, OwnedFd)> = Vec::new();
     let mut ahead = inside.components();
     loop {
         let rest = ahead.as_path();
-        let name = ahead.next()?.as_os_str();
+        let Some(name) = ahead.next().map(Component::as_os_str) else { return Ok(None) };
         let here = parents.last().map_or(lower, |(_, fd)| fd.as_fd());
         match path::open_below(here, Path::new(name)) {
-            Err(_) => return Some(Gap { parents, rest: rest.to_owned() }),
+            Err(closed @ Error { errno: Errno::EACCES, .. }) if parents.is_empty() => return Err(closed),
+            Err(_) => return Ok(Some(Gap { parents, rest: rest.to_owned() })),
             Ok(found) => match path::file_kind(found.as_fd()) {
                 Ok(FileKind::Directory) => parents.push((name, found)),
-                _ => return None,
+                _ => return Ok(None),
             },
         }
     }

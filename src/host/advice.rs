@@ -52,7 +52,8 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         Step::BecomeRoot | Step::DropPrivileges => ids(errno, facts),
         Step::StartPause => pause(errno),
         Step::EnterPod => entering(errno),
-        Step::SetUpSandbox | Step::MountFilesystems => mounting(errno, facts),
+        Step::SetUpSandbox => mounting(errno, facts),
+        Step::MountFilesystems => in_root(errno).or_else(|| mounting(errno, facts)),
         Step::BuildRoot => overlay(errno, facts).or_else(|| mounting(errno, facts)),
         Step::PrepareVolumes | Step::OpenSources => sources(errno),
         Step::ExecuteCommand => executing(errno),
@@ -241,6 +242,24 @@ fn mounting(errno: i32, facts: &Facts) -> Option<String> {
     }
 }
 
+/// A mount point inside the container's root.
+fn in_root(errno: i32) -> Option<String> {
+    let text = match errno {
+        EROFS => {
+            "this mount point is not there, and cannot be made where the container's root is read-only (of `host:`, a \
+             directory with mounts below it: `usr-read-only`): make it once on the host or in the rootfs (`sudo touch \
+             FILE`, `sudo mkdir DIRECTORY`), or mount elsewhere"
+        }
+        EACCES => {
+            "if this is an open, a directory on the way to the mount point is closed to the pod's ids: open it to others \
+             (`sudo chmod o+rx DIRECTORY`); if it is a mount, AppArmor or SELinux refused it (`sudo dmesg | grep -i \
+             denied`), or the seccomp filter of an outer container"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
 fn overlay(errno: i32, facts: &Facts) -> Option<String> {
     if let (OverlaySupport::Missing { why }, ENODEV | EPERM | EINVAL) = (&facts.overlay, errno) {
         return Some(format!("this host has no overlayfs for users: {why}. Try `sudo modprobe overlay`"));
@@ -261,6 +280,11 @@ fn overlay(errno: i32, facts: &Facts) -> Option<String> {
         EBUSY => Some(format!(
             "another mount still uses this container's upper layer in {data}: `sandpod rm` the pod, or wait for it to end"
         )),
+        EACCES => Some(
+            "the root directory is closed to the pod's ids, which are not its owner: `sudo chmod o+rx` the directory that \
+             rootfs: names, or name a copy of yours (`sudo cp -a` it, then `sudo chown -R`)"
+                .to_owned(),
+        ),
         ENOENT | ENOTDIR => sources(errno),
         _ => None,
     }

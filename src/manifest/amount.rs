@@ -40,7 +40,9 @@ pub fn amount(resource: Resource, role: Role, text: &str) -> Result<u64, String>
     }
     match resource {
         Resource::Cpu => cpu(&shown, quantity, units, role)?,
-        Resource::Memory | Resource::EphemeralStorage => bytes(&shown, units, role)?,
+        Resource::Memory => bytes(&shown, units, role)?,
+        // Not in pages: what is measured is compared with it to the byte.
+        Resource::EphemeralStorage => bytes(&shown, units, Role::Request)?,
         Resource::HugePages(page) if units % page != 0 => {
             return Err(format!("`{shown}` is not a whole number of such pages: write a multiple of {}", binary(page)));
         }
@@ -163,6 +165,8 @@ mod tests {
         refused(limit(Resource::Memory, "0"), "leave it out for no limit");
         refused(request(Resource::Memory, "128m"), "did you mean `128Mi` or `128M`?");
         refused(limit(Resource::Memory, "64"), "write `64Mi`");
+        refused(limit(Resource::EphemeralStorage, "100m"), "did you mean `100Mi` or `100M`?");
+        assert_eq!(limit(Resource::EphemeralStorage, "64"), Ok(64));
         refused(limit(Resource::Memory, "64MiB"), "is not a quantity");
         refused(limit(Resource::HugePages(2 << 20), "3Mi"), "a multiple of 2Mi");
         // A request of nothing is one: it is not raised to the limit.

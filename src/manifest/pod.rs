@@ -212,8 +212,8 @@ pub struct Volume {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
-    /// `emptyDir: {}`: on disk, as long as the pod.
-    EmptyDirDisk,
+    /// `emptyDir: {}`: on disk, as long as the pod. `size_limit` in bytes.
+    EmptyDirDisk { size_limit: Option<u64> },
     /// `emptyDir: {medium: Memory}`: one tmpfs for all containers of the pod. `size_limit` in bytes.
     EmptyDirMemory { size_limit: Option<u64> },
     /// Absolute, without `..`.

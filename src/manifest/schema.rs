@@ -241,8 +241,8 @@ pub(super) static RESOURCES: Schema = Schema {
 /// Of huge pages these are examples: every `hugepages-<size>` is read.
 pub(super) static LIMITS: Schema = Schema {
     place: "spec.containers[].resources.limits",
-    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
-    not_yet: &["ephemeral-storage"],
+    supported: &["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi"],
+    not_yet: &[],
     cluster_only: &[],
     server_set: &[],
 };

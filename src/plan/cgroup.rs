@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod placement;
 
-pub(super) use placement::{AskedField, place};
+pub(super) use placement::place;
 
 /// Where the pod's processes are accounted for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub fn of_supervisor(pod: &std::path::Path) -> PathBuf {
 
 /// What its name ends in.
 pub const SUPERVISOR: &str = ".supervisor";
+
+/// The cgroup of a container's processes, in the one that has its limits.
+pub const CONTAINER: &str = "container";
 
 impl CgroupTree {
     /// The pod's own directory, where it can be known beforehand.

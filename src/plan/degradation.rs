@@ -2,9 +2,9 @@
 //!
 //! A degradation never weakens what the manifest asks for; that is a [`Report`](crate::report::Report).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::cgroup::AskedField;
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
 use crate::TINY_PROGRAMS;
 use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
@@ -25,6 +25,9 @@ pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
+
+/// What [`NO_CGROUP`] means, wherever the reason is not asked for.
+pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -236,14 +239,14 @@ fn usr_read_only(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradat
 }
 
 pub(super) fn no_cgroup(why: &NoDelegation) -> Degradation {
-    let meaning = format!("no cgroup for the pod: limits, stats and pause are not possible here ({})", why.reason());
+    let meaning = format!("{NOTHING_MEASURED}: {}", why.reason());
     named(NO_CGROUP, meaning, why.fix())
 }
 
-/// `waived`: what `--cgroups=disabled` keeps from being enforced.
-pub(super) fn no_limits(waived: &[AskedField]) -> Degradation {
-    let fields: Vec<_> = waived.iter().map(AskedField::shown).collect();
-    let meaning = format!("--cgroups=disabled: not enforced are {}", fields.join(", "));
+/// `waived`: the controllers of what `--cgroups=disabled` keeps from being enforced.
+pub(super) fn no_limits(waived: &BTreeSet<&str>) -> Degradation {
+    let waived: Vec<&str> = waived.iter().copied().collect();
+    let meaning = format!("--cgroups=disabled: its limits and requests of {} are not enforced", waived.join(", "));
     named(NO_LIMITS, meaning, "leave out --cgroups=disabled")
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::idmap::UsernsChoice;
 use super::network::{HostLoopback, NetworkChoice};
-use super::{Admission, CgroupsChoice, PodPlan, Request};
+use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
 use crate::host::{
     Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
     NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UserNamespaces,
@@ -86,6 +86,7 @@ pub(super) fn request() -> Request {
         userns: UsernsChoice::Auto,
         cgroups: CgroupsChoice::Auto,
         admission: Admission::Checked { others: Vec::new() },
+        asked_in: AskedIn::Manifest,
         network: NetworkChoice::AsWritten,
         host_loopback: HostLoopback::Closed,
     }

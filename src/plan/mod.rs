@@ -3,8 +3,9 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `network` (how it reaches the outside), `names` (what it is called, and who answers for names), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
-//! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
+//! give), `network` (how it reaches the outside), `names` (what it is called, and who answers for names), `resources`
+//! (limits and requests), `cgroup` (where they are written), `storage` (limits of what is on disk), `admission` (whether
+//! there is room), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
@@ -26,6 +27,7 @@ pub mod resources;
 mod root;
 mod sandbox;
 mod security;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -51,10 +53,19 @@ pub struct Request {
     pub userns: UsernsChoice,
     pub cgroups: CgroupsChoice,
     pub admission: Admission,
+    pub asked_in: AskedIn,
     /// `--network`
     pub network: NetworkChoice,
     /// `--allow-host-loopback`
     pub host_loopback: HostLoopback,
+}
+
+/// Where the user wrote what the pod asks for: what is said of it names the words that stand there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedIn {
+    Manifest,
+    /// `run --image`: `--memory` is spec.containers[0].resources.limits.memory.
+    Options,
 }
 
 /// `--cgroups`.
@@ -97,7 +108,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, network, host_loopback } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, host_loopback } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -121,6 +132,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let mut namespaces = sandbox::namespaces(&sharing)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
+    if *asked_in == AskedIn::Options {
+        resources.name_options();
+    }
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
     admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
     degradations.extend(no_cgroups);
@@ -148,6 +162,8 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         cgroup,
         resources: asked.clone(),
         qos: resources.qos,
+        memory_total: facts.cgroup.capacity.memory_total,
+        storage: storage::decide(containers, volumes),
         claim: resources.claim,
     };
     let scope = container::PodScope {
@@ -162,6 +178,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         .zip(resources.containers)
         .map(|(container, resources)| container::plan(container, resources, &scope))
         .collect::<Result<Vec<_>, _>>()?;
+    storage::check(&sandbox.storage, &containers)?;
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     let lifecycle =
         LifecyclePlan { restart_policy: *restart_policy, termination_grace_period: *termination_grace_period };

@@ -93,7 +93,7 @@ fn volume_mount(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> R
         return Err(Report::new(exit_code::USAGE, what));
     };
     let kind = match source {
-        VolumeSource::EmptyDirDisk => MountKind::DiskVolume { name: name.clone() },
+        VolumeSource::EmptyDirDisk { .. } => MountKind::DiskVolume { name: name.clone() },
         VolumeSource::EmptyDirMemory { size_limit: _ } => {
             MountKind::PodTmpfs { source: Path::new("volumes").join(name) }
         }

@@ -126,13 +126,25 @@ fn mode(mode: NamespaceMode) -> &'static str {
     }
 }
 
+/// How a limit of what is on disk is held.
+const MEASURED: &str = "measured, and the pod evicted beyond it";
+
 fn prepared(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
     writeln!(f, "\nprepared once for the pod")?;
     for host in &sandbox.host_paths {
         row(f, "hostPath", format_args!("{} = {} ({:?})", word(&host.volume), path(&host.path), host.kind))?;
     }
     for name in &sandbox.disk_volumes {
-        row(f, "on disk", path(sandbox.dirs.data.join("volumes").join(name)))?;
+        let limit = sandbox.storage.volumes.iter().find(|limit| limit.name == *name);
+        let most = limit.map_or_else(String::new, |limit| format!(", at most {} ({MEASURED})", bytes(limit.bytes)));
+        row(f, "on disk", format_args!("{}{most}", path(sandbox.dirs.data.join("volumes").join(name))))?;
+    }
+    for limit in &sandbox.storage.containers {
+        let (name, most) = (word(&limit.name), bytes(limit.bytes));
+        row(f, "storage", format_args!("{name}: at most {most} of writable layer and logs ({MEASURED})"))?;
+    }
+    if let Some(most) = sandbox.storage.pod {
+        row(f, "storage", format_args!("all of it and the emptyDirs on disk: at most {} ({MEASURED})", bytes(most)))?;
     }
     for volume in &sandbox.memory_volumes {
         let size = volume.size.map_or_else(|| "half the memory".to_owned(), bytes);

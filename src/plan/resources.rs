@@ -16,6 +16,8 @@ mod oom_score;
 #[cfg(test)]
 mod tests;
 
+pub(super) use oom_score::adjustment as oom_score_adj;
+
 /// Processes and threads of one container, where nobody says otherwise. Kubernetes has no limit by default, which lets
 /// one fork bomb take all process ids of the host (`pid_max` is 32768 on small ones); podman has 2048, which a thread
 /// pool for each of many cpus can reach. An eighth of the smallest `pid_max` stops the former, not the latter.
@@ -58,13 +60,32 @@ pub(super) struct OfContainer {
     pub(super) oom_score_adj: i32,
 }
 
+/// The options of `run --image`, and the fields of its one container that they stand for.
+const OPTIONS: [(&str, &str); 3] = [
+    ("spec.containers[0].resources.limits.memory", "--memory"),
+    ("spec.containers[0].resources.limits.cpu", "--cpus"),
+    ("metadata.annotations.sandpod.dev/pids-limit", "--pids-limit"),
+];
+
+impl Decided {
+    /// Names what was typed instead of the fields of a manifest that nobody wrote.
+    pub(super) fn name_options(&mut self) {
+        let all = self.containers.iter_mut().flat_map(|of| &mut of.settings).chain(&mut self.pod);
+        for asked in all.filter_map(|setting| setting.asked_by.as_mut()) {
+            if let Some((_, option)) = OPTIONS.iter().find(|(field, _)| field == asked) {
+                *asked = (*option).to_owned();
+            }
+        }
+    }
+}
+
 pub(super) fn decide(spec: &PodSpec, known: &Annotations<'_>, host: &Capacity) -> Result<Decided, Report> {
     let wanted = Wanted::from(spec);
-    let qos = qos(spec);
+    let qos = qos(&wanted);
     let swap = SwapRule::new(known.swap, qos, host)?;
     let containers = spec.containers.iter().enumerate().map(|(index, container)| OfContainer {
         settings: of_container(index, &wanted, container, known, &swap),
-        oom_score_adj: oom_score::adjustment(spec, container, qos, host.memory_total),
+        oom_score_adj: oom_score_adj(index, &wanted, qos, host.memory_total),
     });
     Ok(Decided { pod: of_pod(&wanted), containers: containers.collect(), qos, claim: claim_of(&wanted) })
 }
@@ -284,18 +305,17 @@ fn kernel_page_name(bytes: u64) -> String {
 
 /// The class of the pod's own resources where it has some, else of all its containers'
 /// (<https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>). An amount of 0 counts as none.
-pub(super) fn qos(spec: &PodSpec) -> QosClass {
+pub(super) fn qos(wanted: &Wanted<'_>) -> QosClass {
     const COUNTED: [Resource; 2] = [Resource::Cpu, Resource::Memory];
     let some = |amount: Option<u64>| amount.filter(|amount| *amount > 0);
-    let classes: Vec<[(Option<u64>, Option<u64>); 2]> = if is_set(&spec.resources) {
-        let wanted = Wanted::from(spec);
-        let request = |resource| pod_request(&wanted, resource).map(|asked| asked.amount);
-        vec![COUNTED.map(|resource| (some(request(resource)), some(spec.resources.limits.get(resource))))]
+    let classes: Vec<[(Option<u64>, Option<u64>); 2]> = if is_set(wanted.pod) {
+        let request = |resource| pod_request(wanted, resource).map(|asked| asked.amount);
+        vec![COUNTED.map(|resource| (some(request(resource)), some(wanted.pod.limits.get(resource))))]
     } else {
         let of = |resources: &Resources| {
             COUNTED.map(|resource| (some(resources.request(resource)), some(resources.limits.get(resource))))
         };
-        spec.containers.iter().map(|container| of(&container.resources)).collect()
+        wanted.containers.iter().map(|resources| of(resources)).collect()
     };
     let mut all = classes.iter().flatten();
     if classes.iter().flatten().all(|pair| *pair == (None, None)) {

@@ -87,7 +87,7 @@ pub(super) fn volumes(declared: &[Volume], sharing: &Sharing) -> Volumes {
     }
     for Volume { name, source } in declared {
         match source {
-            VolumeSource::EmptyDirDisk => volumes.disk.push(name.clone()),
+            VolumeSource::EmptyDirDisk { size_limit: _ } => volumes.disk.push(name.clone()),
             VolumeSource::EmptyDirMemory { size_limit } => {
                 let path = std::path::Path::new("volumes").join(name);
                 volumes.memory.push(MemoryVolume { path, size: *size_limit });

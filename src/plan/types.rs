@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
 use super::network::NetworkPlan;
+use super::storage::StoragePlan;
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, RestartPolicy};
 use crate::manifest::{Image, Protocol, Resources};
@@ -57,7 +58,12 @@ pub struct SandboxPlan {
     #[serde(default)]
     pub resources: Resources,
     pub qos: QosClass,
+    /// Bytes of the host's memory, as far as it is told: a Burstable container's oom_score_adj is a matter of its part.
+    #[serde(default)]
+    pub memory_total: Option<u64>,
     pub claim: Claim,
+    #[serde(default)]
+    pub storage: StoragePlan,
 }
 
 /// Which namespaces pause makes; the rest stay the host's. User and mount are always new.

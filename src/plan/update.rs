@@ -1,9 +1,12 @@
-//! Other amounts for a pod that runs: what the plan says then. Nothing else of it changes, above all not the QoS class
-//! (as in Kubernetes, KEP-1287), since `oom_score_adj` cannot be lowered again.
+//! Other amounts for a pod that runs: what the plan says then, as if the manifest had said so.
+//!
+//! An update that would change the QoS class is refused, as in Kubernetes (KEP-1287; `ValidatePodResize`: "Pod QOS Class may
+//! not change as a result of resizing"). Within a class `oom_score_adj` follows the amounts, from a container's next life on,
+//! again as there: that of a running process stays, since an ordinary user could only raise it.
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{CgroupPlan, CgroupTree, Setting, Value};
+use super::cgroup::{CgroupPlan, CgroupTree, QosClass, Setting, Value};
 use super::resources::{self, Wanted};
 use super::{ContainerPlan, PodPlan};
 use crate::manifest::{Amounts, Resource, Resources, written};
@@ -50,8 +53,21 @@ pub fn update(plan: &PodPlan, change: &Change) -> Result<PodPlan, Report> {
         return Err(refuse("it has no cgroup of its own".to_owned()));
     }
     merge(index.map_or(&mut plan.sandbox.resources, |index| &mut plan.containers[index].resources), change);
-    check(&plan).map_err(|(why, fix)| refuse(why).hint(fix))?;
+    check(&plan, change).map_err(|(why, fix)| refuse(why).hint(fix))?;
 
+    let (class, before) = (resources::qos(&wanted(&plan)), plan.sandbox.qos);
+    if class != before {
+        let why = format!(
+            "its QoS class would change from {before:?} to {class:?}, which an update may not, as in Kubernetes"
+        );
+        return Err(refuse(why).hint(class_fix(before)));
+    }
+    let scores: Vec<i32> = (0..plan.containers.len())
+        .map(|index| resources::oom_score_adj(index, &wanted(&plan), class, plan.sandbox.memory_total))
+        .collect();
+    for (container, score) in plan.containers.iter_mut().zip(scores) {
+        container.process.oom_score_adj = score;
+    }
     let settings = Decided::of(&plan);
     plan.sandbox.claim = resources::claim_of(&wanted(&plan));
     let CgroupPlan::Tree(tree) = &mut plan.sandbox.cgroup else { return Ok(plan) };
@@ -108,7 +124,7 @@ fn wanted(plan: &PodPlan) -> Wanted<'_> {
 }
 
 /// As the manifest's reader checks them (`ValidateContainerResourceRequirements`, `validatePodResources` of Kubernetes).
-fn check(plan: &PodPlan) -> Result<(), (String, String)> {
+fn check(plan: &PodPlan, change: &Change) -> Result<(), (String, String)> {
     let pod = &plan.sandbox.resources;
     for resource in CHANGEABLE {
         let shown = |amount| written(resource, amount);
@@ -119,7 +135,7 @@ fn check(plan: &PodPlan) -> Result<(), (String, String)> {
                     shown(request),
                     shown(limit)
                 );
-                Err((why, format!("give --{} as well", option_of_request(resource))))
+                Err((why, fix(resource, change)))
             }
             _ => Ok(()),
         };
@@ -134,21 +150,46 @@ fn check(plan: &PodPlan) -> Result<(), (String, String)> {
                     shown(limit),
                     shown(most)
                 );
-                return Err((why, "change the one before the other".to_owned()));
+                return Err((why, room_first(change)));
             }
         }
         let together = plan.containers.iter().filter_map(|container| container.resources.request(resource));
         let together = together.fold(0, u64::saturating_add);
         if let Some(most) = pod.request(resource).filter(|most| together > *most) {
             let why = format!("its containers would request {} {resource}, the pod {}", shown(together), shown(most));
-            return Err((why, "change the one before the other".to_owned()));
+            return Err((why, room_first(change)));
         }
     }
     Ok(())
 }
 
-fn option_of_request(resource: Resource) -> &'static str {
-    if resource == Resource::Cpu { "cpu-request" } else { "memory-request" }
+/// What keeps a pod in its class.
+fn class_fix(class: QosClass) -> String {
+    let stays = match class {
+        QosClass::Guaranteed => "of a Guaranteed pod change limit and request together",
+        QosClass::Burstable => "to stay Burstable, give a request less than its limit",
+        QosClass::BestEffort => "of a BestEffort pod only --pids can be changed",
+    };
+    format!("{stays}; another class needs another start, with these amounts from the beginning")
+}
+
+/// Which of the two levels has to change before the one that was asked for.
+fn room_first(change: &Change) -> String {
+    match change.container {
+        Some(_) => "raise the pod's own first: `sandpod update` without -c".to_owned(),
+        None => "lower those of the containers first: `sandpod update -c CONTAINER`".to_owned(),
+    }
+}
+
+/// The option that is not given yet; of two that contradict each other, both.
+fn fix(resource: Resource, change: &Change) -> String {
+    let (limit, request) =
+        if resource == Resource::Cpu { ("--cpus", "--cpu-request") } else { ("--memory", "--memory-request") };
+    match (change.limits.get(resource), change.requests.get(resource)) {
+        (Some(_), Some(_)) => format!("{request} must not be more than {limit}"),
+        (Some(_), None) => format!("lower the request, too, with {request}, or choose more for {limit}"),
+        (None, _) => format!("raise the limit, too, with {limit}, or choose less for {request}"),
+    }
 }
 
 /// The settings that amounts come to.
@@ -199,7 +240,7 @@ fn replaced(
             match &setting.asked_by {
                 Some(field) => {
                     return Err(format!(
-                        "{field} needs the cgroup controller `{controller}`, which is not delegated here"
+                        "{field} needs the cgroup controller `{controller}`, which the pod's cgroup does not have"
                     ));
                 }
                 None => continue,

@@ -24,6 +24,9 @@ pub struct Record {
     pub network: Option<NetworkRecord>,
 }
 
+/// How the reason of a pod begins that had more on disk than it may (Kubernetes' word).
+pub const EVICTED: &str = "Evicted";
+
 /// Whether a `Starting` or `Running` pod still lives is not believed but looked up: its supervisor holds `lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {

@@ -14,6 +14,7 @@ use super::lifecycle::{self, Action, Event};
 use super::network::Connection;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
+use super::storage::Storage;
 use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach};
 use crate::engine::cgroup::{self, Cgroups, Leaf};
@@ -46,6 +47,7 @@ pub(super) struct Supervisor<'a> {
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
+    pub(super) storage: Storage,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -108,6 +110,7 @@ impl<'a> Supervisor<'a> {
             connection,
             changed: None,
             plan_lock: None,
+            storage: Storage::default(),
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -136,7 +139,7 @@ impl<'a> Supervisor<'a> {
             let network = self.connection.as_ref().and_then(Connection::next_deadline);
             let next = self.pod.next_deadline().into_iter().chain(network).min();
             let next = next.map(|at| at.saturating_sub(self.now()));
-            let delay = next.into_iter().chain(self.start_deadline()).min();
+            let delay = next.into_iter().chain(self.start_deadline()).chain(self.storage_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
@@ -160,9 +163,11 @@ impl<'a> Supervisor<'a> {
             Source::Timer => {
                 timer.acknowledge();
                 self.hear_all();
+                self.measure_storage_if_due();
                 self.network_timer();
                 self.handle(Event::TimerFired);
             }
+            Source::Storage => self.on_storage(),
             Source::Control => drop(self.accept(control)),
             Source::NetworkReady => self.on_network_ready(),
             Source::NetworkWords => self.on_network_words(),

@@ -16,6 +16,7 @@ mod pausing;
 mod prepared;
 pub mod protocol;
 mod starts;
+mod storage;
 mod watch;
 
 use std::io::Write as _;

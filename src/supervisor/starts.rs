@@ -22,8 +22,8 @@ use crate::sys::process::{Exit, ProcessId};
 impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
     pub(super) fn start(&mut self, index: usize) -> Option<Event> {
-        let plan = &self.plan.containers[index];
         let started = self.fresh_leaf(index).and_then(|()| {
+            let plan = &self.plan_now().containers[index];
             let leaf = self.containers[index].leaf.as_ref();
             let gate = self.connection.as_ref().map(Connection::gate);
             launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf, gate)

@@ -17,6 +17,8 @@ pub(super) enum Source {
     /// Its stderr.
     NetworkWords,
     Client(u64),
+    /// A look at what the pod has on disk.
+    Storage,
     /// A container on its way.
     Starting(usize),
     /// The command of a client, on its way.

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Result;
@@ -17,8 +17,19 @@ use super::error::Named;
 use super::path::change_mode;
 
 /// Which directory an open descriptor is: device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity(u64, u64);
+
+/// What an entry is and takes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub identity: Identity,
+    pub is_directory: bool,
+    /// As many as its blocks have: not those of holes.
+    pub bytes: u64,
+    /// Names that it has.
+    pub links: u64,
+}
 
 /// What a directory says of an entry, without a look at the entry itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +60,24 @@ pub fn open_directory(at: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
         let _ = fchmod(&fd, Mode::from_bits_truncate(status.st_mode | 0o700));
     }
     Ok(fd)
+}
+
+/// Opens a directory for reading, as its mode allows; errors as [`open_directory`] has them.
+pub fn open_to_read(at: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    open(at, name, OFlag::O_RDONLY).named(|| format!("openat2({}, O_DIRECTORY)", name.display()))
+}
+
+/// lstat(2) of an entry.
+pub fn extent(at: BorrowedFd<'_>, name: &OsStr) -> Result<Extent> {
+    /// Bytes of a block of `st_blocks`, whatever the file system's own are (stat(3type)).
+    const BLOCK: u64 = 512;
+    let status = fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW).named(|| format!("fstatat({})", name.display()))?;
+    Ok(Extent {
+        identity: Identity(status.st_dev, status.st_ino),
+        is_directory: SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR,
+        bytes: u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(BLOCK),
+        links: status.st_nlink,
+    })
 }
 
 /// The directory above. The caller compares its [`identity`]: the tree may have been moved meanwhile.

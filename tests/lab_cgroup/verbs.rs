@@ -159,11 +159,12 @@ fn an_update_that_cannot_be_changes_nothing() {
     refused(&["--pids", "0"], "--pids");
     refused(&["--cpus", "lots"], "is not a quantity");
     refused(&["--memory", "900Gi"], "more than there is");
+    refused(&["--cpus", "0.5"], "would change from Burstable to Guaranteed");
     refused(&["--pids", "40", "--cpus", "1e12", "--overcommit"], "--cpus");
     // What the kernel has taken is set back when it does not take the rest.
     let pids_max = Cgroup::of_container(&pod, "main").0.join("pids.max");
     std::fs::set_permissions(&pids_max, Permissions::from_mode(0o444)).expect("chmod");
-    refused(&["--memory", "80Mi", "--cpus", "0.5", "--pids", "40"], "nothing was changed");
+    refused(&["--memory", "80Mi", "--cpus", "0.5", "--cpu-request", "0.1", "--pids", "40"], "nothing was changed");
     std::fs::set_permissions(&pids_max, Permissions::from_mode(0o644)).expect("chmod");
     // Forced, the kernel kills what does not fit.
     lab.home.sandpod(&["update", "-c", "main", "--memory", "12Mi", "--force", &pod.name]).ends_with(0);

@@ -43,7 +43,7 @@ fn source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSour
         (_, Some(slot)) => slot.object(&schema::HOST_PATH, problems, host_path_source)?,
         (Some(slot), None) => slot.object(&schema::EMPTY_DIR, problems, empty_dir_source)?,
         // Kubernetes' default (SetDefaults_Volume); when it has an unsupported source, that is a problem already.
-        (None, None) => Some(VolumeSource::EmptyDirDisk),
+        (None, None) => Some(VolumeSource::EmptyDirDisk { size_limit: None }),
     }
 }
 
@@ -58,14 +58,9 @@ fn empty_dir_source(object: &mut Object<'_>, problems: &mut Problems) -> Option<
         Some(slot) => medium(&slot, problems),
         None => Some(Medium::Disk),
     };
-    let limit = object.take("sizeLimit");
-    if let (Some(Medium::Disk), Some(slot)) = (medium, &limit) {
-        let message = "not supported yet on disk: it is enforced only for `medium: Memory`; remove it or add that";
-        problems.unsupported(slot.position(), &slot.path, message);
-    }
-    let size_limit = limit.and_then(|slot| size_limit(&slot, problems));
+    let size_limit = object.take("sizeLimit").and_then(|slot| size_limit(&slot, problems));
     match medium? {
-        Medium::Disk => Some(VolumeSource::EmptyDirDisk),
+        Medium::Disk => Some(VolumeSource::EmptyDirDisk { size_limit }),
         Medium::Memory => Some(VolumeSource::EmptyDirMemory { size_limit }),
     }
 }
@@ -87,7 +82,7 @@ fn medium(slot: &Slot<'_>, problems: &mut Problems) -> Option<Medium> {
 fn size_limit(slot: &Slot<'_>, problems: &mut Problems) -> Option<u64> {
     let text = slot.quantity_text(problems)?;
     match text.parse::<Quantity>().map(|quantity| u64::try_from(quantity.value())) {
-        // tmpfs(5) takes size=0 for "no limit", the opposite of what stands there.
+        // tmpfs(5) takes size=0 for "no limit", the opposite of what stands there; so does the kubelet on disk.
         Ok(Ok(0)) => slot.invalid(problems, "must be more than 0; leave it out for no limit"),
         Ok(Ok(bytes)) => return Some(bytes),
         Ok(Err(_)) => slot.invalid(problems, format!("`{}` must not be negative", excerpt(text))),

@@ -30,7 +30,7 @@ pub(in crate::plan) fn place(
     let name = tree_name(pod.0, pod.1);
     let (parent, controllers) = match (choice, &facts.delegation) {
         (CgroupsChoice::Disabled, _) => {
-            let waived = asked(resources, |_| true);
+            let waived: BTreeSet<&str> = asked(resources, |_| true).iter().map(|asked| asked.controller).collect();
             return Ok(inherited(resources, (!waived.is_empty()).then(|| degradation::no_limits(&waived))));
         }
         (CgroupsChoice::Auto, Delegation::None(why)) => return without_delegation(resources, why),
@@ -70,17 +70,32 @@ fn tree_name(pod: &str, id: &str) -> String {
 }
 
 /// A field of the manifest, and what it needs.
-pub(in crate::plan) struct AskedField {
+struct AskedField {
     field: String,
     files: Vec<String>,
     controller: &'static str,
 }
 
-impl AskedField {
-    /// `spec.containers[0].resources.limits.memory (memory.max, memory.low)`
-    pub(in crate::plan) fn shown(&self) -> String {
-        format!("{} ({})", self.field, self.files.join(", "))
+/// `needed by spec.containers[0,1].resources.limits.memory (memory.max, memory.low)`: a line for each kind of field,
+/// however many containers have it.
+fn needed_by(report: Report, asked: &[AskedField]) -> Report {
+    let mut kinds: Vec<(String, Vec<&str>, &[String])> = Vec::new();
+    for AskedField { field, files, .. } in asked {
+        let split = field.split_once('[').and_then(|(head, rest)| Some((head, rest.split_once(']')?)));
+        let (kind, index) = match split {
+            Some((head, (index, rest))) => (format!("{head}[]{rest}"), Some(index)),
+            None => (field.clone(), None),
+        };
+        match kinds.iter_mut().find(|(known, _, with)| *known == kind && with == files) {
+            Some((_, indices, _)) => indices.extend(index),
+            None => kinds.push((kind, index.into_iter().collect(), files)),
+        }
     }
+    let line = |(kind, indices, files): (String, Vec<&str>, &[String])| {
+        let field = kind.replacen("[]", &format!("[{}]", indices.join(",")), 1);
+        format!("needed by {field} ({})", files.join(", "))
+    };
+    kinds.into_iter().map(line).fold(report, Report::because)
 }
 
 /// Each field once. The pod's sums are left out: they ask for nothing that their parts have not asked for.
@@ -114,8 +129,7 @@ fn without_delegation(
         "the pod has limits or requests, and there is no cgroup that could hold it to them".to_owned()
     };
     let report = Report::new(exit_code::FAILURE, what).because(why.reason());
-    let report = needed.iter().fold(report, |report, asked| report.because(format!("needed by {}", asked.shown())));
-    Err(report.hint(join_fixes(&why.fix())))
+    Err(needed_by(report, &needed).hint(join_fixes(&why.fix())))
 }
 
 fn lacks_controllers(lacking: &[AskedField], parent: &CgroupParent, there: &BTreeSet<String>) -> Report {
@@ -136,15 +150,13 @@ fn lacks_controllers(lacking: &[AskedField], parent: &CgroupParent, there: &BTre
             format!("cgroup.controllers of your systemd (user@.service) says: {there}")
         }
     };
-    let report = Report::new(exit_code::FAILURE, what);
-    let report = lacking.iter().fold(report, |report, asked| report.because(format!("needed by {}", asked.shown())));
+    let report = needed_by(Report::new(exit_code::FAILURE, what), lacking);
     report.because(place).hint(join_fixes(&controllers_fix(&names, parent)))
 }
 
-/// The user's own way out comes last: it weakens what the manifest asks.
+/// The way out that needs nobody's help comes first, and says its price.
 fn join_fixes(fix: &str) -> String {
-    let waiver = "to run without any limits: --cgroups=disabled";
-    if fix.is_empty() { waiver.to_owned() } else { format!("{fix}; {waiver}") }
+    format!("--cgroups=disabled runs it here and now, without any limits\nto have them: {fix}")
 }
 
 fn controllers_fix(names: &BTreeSet<&str>, parent: &CgroupParent) -> String {

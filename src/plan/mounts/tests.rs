@@ -9,7 +9,7 @@ fn at(paths: &[&str]) -> Pod {
     let mut only = container("only");
     only.volume_mounts = paths.iter().map(|path| mounted("v", path)).collect();
     let mut pod = pod(vec![only]);
-    pod.spec.volumes = vec![volume("v", VolumeSource::EmptyDirDisk)];
+    pod.spec.volumes = vec![volume("v", VolumeSource::EmptyDirDisk { size_limit: None })];
     pod
 }
 
@@ -128,7 +128,7 @@ fn each_kind_of_volume_has_its_source() {
         pod.spec.volumes = vec![volume("v", source)];
         kind(planned(&pod), "/v")
     };
-    assert_eq!(source(VolumeSource::EmptyDirDisk), MountKind::DiskVolume { name: "v".into() });
+    assert_eq!(source(VolumeSource::EmptyDirDisk { size_limit: None }), MountKind::DiskVolume { name: "v".into() });
     let memory = VolumeSource::EmptyDirMemory { size_limit: None };
     assert_eq!(source(memory), MountKind::PodTmpfs { source: "volumes/v".into() });
     assert_eq!(source(host_path("/srv/x")), MountKind::HostPath { source: "/srv/x".into() });

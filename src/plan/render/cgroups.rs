@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 
 use super::{path, row, word, words};
 use crate::manifest::{Resource, written};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Claim, SUPERVISOR, Setting};
+use crate::plan::cgroup::{CONTAINER, CgroupParent, CgroupPlan, CgroupTree, Claim, SUPERVISOR, Setting};
 use crate::plan::{ContainerPlan, SandboxPlan};
 
 pub(super) fn cgroups(f: &mut Formatter<'_>, sandbox: &SandboxPlan, containers: &[ContainerPlan]) -> fmt::Result {
@@ -39,9 +39,12 @@ fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) 
     leaf(f, 2, &format!("{}{SUPERVISOR}/", word(name)), &[])?;
     leaf(f, 2, &format!("{}/", word(name)), settings)?;
     leaf(f, 4, "pause/", &[])?;
-    containers
-        .iter()
-        .try_for_each(|container| leaf(f, 4, &format!("{}.<n>/", word(&container.name)), &container.cgroup))
+    containers.iter().try_for_each(|container| {
+        leaf(f, 4, &format!("{}.<n>/", word(&container.name)), &container.cgroup)?;
+        // docs/decisions/0008: what holds is above; inside, the same values only tell programs how much they have.
+        let again = if container.cgroup.is_empty() { "" } else { "; the same values, for who reads them inside" };
+        leaf(f, 6, &format!("{CONTAINER}/{:8} its processes{again}", ""), &[])
+    })
 }
 
 fn leaf(f: &mut Formatter<'_>, indent: usize, name: &str, settings: &[Setting]) -> fmt::Result {

@@ -38,7 +38,7 @@ fn two_containers_over_the_hosts_own_root() {
     pod.metadata.labels.insert("app".into(), "web".into());
     pod.spec.share_process_namespace = true;
     pod.spec.volumes = vec![
-        volume("log", VolumeSource::EmptyDirDisk),
+        volume("log", VolumeSource::EmptyDirDisk { size_limit: None }),
         volume("html", VolumeSource::EmptyDirMemory { size_limit: Some(3 << 20) }),
     ];
     expect_text("nginx-busybox.txt", &planned(&pod));
@@ -63,6 +63,8 @@ fn everything_that_can_be_degraded() {
 fn limits_and_requests_of_two_levels() {
     let mut pod = pod(vec![sized("app", "cpu=500m memory=256Mi", "cpu=250m"), sized("sidecar", "memory=128Mi", "")]);
     pod.spec.resources = resources("cpu=1", "memory=512Mi");
+    pod.spec.containers[0].resources.limits.ephemeral_storage = Some(1 << 30);
+    pod.spec.volumes = vec![volume("cache", VolumeSource::EmptyDirDisk { size_limit: Some(64 << 20) })];
     pod.metadata.annotations.insert("sandpod.dev/pids-limit".into(), "max".into());
     expect_text("limits.txt", &planned(&pod));
 }

@@ -1,25 +1,27 @@
 //! Who is killed first when the host's memory runs out.
 
-use crate::manifest::{Container, PodSpec, Resource};
+use super::Wanted;
+use crate::manifest::Resource;
 use crate::plan::cgroup::QosClass;
 
 const GUARANTEED: i32 = -997;
 const BEST_EFFORT: i32 = 1000;
 
-/// The container's `oom_score_adj`
+/// The `oom_score_adj` of the container at this place
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior>): the
 /// more of the host's memory it requests, the later its turn. What a pod requests beyond its containers (KEP-2837) is
 /// divided evenly among them.
-pub(super) fn adjustment(spec: &PodSpec, container: &Container, qos: QosClass, memory_total: Option<u64>) -> i32 {
+pub(in crate::plan) fn adjustment(index: usize, wanted: &Wanted<'_>, qos: QosClass, memory_total: Option<u64>) -> i32 {
     match qos {
         QosClass::Guaranteed => GUARANTEED,
         QosClass::BestEffort => BEST_EFFORT,
         QosClass::Burstable => {
-            let request = |of: &Container| of.resources.request(Resource::Memory).unwrap_or(0);
-            let together = spec.containers.iter().map(request).fold(0, u64::saturating_add);
-            let pod = super::pod_request(&super::Wanted::from(spec), Resource::Memory).map_or(0, |asked| asked.amount);
-            let rest = pod.saturating_sub(together) / spec.containers.len().max(1) as u64;
-            burstable(request(container).saturating_add(rest), memory_total)
+            let requests: Vec<u64> =
+                wanted.containers.iter().map(|of| of.request(Resource::Memory).unwrap_or(0)).collect();
+            let together = requests.iter().copied().fold(0, u64::saturating_add);
+            let pod = super::pod_request(wanted, Resource::Memory).map_or(0, |asked| asked.amount);
+            let rest = pod.saturating_sub(together) / requests.len().max(1) as u64;
+            burstable(requests.get(index).copied().unwrap_or(0).saturating_add(rest), memory_total)
         }
     }
 }

@@ -146,7 +146,7 @@ fn the_class_is_kubernetes() {
     let class = |containers: &[(&str, &str)]| {
         let sized =
             containers.iter().enumerate().map(|(n, (limits, requests))| sized(&format!("c{n}"), limits, requests));
-        qos(&pod(sized.collect()).spec)
+        qos(&Wanted::from(&pod(sized.collect()).spec))
     };
     assert_eq!(class(&[("", ""), ("", "")]), BestEffort);
     assert_eq!(class(&[("", "cpu=0 memory=0")]), BestEffort, "nothing is nothing");

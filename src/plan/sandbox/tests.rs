@@ -57,7 +57,7 @@ fn hostname_as_the_kubelet_makes_it() {
 fn volumes_go_where_they_live() {
     let plan = planned(&with(|pod| {
         pod.spec.volumes = vec![
-            volume("disk", VolumeSource::EmptyDirDisk),
+            volume("disk", VolumeSource::EmptyDirDisk { size_limit: None }),
             volume("memory", VolumeSource::EmptyDirMemory { size_limit: Some(4096) }),
             volume("unlimited", VolumeSource::EmptyDirMemory { size_limit: None }),
             volume("src", host_path("/home/alice")),

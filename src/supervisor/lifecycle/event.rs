@@ -42,6 +42,10 @@ pub enum Event {
     Thawed {
         index: usize,
     },
+    /// It has more on disk than it may: ended as a whole, and no container is started again.
+    Evicted {
+        why: String,
+    },
     /// The kernel kills what lives in pause's pid namespace; the rest is killed by us.
     PauseDied,
     /// [`Pod::next_deadline`] has passed. Too early does no harm.

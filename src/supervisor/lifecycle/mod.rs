@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::plan::{LifecyclePlan, PodPlan, RestartPolicy};
 use crate::report::exit_code;
-use crate::state::Phase;
+use crate::state::{EVICTED, Phase};
 use crate::sys::process::Exit;
 use container::Container;
 
@@ -33,6 +33,9 @@ pub use status::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason
 
 /// signal(7); named here because this module must not reach for libc.
 const SIGTERM: i32 = 15;
+
+/// Between SIGTERM and SIGKILL of a pod that is evicted: the kubelet's `immediateEvictionGracePeriodSeconds`.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// A grace period longer than a year is a year: every kind of timer can still hold it.
 const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -109,6 +112,7 @@ impl Pod {
                 self.hold(index, false);
                 self.restart_due(now, &mut actions);
             }
+            Event::Evicted { why } => self.evict(&why, now, &mut actions),
             Event::PauseDied => self.fail("pause died".to_owned(), None, &mut actions),
             Event::TimerFired => self.timer(now, &mut actions),
         }
@@ -273,6 +277,17 @@ impl Pod {
         }
         if grace.is_zero() {
             self.kill_if_due(now, actions);
+        }
+    }
+
+    /// A pod that ends already frees its disk sooner than this would.
+    fn evict(&mut self, why: &str, now: Duration, actions: &mut Vec<Action>) {
+        if !matches!(self.course, Course::Starting | Course::Running) {
+            return;
+        }
+        self.stop(EVICTION_GRACE, now, actions);
+        if let Course::Ending(ending) = &mut self.course {
+            ending.failure = Some(Failure { reason: format!("{EVICTED}: {why}"), code: None });
         }
     }
 

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod eviction_tests;
+
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

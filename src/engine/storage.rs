@@ -1,0 +1,241 @@
+//! How much a pod has on disk. What containers write belongs to the pod's ids, in directories that may be closed to you,
+//! so a process looks that is root of the pod's user namespace. It reads only, enters no mount and follows no link.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::failure::{During, Failure, Result};
+use super::sandbox::{Sandbox, root_of};
+use crate::plan::storage::StorageUsage;
+use crate::plan::{ContainerPlan, SandboxPlan, container_log, container_root};
+use crate::step::Step;
+use crate::sys::process::PidFd;
+use crate::sys::socket::Channel;
+use crate::sys::tree::{Extent, Identity, extent, for_each_entry, open_parent, open_to_read};
+use crate::sys::{self, Errno, Error, Namespaces, clone, path, privileges};
+
+const STEP: Step = Step::EnterPod;
+const ON: &str = "what the pod has on disk";
+/// Directories above the one that is looked at that are kept open; the way back to others is by `..`.
+const OPEN_ANCESTORS: usize = 32;
+const SIGKILL: i32 = 9;
+
+/// A process on its way through the pod's files; dropped, it is killed.
+#[derive(Debug)]
+pub struct Measuring {
+    channel: Channel,
+    process: PidFd,
+}
+
+/// Sends it on its way. It takes as long as there are files.
+pub fn start(sandbox: &Sandbox, pod: &SandboxPlan, containers: &[ContainerPlan]) -> Result<Measuring> {
+    let (channel, theirs) = Channel::pair().during(STEP, ON)?;
+    let supervisor = std::process::id().cast_signed();
+    match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(STEP, ON)? {
+        clone::Fork::Parent { pidfd, .. } => Ok(Measuring { channel, process: pidfd }),
+        clone::Fork::Child => {
+            drop(channel);
+            let answer: std::result::Result<StorageUsage, Failure> = measure(sandbox, pod, containers, supervisor);
+            let told = serde_json::to_vec(&answer).is_ok_and(|bytes| theirs.send(&bytes, &[]).is_ok());
+            clone::exit_now(i32::from(!told));
+        }
+    }
+}
+
+impl Measuring {
+    /// What it found. To be asked once its descriptor is readable.
+    pub fn finish(&self) -> Result<StorageUsage> {
+        let died = || Failure::because(STEP, ON, "the process that measures it has died");
+        let message = self.channel.try_receive().during(STEP, ON)?.ok_or_else(died)?;
+        let answer: std::result::Result<StorageUsage, Failure> =
+            serde_json::from_slice(&message.bytes).map_err(|error| Failure::because(STEP, ON, error.to_string()))?;
+        answer
+    }
+}
+
+impl AsFd for Measuring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        // It has gone by itself, usually; the supervisor's loop reaps it.
+        let _ = self.process.signal(SIGKILL);
+    }
+}
+
+/// Who: a child of the supervisor. Why: see above. Ends: when it has said what it found, or with the supervisor.
+fn measure(
+    sandbox: &Sandbox,
+    pod: &SandboxPlan,
+    containers: &[ContainerPlan],
+    supervisor: i32,
+) -> Result<StorageUsage> {
+    // With hostPID the pod's root could otherwise take it over, and with it the descriptors of your directories.
+    privileges::hide_from_ptrace().during(STEP, ON)?;
+    let open = |at: BorrowedFd<'_>, name: &str| open_to_read(at, name.as_ref()).during(STEP, name);
+    // As ourselves: the directory above is 0700, and its owner no id of an isolated map.
+    let data = path::open_host_path(&pod.dirs.data).during(STEP, ON)?;
+    let mut roots = Vec::with_capacity(containers.len());
+    for ContainerPlan { name, log, .. } in containers {
+        let logs = (0..log.max_files).map(|number| match number {
+            0 => container_log(name),
+            _ => format!("{}.{number}", container_log(name)),
+        });
+        let logs = logs.filter_map(|log| extent(data.as_fd(), log.as_ref()).ok()).map(|found| found.bytes).sum();
+        roots.push((name, open(data.as_fd(), &container_root(name))?, logs));
+    }
+    let volumes = (!pod.disk_volumes.is_empty()).then(|| open(data.as_fd(), "volumes")).transpose()?;
+    clone::join_all(&sandbox.process, Namespaces::CLONE_NEWUSER).during(STEP, ON)?;
+    privileges::become_identity(&root_of(&pod.idmap)).during(Step::BecomeRoot, ON)?;
+    if !clone::die_with_parent(Some(supervisor)).during(Step::BecomeRoot, ON)? {
+        clone::exit_now(125);
+    }
+    let mut usage = StorageUsage::default();
+    for (name, root, logs) in roots {
+        let bytes: u64 = logs;
+        usage.containers.push((name.clone(), bytes.saturating_add(bytes_below(root))));
+    }
+    for name in volumes.iter().flat_map(|_| &pod.disk_volumes) {
+        let Some(all) = &volumes else { break };
+        usage.volumes.push((name.clone(), bytes_below(open(all.as_fd(), name)?)));
+    }
+    Ok(usage)
+}
+
+/// A directory on the way to the one that is looked at.
+struct Level {
+    /// `None`: closed because the walk is far below; see [`OPEN_ANCESTORS`].
+    fd: Option<OwnedFd>,
+    identity: Identity,
+    /// Directories in it that have not been entered.
+    pending: Vec<OsString>,
+}
+
+/// What lies below `top` takes on disk, as du(1) counts: a file with several names once, holes not at all. What cannot be
+/// looked at, or is moved away meanwhile, is left out; it is counted when it is looked at again.
+fn bytes_below(top: OwnedFd) -> u64 {
+    let mut walk = Walk { bytes: 0, linked: HashSet::new(), levels: Vec::new() };
+    // What it counted until it lost its way still counts.
+    let _ = walk.run(top);
+    walk.bytes
+}
+
+struct Walk {
+    bytes: u64,
+    linked: HashSet<Identity>,
+    levels: Vec<Level>,
+}
+
+impl Walk {
+    fn run(&mut self, top: OwnedFd) -> sys::Result<()> {
+        self.enter(top)?;
+        while let Some(level) = self.levels.last_mut() {
+            match (level.pending.pop(), &level.fd) {
+                (Some(name), Some(here)) => {
+                    // Gone since, or a mount: neither is the pod's.
+                    if let Ok(below) = open_to_read(here.as_fd(), &name) {
+                        self.enter(below)?;
+                    }
+                }
+                _ => self.leave()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is in a directory, and notes its directories.
+    fn enter(&mut self, fd: OwnedFd) -> sys::Result<()> {
+        let identity = sys::tree::identity(fd.as_fd())?;
+        let mut pending = Vec::new();
+        let (bytes, linked) = (&mut self.bytes, &mut self.linked);
+        let listed = for_each_entry(fd.as_fd(), |name, _| {
+            let Ok(found) = extent(fd.as_fd(), &name) else { return true };
+            let Extent { identity, is_directory, links, .. } = found;
+            if is_directory || links < 2 || linked.insert(identity) {
+                *bytes = bytes.saturating_add(found.bytes);
+            }
+            if is_directory {
+                pending.push(name);
+            }
+            true
+        });
+        self.levels.push(Level { fd: Some(fd), identity, pending });
+        if let Some(far) = self.levels.len().checked_sub(OPEN_ANCESTORS + 1) {
+            self.levels[far].fd = None;
+        }
+        listed
+    }
+
+    /// Goes back up.
+    fn leave(&mut self) -> sys::Result<()> {
+        let left = self.levels.pop().and_then(|level| level.fd);
+        if let (Some(above), Some(left)) = (self.levels.last_mut(), left)
+            && above.fd.is_none()
+        {
+            let parent = open_parent(left.as_fd())?;
+            if sys::tree::identity(parent.as_fd())? != above.identity {
+                let call = "the tree was moved while it was measured".to_owned();
+                return Err(Error { call, errno: Errno::ESTALE });
+            }
+            above.fd = Some(parent);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    fn measured(top: &Path) -> u64 {
+        let parent = path::open_host_path(top.parent().expect("below")).expect("open");
+        bytes_below(open_to_read(parent.as_fd(), top.file_name().expect("a name")).expect("open"))
+    }
+
+    fn blocks(path: &Path) -> u64 {
+        fs::symlink_metadata(path).expect("lstat").blocks() * 512
+    }
+
+    #[test]
+    fn a_file_counts_once_and_holes_not() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("file");
+        fs::write(&file, vec![1; 100_000]).expect("write");
+        let alone = measured(dir.path());
+        assert!(alone >= 100_000 && alone == blocks(&file), "{alone}");
+        fs::hard_link(&file, dir.path().join("again")).expect("link");
+        std::os::unix::fs::symlink("/usr", dir.path().join("elsewhere")).expect("symlink");
+        fs::File::create(dir.path().join("hole")).expect("create").set_len(1 << 40).expect("truncate");
+        assert_eq!(
+            measured(dir.path()) - alone,
+            blocks(&dir.path().join("elsewhere")) + blocks(&dir.path().join("hole"))
+        );
+    }
+
+    #[test]
+    fn no_depth_hides_anything() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut deep = dir.path().to_owned();
+        let mut expected = 0;
+        for _ in 0..3 * OPEN_ANCESTORS {
+            deep.push("d");
+            fs::create_dir(&deep).expect("mkdir");
+            fs::write(deep.join("f"), "x".repeat(5000)).expect("write");
+            expected += blocks(&deep.join("f"));
+        }
+        let mut at = dir.path().to_owned();
+        for _ in 0..3 * OPEN_ANCESTORS {
+            at.push("d");
+            expected += blocks(&at);
+        }
+        assert_eq!(measured(dir.path()), expected);
+    }
+}

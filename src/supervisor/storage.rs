@@ -1,0 +1,75 @@
+//! Limits of what a pod keeps on disk: it is measured from time to time, and evicted when it is found beyond one
+//! (`plan/storage.rs`). Nothing here happens to a pod without such a limit.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use super::event_loop::Supervisor;
+use super::lifecycle::Event;
+use super::watch::Source;
+use crate::engine::storage::{self, Measuring};
+use crate::sys::event::Interest;
+
+/// Between two looks: that of the kubelet's eviction manager (`monitoringInterval`).
+const INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Storage {
+    /// When to look next, on the supervisor's clock.
+    due: Duration,
+    measuring: Option<Measuring>,
+    /// Whether the log says that it could not be measured.
+    told: bool,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage { due: INTERVAL, measuring: None, told: false }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Until the next look.
+    pub(super) fn storage_deadline(&self) -> Option<Duration> {
+        let waits = self.plan.sandbox.storage.is_limited() && self.pod.is_up() && self.storage.measuring.is_none();
+        waits.then(|| self.storage.due.saturating_sub(self.now()))
+    }
+
+    pub(super) fn measure_storage_if_due(&mut self) {
+        if self.storage_deadline() != Some(Duration::ZERO) {
+            return;
+        }
+        match storage::start(&self.sandbox, &self.plan.sandbox, &self.plan.containers) {
+            Ok(measuring) => {
+                self.watch.add(measuring.as_fd(), Source::Storage, Interest::Readable);
+                self.storage.measuring = Some(measuring);
+            }
+            Err(failure) => self.not_measured(&failure.to_string()),
+        }
+    }
+
+    /// The look is over.
+    pub(super) fn on_storage(&mut self) {
+        let Some(measuring) = self.storage.measuring.take() else { return };
+        self.watch.remove(measuring.as_fd(), Source::Storage);
+        self.storage.due = self.now().saturating_add(INTERVAL);
+        match measuring.finish() {
+            Ok(usage) => {
+                if let Some(why) = self.plan.sandbox.storage.excess(&usage) {
+                    self.handle(Event::Evicted { why });
+                }
+            }
+            Err(failure) => self.not_measured(&failure.to_string()),
+        }
+    }
+
+    /// Tried again; whoever wonders why a limit does not hold finds it in the logs.
+    fn not_measured(&mut self, why: &str) {
+        self.storage.due = self.now().saturating_add(INTERVAL);
+        if !std::mem::replace(&mut self.storage.told, true)
+            && let Some(container) = self.containers.first_mut()
+        {
+            container.output.note(&format!("what the pod has on disk could not be measured for its limits: {why}"));
+        }
+    }
+}
