@@ -110,8 +110,10 @@ for option in $needed; do
 done
 
 # ---- what it needs of the machine ----------------------------------------------------------------------------------
-# Opening tells more than the file's mode: a container may have the node without the right to use it.
-if ! refusal=$( (: <>/dev/net/tun) 2>&1); then
+# Opening tells more than the file's mode: a container may have the node without the right to use it. What is no device is
+# not opened: the shell would create it.
+refusal='No such file or directory'
+if [ ! -c /dev/net/tun ] || ! refusal=$( (: <>/dev/net/tun) 2>&1); then
   refusal=${refusal##*: }
   case $refusal in
   *ermission*) fix='sudo chmod 0666 /dev/net/tun (which is what udev does where it runs)' ;;

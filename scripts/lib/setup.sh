@@ -85,7 +85,7 @@ need_tun() {
   tun=/dev/net/tun
   if [ -c $tun ] && [ "$(stat -c %a $tun)" = 666 ]; then return 0; fi
   if ! may_become_root; then
-    (: <>$tun) 2>/dev/null || say "$tun cannot be opened: pods will have no network; to change that: sudo chmod 0666 $tun"
+    [ -c $tun ] && (: <>$tun) 2>/dev/null || say "$tun cannot be opened: pods will have no network; to change that: sudo chmod 0666 $tun"
     return 0
   fi
   if [ ! -c $tun ]; then

@@ -54,6 +54,9 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         }
     })?;
     drop(channel);
+    if !asked.quiet {
+        tell_of_the_network(&store, &plan.sandbox.id);
+    }
     if asked.detach {
         print::text(&format!("{}\n", plan.sandbox.id))?;
         return Ok(0);
@@ -73,6 +76,16 @@ fn at_start(Degradation { name, meaning, .. }: &Degradation) -> String {
         return format!("{name}: {} (`sandpod plan` says why)", degradation::NOTHING_MEASURED);
     }
     format!("{name}: {meaning}")
+}
+
+/// What only the running network knows.
+fn tell_of_the_network(store: &Store, id: &str) {
+    let Ok(pod) = store.find(id) else { return };
+    let network = pod.record().and_then(|record| record.network.as_ref());
+    if let Some(network) = network.filter(|network| !network.sandboxed) {
+        let lost = degradation::network_unsandboxed(network.trouble.as_deref().unwrap_or("it did not say why"));
+        print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning));
+    }
 }
 
 /// The client's ends of the main container's stdio, and the container's, when somebody is to talk to it.

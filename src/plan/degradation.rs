@@ -25,6 +25,7 @@ pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
+pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
@@ -44,6 +45,7 @@ pub const NAMES: &[&str] = &[
     NO_CGROUP,
     NO_LIMITS,
     NO_NETWORK,
+    NETWORK_UNSANDBOXED,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
@@ -74,6 +76,15 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
 
 pub(super) fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
     Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
+}
+
+/// Known only once the network program has tried: `why` is what it said.
+#[must_use]
+pub fn network_unsandboxed(why: &str) -> Degradation {
+    let meaning = format!("the network program could not lock itself up: {why}");
+    let fix = "where this is a container: let it mount in namespaces of its own (docker: --security-opt \
+               seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined)";
+    named(NETWORK_UNSANDBOXED, meaning, fix)
 }
 
 /// `lacking`: of which kind there is no range.

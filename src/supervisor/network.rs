@@ -82,7 +82,7 @@ impl Supervisor<'_> {
             None => {}
             Some(Order::Kill) => {
                 connection.hung = true;
-                connection.attachment.iter().for_each(Attachment::kill);
+                connection.attachment.iter_mut().for_each(Attachment::kill);
             }
             Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
                 Ok(attachment) => {

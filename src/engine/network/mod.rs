@@ -28,7 +28,8 @@ pub struct Attachment {
     ready: OwnedFd,
     words: OwnedFd,
     /// Its other end is the program's exit-fd: all copies of this one end with the supervisor.
-    _lifeline: OwnedFd,
+    lifeline: Option<OwnedFd>,
+    backend: Backend,
     said: Vec<u8>,
 }
 
@@ -51,7 +52,7 @@ impl Attachment {
             }
             Backend::Pasta => minder::start(&mut command, &ends)?,
         };
-        Ok(Attachment { pid, process, ready, words, _lifeline: lifeline, said: Vec::new() })
+        Ok(Attachment { pid, process, ready, words, lifeline: Some(lifeline), backend: plan.backend, said: Vec::new() })
     }
 
     /// Readable when the network is there, or when there will be none.
@@ -96,10 +97,15 @@ impl Attachment {
         text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
     }
 
-    /// SIGKILL.
-    pub fn kill(&self) {
-        // Gone already: just as well.
-        let _ = self.process.signal(9);
+    /// SIGKILL, whatever it is doing.
+    pub fn kill(&mut self) {
+        drop(self.lifeline.take());
+        match self.backend {
+            // Gone already: just as well.
+            Backend::Slirp4netns => drop(self.process.signal(9)),
+            // This process is the minder, which has heard it and kills the program.
+            Backend::Pasta => {}
+        }
     }
 }
 

@@ -1,0 +1,316 @@
+//! A pod's own network, through each of the programs that can make one; what it does not reach; and what is said where
+//! it cannot be had, or ends before its time.
+
+#![allow(clippy::disallowed_methods, reason = "tests may act")]
+
+mod support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use support::{Home, Pod, and, idle, is_live, once, sh, skip, until};
+
+const BACKENDS: [&str; 2] = ["slirp4netns", "pasta"];
+
+/// A home where pods can have a network; `None` after a SKIP.
+fn connected(test: &str, backend: &str) -> Option<Home> {
+    let home = Home::with(test, &[backend])?;
+    let opened = home.said(home.program("/bin/sh", &["-c", ": <>/dev/net/tun"]), b"");
+    if opened.code != Some(0) {
+        skip(test, "the user cannot open /dev/net/tun");
+        return None;
+    }
+    Some(home)
+}
+
+fn record(pod: &Pod<'_>) -> Value {
+    pod.inspect()["record"]["network"].clone()
+}
+
+/// Processes of this program that belong to the network of this pod: they name the pid of its pause.
+fn of_pod(program: &str, pause: u64) -> Vec<u32> {
+    let listed = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let named = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        let is_program = words.first().is_some_and(|first| first.ends_with(program.as_bytes()));
+        is_program && words.contains(&pause.to_string().as_bytes())
+    };
+    pids.filter(named).filter(|pid| is_live(*pid)).collect()
+}
+
+fn pause(pod: &Pod<'_>) -> u64 {
+    pod.inspect()["pause"]["pid"].as_u64().expect("pause")
+}
+
+#[test]
+fn an_address_a_route_and_a_name_server() {
+    for backend in BACKENDS {
+        let test = "an_address_a_route_and_a_name_server";
+        let Some(home) = connected(test, backend) else { return };
+        let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
+        let plan = pod.inspect()["plan"]["sandbox"]["network"]["UserMode"].clone();
+        let address = plan["ipv4"]["address"].as_str().expect("an address").to_owned();
+        let (gateway, dns) = (plan["ipv4"]["gateway"].as_str().unwrap(), plan["ipv4"]["dns"].as_str().unwrap());
+        assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains(&format!("inet {address}/24")), "{backend}");
+        assert!(pod.sh("one", "busybox ip route").contains(&format!("default via {gateway}")), "{backend}");
+        assert!(pod.sh("one", "cat /etc/resolv.conf").contains(&format!("nameserver {dns}")), "{backend}");
+        assert!(pod.sh("one", "cat /etc/hosts").contains(&address), "{backend}");
+        assert_eq!(pod.sh("one", "cat /sys/class/net/eth0/mtu"), "65520", "{backend}");
+        if let Some(ipv6) = plan["ipv6"]["address"].as_str() {
+            until("the IPv6 address", || {
+                pod.sh("one", "busybox ip -6 addr show eth0").contains(ipv6).then_some(())
+            });
+        }
+        assert_eq!((&record(&pod)["state"], &record(&pod)["sandboxed"]), (&json!("Up"), &json!(true)), "{backend}");
+    }
+}
+
+#[test]
+fn low_ports_and_ping_for_everybody() {
+    let test = "low_ports_and_ping_for_everybody";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let perl = "use Socket; socket(S, PF_INET, SOCK_STREAM, 0) or die $!; bind(S, sockaddr_in(80, INADDR_ANY)) or die $!; \
+                socket(P, PF_INET, SOCK_DGRAM, 1) or die $!; print \"both\"";
+    let container = and(sh("main", ""), json!({
+        "command": ["perl", "-e", perl],
+        "securityContext": { "runAsUser": 1000, "runAsGroup": 1000 },
+    }));
+    let said = home.run_with(&once([container]), &["--userns", "isolated"]).ends_with(0);
+    assert_eq!(said.stdout.trim(), "both");
+}
+
+/// A server on the loopback of this machine, which says so to whoever connects.
+fn host_service() -> Option<u16> {
+    let four = TcpListener::bind("127.0.0.1:0").expect("127.0.0.1");
+    let port = four.local_addr().expect("an address").port();
+    let six = TcpListener::bind(("::1", port)).ok();
+    for listener in [Some(four), six].into_iter().flatten() {
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut stream = stream;
+                let _ = stream.write_all(b"of the host\n");
+                // Until the other end closes: data that is not read yet must not be reset.
+                let _ = stream.read(&mut [0; 16]);
+            }
+        });
+    }
+    Some(port)
+}
+
+#[test]
+fn the_hosts_loopback_is_closed_unless_it_is_opened() {
+    let test = "the_hosts_loopback_is_closed_unless_it_is_opened";
+    let Some(port) = host_service() else { return };
+    let ask = |address: &str| format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -n 1 <&3' 2>&1");
+    for backend in BACKENDS {
+        let Some(home) = connected(test, backend) else { return };
+        let spec = json!({ "containers": [idle("one")] });
+        let closed = home.start_with(&home.test, &spec, &["--network", backend]);
+        for address in
+            ["127.0.0.1", "::1", "10.0.2.2", "10.0.2.3", "169.254.1.1", "169.254.169.254", "fe80::2%eth0", "fd00::2"]
+        {
+            let said = closed.sh("one", &format!("{}; true", ask(address)));
+            assert!(!said.contains("of the host"), "{backend}: {address} leads to the host's loopback");
+        }
+        closed.does(&["rm", "-f"]).ends_with(0);
+        let open = home.start_with(&home.test, &spec, &["--network", backend, "--allow-host-loopback"]);
+        let plan = open.inspect()["plan"]["sandbox"]["network"]["UserMode"].clone();
+        let gateway = plan["ipv4"]["gateway"].as_str().expect("a gateway");
+        assert_eq!(open.sh("one", &ask(gateway)), "of the host", "{backend}");
+        let manifest = home.manifest(&spec);
+        let shown = home.sandpod(&["plan", "--network", backend, "--allow-host-loopback", manifest.to_str().unwrap()]);
+        assert!(shown.stdout.contains("REACHABLE"), "{}", shown.explain());
+        open.does(&["rm", "-f"]).ends_with(0);
+    }
+}
+
+/// Inside a user, network and mount namespace of its own, which stands for a host whose name server listens on its
+/// loopback, as systemd-resolved does.
+#[test]
+fn names_are_asked_of_the_hosts_own_server() {
+    let test = "names_are_asked_of_the_hosts_own_server";
+    for backend in BACKENDS {
+        let Some(home) = connected(test, backend) else { return };
+        let server = r#"
+            use Socket; socket(S, PF_INET, SOCK_DGRAM, 0) or die $!; bind(S, sockaddr_in(53, INADDR_LOOPBACK)) or die $!;
+            open(R, ">", "ready"); close(R);
+            while ($from = recv(S, $q, 512, 0)) {
+                ($id, $name) = unpack("n x10 a*", $q); $name =~ /^(.*?\0....)/s; $question = $1;
+                $answer = unpack("n", substr($question, -4)) == 1
+                    ? pack("n n n N n C4", 0xc00c, 1, 1, 60, 4, 192, 0, 2, 77) : "";
+                send(S, pack("n6", $id, 0x8180, 1, length $answer ? 1 : 0, 0, 0) . $question . $answer, 0, $from);
+            }"#;
+        home.file("server.pl", server, 0o644);
+        home.file("resolv.conf", "nameserver 127.0.0.1\n", 0o644);
+        let sandpod = env!("CARGO_BIN_EXE_sandpod");
+        // A route to somewhere, since pasta looks for an interface that has one.
+        let host = format!(
+            "set -e; ip link set lo up; ip tuntap add dev out mode tap; ip addr add 198.51.100.2/24 dev out; ip link set out up
+             ip route add default via 198.51.100.1
+             mount --bind resolv.conf /etc/resolv.conf
+             perl server.pl & server=$!
+             while [ ! -e ready ]; do sleep 0.05; done
+             {sandpod} run --rm -q --network {backend} --image host: -- getent ahostsv4 thing.example || code=$?
+             kill $server; exit ${{code:-0}}"
+        );
+        let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &host]), b"");
+        assert!(said.stdout.contains("192.0.2.77"), "{backend}: {}", said.explain());
+    }
+}
+
+#[test]
+fn without_any_program_there_is_only_localhost_and_that_is_said() {
+    let test = "without_any_program_there_is_only_localhost_and_that_is_said";
+    let Some(home) = Home::new(test) else { return };
+    let programs = home.directory("programs", 0o755);
+    for name in ["newuidmap", "newgidmap"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
+    }
+    let run = |options: &[&str]| {
+        let words = [&["run", "--rm"], options, &["--image", "host:", "--", "ls", "/sys/class/net"]].concat();
+        let mut command = home.command(&words);
+        command.env("PATH", &programs);
+        home.said(command, b"")
+    };
+    let said = run(&[]).ends_with(0);
+    assert_eq!(said.stdout.trim(), "lo");
+    assert!(said.stderr.contains("no-network") && said.stderr.contains("slirp4netns"), "{}", said.explain());
+    for (backend, package) in [("slirp4netns", "slirp4netns"), ("pasta", "passt")] {
+        let said = run(&["--network", backend]).ends_with(125);
+        assert!(said.stderr.contains(&format!("apt install {package}")), "{}", said.explain());
+    }
+    let said = run(&["--network", "none"]).ends_with(0);
+    assert!(!said.stderr.contains("network"), "asked for: {}", said.explain());
+    assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn without_a_tap_device_there_is_only_localhost_and_that_is_said() {
+    let test = "without_a_tap_device_there_is_only_localhost_and_that_is_said";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let sandpod = env!("CARGO_BIN_EXE_sandpod");
+    let outer = |command: &str| {
+        let script = format!("mount -t tmpfs none /dev/net && exec {sandpod} {command}");
+        home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &script]), b"")
+    };
+    let said = outer("run --rm --image host: -- ls /sys/class/net").ends_with(0);
+    assert_eq!(said.stdout.trim(), "lo");
+    assert!(said.stderr.contains("no-network: /dev/net/tun: No such file"), "{}", said.explain());
+    let said = outer("run --rm --network slirp4netns --image host: -- true").ends_with(125);
+    assert!(said.stderr.contains("modprobe tun") && said.stderr.contains("--device /dev/net/tun"), "{}", said.explain());
+}
+
+/// A program in slirp4netns's place.
+fn instead(home: &Home, script: &str) -> std::process::Command {
+    let text = format!("#!/bin/sh\ncase $1 in --help) exec slirp4netns --help ;; esac\n{script}\n");
+    let path = home.file("instead", text, 0o755);
+    let mut command = home.command(&["run", "--rm", "--image", "host:", "--", "ls", "/sys/class/net"]);
+    command.env("SANDPOD_SLIRP4NETNS", path);
+    command
+}
+
+#[test]
+fn a_network_that_cannot_be_made_fails_the_pod_with_its_words() {
+    let test = "a_network_that_cannot_be_made_fails_the_pod_with_its_words";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let said = home.said(instead(&home, "echo 'the moon is full' >&2; exit 3"), b"").ends_with(125);
+    assert!(said.stderr.contains("slirp4netns ended with status 3; the moon is full"), "{}", said.explain());
+    let mut old = instead(&home, "");
+    fs::write(home.path().join("instead"), "#!/bin/sh\necho slirp4netns version 0.2.1 --configure --mtu\n").expect("write");
+    let said = home.said({ old.arg("-l"); old }, b"").ends_with(125);
+    assert!(said.stderr.contains("has no --cidr") && said.stderr.contains("hint: install slirp4netns"), "{}", said.explain());
+    assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
+}
+
+/// As in an outer container that forbids its mounts.
+#[test]
+fn without_its_sandbox_it_runs_and_that_is_said() {
+    let test = "without_its_sandbox_it_runs_and_that_is_said";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let refused = "case \" $* \" in *' --enable-sandbox '*) echo 'cannot mount tmpfs' >&2; exit 1 ;; esac\n\
+                   exec slirp4netns \"$@\"";
+    let said = home.said(instead(&home, refused), b"").ends_with(0);
+    assert_eq!(said.stdout.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
+    assert!(said.stderr.contains("network-unsandboxed") && said.stderr.contains("cannot mount tmpfs"), "{}", said.explain());
+}
+
+#[test]
+fn a_network_that_dies_is_started_again() {
+    for backend in BACKENDS {
+        let test = "a_network_that_dies_is_started_again";
+        let Some(home) = connected(test, backend) else { return };
+        let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
+        let pause = pause(&pod);
+        let before = of_pod(backend, pause);
+        assert!(!before.is_empty(), "{backend}");
+        for pid in &before {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
+        let after = of_pod(backend, pause);
+        assert!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{backend}: {before:?} {after:?}");
+        assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains("10.0.2.100"), "{backend}");
+        assert_eq!(pod.restarts("one"), 0, "{backend}: the containers go on");
+    }
+}
+
+#[test]
+fn the_network_ends_with_its_pod() {
+    for backend in BACKENDS {
+        let test = "the_network_ends_with_its_pod";
+        let Some(home) = connected(test, backend) else { return };
+        for end in ["supervisor", "pause", "rm"] {
+            let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
+            let pause = pause(&pod);
+            assert!(!of_pod(backend, pause).is_empty(), "{backend}");
+            match end {
+                "rm" => drop(pod.does(&["rm", "-f"]).ends_with(0)),
+                role => {
+                    let inspected = pod.inspect();
+                    let pid = inspected[role]["pid"].as_u64().or(inspected[role].as_u64()).expect("a pid");
+                    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+                }
+            }
+            until(&format!("{backend} to end after {end}"), || of_pod(backend, pause).is_empty().then_some(()));
+            home.sandpod(&["rm", "-f", &home.test]);
+        }
+    }
+}
+
+#[test]
+fn the_wrapper_by_hand() {
+    let test = "the_wrapper_by_hand";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slirp4netns-wrapper.sh");
+    let run = |words: &[&str], named: Option<&str>| {
+        let mut command = home.program("/bin/sh", &[&[script], words].concat());
+        if let Some(named) = named {
+            command.env("SANDPOD_SLIRP4NETNS", named);
+        }
+        home.said(command, b"")
+    };
+    assert!(run(&["--help"], None).ends_with(0).stdout.starts_with("usage:"));
+    let checked = run(&["--check", "--cidr", "10.1.0.0/24", &std::process::id().to_string()], None).ends_with(0);
+    assert!(checked.stdout.contains("--cidr=10.1.0.0/24") && checked.stdout.contains("--disable-host-loopback"));
+    for (words, status, says) in [
+        (&["--nonsense"][..], 64, "--nonsense is no option"),
+        (&["--mtu"], 64, "--mtu needs a value"),
+        (&[], 64, "PID is missing"),
+        (&["x"], 64, "x is no process id"),
+        (&["4194999"], 83, "process 4194999 is not there"),
+    ] {
+        let said = run(words, None).ends_with(status);
+        assert!(said.stderr.contains(says) && said.stderr.contains("\nfix: "), "{}", said.explain());
+    }
+    assert!(run(&["1"], Some("no-such-program")).ends_with(80).stderr.contains("no-such-program"));
+    assert!(run(&["1"], Some("/bin/false")).ends_with(81).stderr.contains("/bin/false cannot be run"));
+    let without = format!("mount -t tmpfs none /dev/net && exec sh {script} 1");
+    let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
+    assert!(said.ends_with(82).stderr.contains("/dev/net/tun cannot be opened: No such file"));
+}
