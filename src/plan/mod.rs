@@ -18,6 +18,7 @@ mod expansion;
 mod fixtures;
 pub mod idmap;
 mod mounts;
+pub mod ports;
 mod process;
 pub mod render;
 pub mod resources;
