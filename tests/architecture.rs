@@ -64,12 +64,12 @@ fn the_page_lists_the_steps_in_the_codes_order() {
 
 /// Who may use whom; see `SHARED` for what everybody may.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "sys"]),
+    ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "proxy", "sys"]),
     ("manifest", &[]),
     ("host", &["sys"]),
     ("plan", &["manifest", "host"]),
     ("state", &["plan", "sys"]),
-    ("engine", &["plan", "sys"]),
+    ("engine", &["plan", "proxy", "sys"]),
     ("supervisor", &["engine", "plan", "state", "sys"]),
     ("proxy", &["sys"]),
     ("sys", &[]),

@@ -44,6 +44,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         }
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
+    let publish = asked.publish.iter().map(|text| plan::ports::parse(text)).collect::<Result<Vec<_>, _>>()?.concat();
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
     let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
@@ -53,6 +54,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         userns: asked.userns.into(),
         cgroups: asked.cgroups.into(),
         admission,
+        publish,
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })

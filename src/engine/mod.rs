@@ -14,6 +14,7 @@ mod message;
 mod mount_points;
 mod mounts;
 pub mod pending;
+pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod remove;

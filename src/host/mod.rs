@@ -11,6 +11,7 @@ mod facts;
 mod idmap_tool;
 mod kernel;
 mod mountinfo;
+mod port_holder;
 mod probe;
 #[cfg(test)]
 mod recorded;
@@ -22,4 +23,5 @@ mod user;
 pub use advice::advice;
 pub use cgroup::*;
 pub use facts::*;
+pub use port_holder::{PortHolder, Transport, port_holder};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};

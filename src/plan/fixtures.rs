@@ -36,6 +36,7 @@ pub(super) fn facts_for_tests() -> Facts {
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
         kernel: (6, 1),
         hostname: "workstation".into(),
+        unprivileged_port_start: 1024,
         mqueue: true,
         resolv_conf: "nameserver 192.0.2.1\n".into(),
         cgroup: delegated("cpu memory pids"),
@@ -78,6 +79,7 @@ pub(super) fn request() -> Request {
         userns: UsernsChoice::Auto,
         cgroups: CgroupsChoice::Auto,
         admission: Admission::Checked { others: Vec::new() },
+        publish: Vec::new(),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Request {
     pub userns: UsernsChoice,
     pub cgroups: CgroupsChoice,
     pub admission: Admission,
+    /// `-p`.
+    pub publish: Vec<ports::Mapping>,
 }
 
 /// `--cgroups`.
@@ -91,7 +93,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, publish } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -105,6 +107,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
+    let ports = ports::plan(publish.iter().map(|mapping| mapping.published_for(&main)), namespaces.net, facts)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
@@ -128,6 +131,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_paths: volumes_planned.host_paths,
         etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
         hostname,
+        ports,
         cgroup,
         resources: asked.clone(),
         qos: resources.qos,

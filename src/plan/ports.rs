@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::NamespaceMode;
+use crate::host::Facts;
 use crate::manifest::Protocol;
 use crate::report::{Report, exit_code};
 
@@ -15,7 +17,8 @@ mod tests;
 /// One port of the host, and where in the pod it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
-    /// `hostIP`. `None` is every address: `0.0.0.0`, and `::` where the host has IPv6.
+    /// `hostIP`. `None` is every address: `0.0.0.0`, and `::` where the host has IPv6 (where it has not, the binding writes
+    /// `0.0.0.0` here).
     pub host_ip: Option<IpAddr>,
     /// 0 is whichever the kernel chooses: the binding writes it here, before the pod's record is made.
     pub host_port: u16,
@@ -29,7 +32,7 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
-    /// What to bind, in order. `::` is the only one that a host may be without.
+    /// Where it is bound.
     #[must_use]
     pub fn host_addresses(&self) -> Vec<SocketAddr> {
         let every = || vec![IpAddr::from([0; 4]), IpAddr::from([0_u16; 8])];
@@ -46,7 +49,8 @@ impl PublishedPort {
     }
 
     /// Would the kernel refuse the second of them?
-    fn collides(&self, other: &PublishedPort) -> bool {
+    #[must_use]
+    pub fn collides(&self, other: &PublishedPort) -> bool {
         let same = self.protocol == other.protocol && self.host_port == other.host_port && self.host_port != 0;
         let overlap = match (self.host_ip, other.host_ip) {
             (None, _) | (_, None) => true,
@@ -63,6 +67,22 @@ pub fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     }
+}
+
+/// The pod's ports, checked.
+pub(super) fn plan(
+    asked: impl Iterator<Item = PublishedPort>,
+    net: NamespaceMode,
+    facts: &Facts,
+) -> Result<Vec<PublishedPort>, Report> {
+    let ports: Vec<PublishedPort> = asked.collect();
+    if let (Some(first), NamespaceMode::Node) = (ports.first(), net) {
+        return Err(Report::new(exit_code::USAGE, format!("port {} cannot be published", first.shown()))
+            .because("hostNetwork is true: whatever the pod listens on is a port of the host already")
+            .hint("leave out -p, or hostNetwork"));
+    }
+    check(&ports, facts.unprivileged_port_start)?;
+    Ok(ports)
 }
 
 /// Checks all ports of one pod. `unprivileged_start`: `net.ipv4.ip_unprivileged_port_start`, for IPv6 too.

@@ -107,6 +107,14 @@ impl Proxy {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             self.poller.add(*fd, Token::Stop(index).to_bits(), Interest::Readable)?;
         }
+        let stopped = self.turn();
+        for fd in stop {
+            self.poller.remove(*fd)?;
+        }
+        stopped
+    }
+
+    fn turn(&mut self) -> Result<usize> {
         let mut ready = Vec::new();
         let mut settled = false;
         loop {
