@@ -1,4 +1,6 @@
 use super::*;
+use crate::plan::Request;
+use crate::plan::fixtures::{container, facts_for_tests, pod, request};
 
 fn published(text: &str, container: &str) -> PublishedPort {
     let mappings = parse(text).expect("parses");
@@ -116,4 +118,17 @@ fn what_is_bound() {
     assert_eq!(bound("8080:80"), ["0.0.0.0:8080", "[::]:8080"]);
     assert_eq!(bound("[::1]:8080:80"), ["[::1]:8080"]);
     assert_eq!(published("[::1]:8080:80", "web").shown(), "[::1]:8080->80/tcp");
+}
+
+#[test]
+fn p_is_for_the_whole_pod_and_not_for_one_on_the_hosts_network() {
+    let mut pod = pod(vec![container("nginx"), container("helper")]);
+    let request = Request { publish: parse("8080-8081:80-81").expect("parses"), ..request() };
+    let plan = crate::plan::plan(&pod, &facts_for_tests(), &request).expect("planned");
+    let shown: Vec<String> = plan.sandbox.ports.iter().map(PublishedPort::shown).collect();
+    assert_eq!(shown, ["8080->80/tcp", "8081->81/tcp"]);
+    assert!(crate::plan::render::Text(&plan).to_string().contains("port 8080 of every address to 80/tcp (nginx)\n"));
+    pod.spec.host_network = true;
+    let refused = crate::plan::plan(&pod, &facts_for_tests(), &request).expect_err("no proxy there");
+    assert!(refused.chain[0].contains("hostNetwork"), "{refused:?}");
 }
