@@ -63,9 +63,7 @@ fn an_address_a_route_and_a_name_server() {
         assert!(pod.sh("one", "cat /etc/hosts").contains(&address), "{backend}");
         assert_eq!(pod.sh("one", "cat /sys/class/net/eth0/mtu"), "65520", "{backend}");
         if let Some(ipv6) = plan["ipv6"]["address"].as_str() {
-            until("the IPv6 address", || {
-                pod.sh("one", "busybox ip -6 addr show eth0").contains(ipv6).then_some(())
-            });
+            until("the IPv6 address", || pod.sh("one", "busybox ip -6 addr show eth0").contains(ipv6).then_some(()));
         }
         assert_eq!((&record(&pod)["state"], &record(&pod)["sandboxed"]), (&json!("Up"), &json!(true)), "{backend}");
     }
@@ -77,10 +75,13 @@ fn low_ports_and_ping_for_everybody() {
     let Some(home) = connected(test, "slirp4netns") else { return };
     let perl = "use Socket; socket(S, PF_INET, SOCK_STREAM, 0) or die $!; bind(S, sockaddr_in(80, INADDR_ANY)) or die $!; \
                 socket(P, PF_INET, SOCK_DGRAM, 1) or die $!; print \"both\"";
-    let container = and(sh("main", ""), json!({
-        "command": ["perl", "-e", perl],
-        "securityContext": { "runAsUser": 1000, "runAsGroup": 1000 },
-    }));
+    let container = and(
+        sh("main", ""),
+        json!({
+            "command": ["perl", "-e", perl],
+            "securityContext": { "runAsUser": 1000, "runAsGroup": 1000 },
+        }),
+    );
     let said = home.run_with(&once([container]), &["--userns", "isolated"]).ends_with(0);
     assert_eq!(said.stdout.trim(), "both");
 }
@@ -159,7 +160,8 @@ fn names_are_asked_of_the_hosts_own_server() {
              {sandpod} run --rm -q --network {backend} --image host: -- getent ahostsv4 thing.example || code=$?
              kill $server; exit ${{code:-0}}"
         );
-        let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &host]), b"");
+        let said = home
+            .said(home.program("unshare", &["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &host]), b"");
         assert!(said.stdout.contains("192.0.2.77"), "{backend}: {}", said.explain());
     }
 }
@@ -203,7 +205,11 @@ fn without_a_tap_device_there_is_only_localhost_and_that_is_said() {
     assert_eq!(said.stdout.trim(), "lo");
     assert!(said.stderr.contains("no-network: /dev/net/tun: No such file"), "{}", said.explain());
     let said = outer("run --rm --network slirp4netns --image host: -- true").ends_with(125);
-    assert!(said.stderr.contains("modprobe tun") && said.stderr.contains("--device /dev/net/tun"), "{}", said.explain());
+    assert!(
+        said.stderr.contains("modprobe tun") && said.stderr.contains("--device /dev/net/tun"),
+        "{}",
+        said.explain()
+    );
 }
 
 /// A program in slirp4netns's place.
@@ -222,9 +228,22 @@ fn a_network_that_cannot_be_made_fails_the_pod_with_its_words() {
     let said = home.said(instead(&home, "echo 'the moon is full' >&2; exit 3"), b"").ends_with(125);
     assert!(said.stderr.contains("slirp4netns ended with status 3; the moon is full"), "{}", said.explain());
     let mut old = instead(&home, "");
-    fs::write(home.path().join("instead"), "#!/bin/sh\necho slirp4netns version 0.2.1 --configure --mtu\n").expect("write");
-    let said = home.said({ old.arg("-l"); old }, b"").ends_with(125);
-    assert!(said.stderr.contains("has no --cidr") && said.stderr.contains("hint: install slirp4netns"), "{}", said.explain());
+    fs::write(home.path().join("instead"), "#!/bin/sh\necho slirp4netns version 0.2.1 --configure --mtu\n")
+        .expect("write");
+    let said = home
+        .said(
+            {
+                old.arg("-l");
+                old
+            },
+            b"",
+        )
+        .ends_with(125);
+    assert!(
+        said.stderr.contains("has no --cidr") && said.stderr.contains("hint: install slirp4netns"),
+        "{}",
+        said.explain()
+    );
     assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
 }
 
@@ -237,7 +256,11 @@ fn without_its_sandbox_it_runs_and_that_is_said() {
                    exec slirp4netns \"$@\"";
     let said = home.said(instead(&home, refused), b"").ends_with(0);
     assert_eq!(said.stdout.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
-    assert!(said.stderr.contains("network-unsandboxed") && said.stderr.contains("cannot mount tmpfs"), "{}", said.explain());
+    assert!(
+        said.stderr.contains("network-unsandboxed") && said.stderr.contains("cannot mount tmpfs"),
+        "{}",
+        said.explain()
+    );
 }
 
 #[test]

@@ -7,10 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
-mod networking;
+mod network;
 mod running;
 
-pub(crate) use networking::NetworkArguments;
+pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
@@ -44,6 +44,10 @@ pub(crate) enum Verb {
     Exec(ExecArguments),
     /// Join a running container's stdin, stdout and stderr
     Attach(AttachArguments),
+    /// List the ports of the host that lead into a pod
+    Port(PortArguments),
+    /// Reach ports of a pod that it does not publish, from this host
+    PortForward(PortForwardArguments),
     /// Wait until pods have ended, and print their exit codes
     Wait(WaitArguments),
     /// End pods: SIGTERM, then SIGKILL after the grace period

@@ -15,6 +15,7 @@ mod mount_points;
 mod mounts;
 pub mod network;
 pub mod pending;
+pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod remove;

@@ -21,6 +21,7 @@ pub mod idmap;
 mod mounts;
 mod names;
 pub mod network;
+pub mod ports;
 mod process;
 pub mod render;
 pub mod resources;
@@ -58,6 +59,8 @@ pub struct Request {
     pub network: NetworkChoice,
     /// `--allow-host-loopback`
     pub host_loopback: HostLoopback,
+    /// `-p`.
+    pub publish: Vec<ports::Mapping>,
 }
 
 /// Where the user wrote what the pod asks for: what is said of it names the words that stand there.
@@ -108,7 +111,8 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, host_loopback } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, host_loopback, publish } =
+        request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -130,6 +134,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
+    let ports = ports::plan(publish.iter().map(|mapping| mapping.published_for(&main)), namespaces.net, facts)?;
     let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     if *asked_in == AskedIn::Options {
@@ -159,6 +164,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         sysctls,
         network,
         hostname,
+        ports,
         cgroup,
         resources: asked.clone(),
         qos: resources.qos,

@@ -156,7 +156,8 @@ impl Supervisor<'_> {
 
     /// Containers on their way wait for it in vain.
     fn never_connected(&mut self) {
-        let Some(Trouble { why, fix }) = self.connection.as_ref().and_then(|connection| connection.trouble.clone()) else {
+        let Some(Trouble { why, fix }) = self.connection.as_ref().and_then(|connection| connection.trouble.clone())
+        else {
             return;
         };
         let failure = Failure::because(Step::AttachNetwork, "", why);

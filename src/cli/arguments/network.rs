@@ -1,4 +1,4 @@
-//! The words about a pod's network.
+//! The words about a pod's network, its ports among them.
 
 use clap::{Args, ValueEnum};
 
@@ -13,6 +13,9 @@ pub(crate) struct NetworkArguments {
     /// Let the gateway's address lead to 127.0.0.1 of this host, and so to every service there
     #[arg(long)]
     allow_host_loopback: bool,
+    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; HOST may be left out; may be repeated
+    #[arg(short = 'p', long, value_name = "PORTS")]
+    pub(crate) publish: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,4 +47,30 @@ impl NetworkArguments {
     pub(crate) fn host_loopback(&self) -> HostLoopback {
         if self.allow_host_loopback { HostLoopback::Open } else { HostLoopback::Closed }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortArguments {
+    pub(crate) pod: String,
+    /// Only where this port of the pod is published: `80`, `53/udp`
+    #[arg(value_name = "PORT")]
+    pub(crate) port: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each port is `[LOCAL:]REMOTE`; `:REMOTE` takes a local port that is free. REMOTE may be the name of\n\
+    a container's port. It is reached on the pod's own localhost. Ends with Ctrl-C, or with the pod."
+)]
+pub(crate) struct PortForwardArguments {
+    pub(crate) pod: String,
+    /// What to forward, like `8080:80`, `:http` or `5353:53/udp`
+    #[arg(required = true, value_name = "[LOCAL:]REMOTE")]
+    pub(crate) ports: Vec<String>,
+    /// Where to listen: IP addresses with commas between them, or `localhost`
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "localhost")]
+    pub(crate) address: Vec<String>,
 }
