@@ -61,7 +61,8 @@ fn localhost_is_shared() {
     home.sandpod(&["wait", "-c", "client", &pod.name]).ends_with(0).says("0");
     assert!(pod.logs("client").contains("page"));
     // The host's interfaces are not there.
-    let interfaces = pod.sh("server", "ls /sys/class/net; cat /proc/net/dev | tail -n +3 | cut -d: -f1 | sort");
+    let interfaces =
+        pod.sh("server", "ls /sys/class/net; cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' ' | sort");
     assert_eq!(interfaces.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo", "eth0", "lo"]);
 }
 

@@ -16,3 +16,4 @@ mod life;
 mod limits;
 mod no_cpu;
 mod verbs;
+mod words;
