@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::clients::{Client, Clients};
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
+use super::pausing::Pausing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::watch::{Source, Watch};
@@ -44,6 +45,8 @@ pub(super) struct Supervisor<'a> {
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
+    /// What clients wait for to stand still.
+    pub(super) pausing: Vec<Pausing>,
     record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
@@ -94,6 +97,7 @@ impl<'a> Supervisor<'a> {
             cgroups,
             changed: None,
             plan_lock: None,
+            pausing: Vec::new(),
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -117,7 +121,7 @@ impl<'a> Supervisor<'a> {
         let mut settled = false;
         while !self.finished {
             let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
-            let delay = next.into_iter().chain(self.start_deadline()).min();
+            let delay = next.into_iter().chain(self.start_deadline()).chain(self.pause_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
@@ -141,12 +145,14 @@ impl<'a> Supervisor<'a> {
             Source::Timer => {
                 timer.acknowledge();
                 self.hear_all();
+                self.look_at_pauses();
                 self.handle(Event::TimerFired);
             }
             Source::Control => drop(self.accept(control)),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
+            Source::Freezing(..) => self.look_at_pauses(),
             Source::Container(index, side) => self.pump(index, side),
             Source::ContainerStdin(index) => self.feed(index),
             Source::Attached(index, id, side) => self.resume(index, id, side),
@@ -280,7 +286,8 @@ impl<'a> Supervisor<'a> {
         if at_end == AtEnd::Keep
             && let Some(cgroups) = &self.cgroups
         {
-            cgroups.remove_pod();
+            // Nothing stays but our own, which `rm` removes; what else does, it names.
+            let _ = cgroup::remove(cgroups.path(), &self.plan.sandbox.idmap);
         }
         for index in 0..self.containers.len() {
             self.close_output(index);
@@ -292,8 +299,8 @@ impl<'a> Supervisor<'a> {
         if at_end == AtEnd::Remove
             && let Some(cgroups) = &self.cgroups
         {
-            // Nobody comes after us who would remove the cgroup that we are in. If that fails, it has the pod's name.
-            let _ = cgroup::step_aside(cgroups.path());
+            // Nobody waits for us who would remove the cgroup that we are in. If that fails, it has the pod's name.
+            let _ = cgroups.leave();
         }
         if never_up.is_some() || at_end == AtEnd::Remove {
             remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));

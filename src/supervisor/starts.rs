@@ -9,7 +9,7 @@ use super::FirstAttach;
 use super::clients::{not_running, refuse};
 use super::container::Running;
 use super::event_loop::Supervisor;
-use super::lifecycle::Event;
+use super::lifecycle::{Cause, Event};
 use super::protocol::ExecRequest;
 use super::watch::Source;
 use crate::engine::pending::{Pending, Started};
@@ -42,9 +42,12 @@ impl Supervisor<'_> {
         let plan = self.changed.as_ref().unwrap_or(self.plan);
         let container = &mut self.containers[index];
         container.starts = container.starts.saturating_add(1);
-        let old = container.leaf.replace(cgroups.leaf(&plan.containers[index], container.starts)?);
-        if let Some(old) = old {
-            old.remove();
+        container.leaf = Some(cgroups.leaf(&plan.containers[index], container.starts)?);
+        if container.starts > 1 {
+            let stays = cgroups.remove_before(&plan.containers[index], container.starts, &plan.sandbox.idmap);
+            stays
+                .iter()
+                .for_each(|error| container.output.note(&format!("a cgroup of an earlier life stays: {error}")));
         }
         Ok(())
     }
@@ -96,7 +99,13 @@ impl Supervisor<'_> {
     }
 
     fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
-        let report = failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
+        let mut report =
+            failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
+        if self.containers[index].cause_of_end() == Cause::OomKiller {
+            report = report
+                .because("the kernel's OOM killer ended it before its program began: its memory limit is too small")
+                .hint("a start takes some hundred kilobytes, and the program's own needs come on top: raise limits.memory");
+        }
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
         let exit_code = i32::from(report.exit_code);
