@@ -15,7 +15,7 @@ use super::pausing::Pausing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::watch::{Source, Watch};
-use super::{AtEnd, FirstAttach};
+use super::{AtEnd, FirstAttach, starts};
 use crate::engine::cgroup::{self, Cgroups, Leaf};
 use crate::engine::pending::Pending;
 use crate::engine::programs::Programs;
@@ -72,6 +72,10 @@ impl<'a> Supervisor<'a> {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
         let CreatedPod { record, locks, .. } = created;
         let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
+        let explained = |report: Report| match &made {
+            Some(pod) if cgroup::oom_kills(pod) > 0 => starts::starved(report),
+            _ => report,
+        };
         let answer = |report: Report| {
             remove_everything(plan, &[], made.as_deref());
             let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
@@ -80,7 +84,7 @@ impl<'a> Supervisor<'a> {
         };
         let prepared = match Prepared::new(plan, record, cgroups) {
             Ok(prepared) => prepared,
-            Err(failure) => return answer(failure.into_report(what())),
+            Err(failure) => return answer(explained(failure.into_report(what()))),
         };
         let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups } =
             prepared;
@@ -111,7 +115,7 @@ impl<'a> Supervisor<'a> {
             Ok(()) => supervisor.run(&signals, &timer, &control),
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
-                supervisor.start_failure = Some(failure.into_report("could not start pause".to_owned()));
+                supervisor.start_failure = Some(explained(failure.into_report("could not start pause")));
             }
         }
         supervisor.end(at_end, &signals, &control, locks);

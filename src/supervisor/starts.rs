@@ -102,9 +102,7 @@ impl Supervisor<'_> {
         let mut report =
             failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
         if self.containers[index].cause_of_end() == Cause::OomKiller {
-            report = report
-                .because("the kernel's OOM killer ended it before its program began: its memory limit is too small")
-                .hint("a start takes some hundred kilobytes, and the program's own needs come on top: raise limits.memory");
+            report = starved(report);
         }
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
@@ -216,4 +214,11 @@ impl Supervisor<'_> {
 
 fn exec_failed(container: &str, failure: Failure) -> Report {
     failure.into_report(format!("could not run a command in container `{container}`"))
+}
+
+/// What failed because the memory limit leaves no room for it.
+pub(super) fn starved(report: Report) -> Report {
+    report
+        .because("the kernel's OOM killer ended it before any program of yours began: the memory limit is too small")
+        .hint("a start takes some hundred kilobytes, what your program needs comes on top: raise limits.memory")
 }

@@ -11,8 +11,9 @@ use crate::lab_support::{Cgroup, Lab, marked};
 /// Waits for ever in a way that only SIGKILL ends: for a file system in user space (FUSE) that never answers.
 const STUCK: &str = r#"
 open(my $device, '+<', '/dev/fuse') or die "fuse: $!";
+my ($none, $at, $kind) = ('none', '/mnt', 'fuse'); # syscall takes no constants
 my $options = 'fd=' . fileno($device) . ',rootmode=40000,user_id=0,group_id=0';
-syscall(165, 'none', '/mnt', 'fuse', 0, $options) == 0 or die "mount: $!";
+syscall(165, $none, $at, $kind, 0, $options) == 0 or die "mount: $!";
 stat('/mnt/file');
 "#;
 
@@ -23,7 +24,6 @@ fn spawn(lab: &Lab, words: &[&str]) -> Child {
 
 /// A process of ours in a container's cgroup that no freezer catches.
 fn stuck_in(lab: &Lab, leaf: &Cgroup) -> Reaped {
-    // Perl keeps its descriptors below $^F through the fork only: it is the process that mounts that waits.
     let script =
         "echo 0 >$1/container/cgroup.procs; exec unshare --user --map-root-user --mount perl -e \"$2\" lab-stuck";
     let mut command = lab.home.program("sh", &["-c", script, "sh", leaf.0.to_str().expect("UTF-8"), STUCK]);

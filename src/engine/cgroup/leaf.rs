@@ -66,11 +66,10 @@ impl Leaf {
         file::write(self.limited(), "cgroup.kill", "1").is_ok()
     }
 
-    /// How many of its processes the OOM killer has taken (`oom_kill` of `memory.events`); 0 without the controller.
+    /// See [`oom_kills`].
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
-        let events = file::read(self.limited(), "memory.events").unwrap_or_default();
-        number(&events, "oom_kill").unwrap_or(0)
+        oom_kills(self.limited())
     }
 
     /// Has everything in it stand still, as soon as the kernel has caught it.
@@ -82,6 +81,14 @@ impl Leaf {
     pub fn thaw(&self) -> Result<()> {
         freezer::thaw(self.limited())
     }
+}
+
+/// How many processes in a cgroup and below the OOM killer has taken (`oom_kill` of `memory.events`); 0 without the
+/// controller.
+#[must_use]
+pub fn oom_kills(cgroup: &Path) -> u64 {
+    let events = file::read(cgroup, "memory.events").unwrap_or_default();
+    number(&events, "oom_kill").unwrap_or(0)
 }
 
 /// The value of a key in a flat keyed file (cgroup-v2.rst, "Format").

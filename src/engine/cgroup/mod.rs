@@ -24,7 +24,7 @@ use crate::step::Step;
 use crate::sys::{Errno, Error};
 
 pub use freezer::Freezing;
-pub use leaf::Leaf;
+pub use leaf::{Leaf, oom_kills};
 pub use leftovers::{Making, begin};
 pub use remove::{kill, remove};
 pub use settings::{Change, change};
