@@ -12,7 +12,7 @@
 //! [`Cgroups::leave`]: super::Cgroups::leave
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::remove::{is_populated, remove_empty_tree};
@@ -75,7 +75,7 @@ pub(super) fn sweep(delegated: &Path) {
     }
 }
 
-fn remove_if_empty(pod: &PathBuf) {
+fn remove_if_empty(pod: &Path) {
     if pod.exists() && !is_populated(pod) {
         remove_empty_tree(pod);
     }
