@@ -39,6 +39,8 @@ steps! {
     BecomeRoot => "taking on the pod's root id",
     SetUpSandbox => "setting up the sandbox",
     StartPause => "starting pause",
+    /// Beside the containers' preparation; their commands wait for it.
+    AttachNetwork => "connecting the pod to the network",
     /// The launcher, one per container start.
     EnterPod => "entering the pod's namespaces",
     OpenSources => "opening the root file system and volumes",

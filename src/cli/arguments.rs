@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod networking;
 mod running;
 
+pub(crate) use networking::NetworkArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
@@ -101,6 +103,8 @@ pub(crate) struct SourceArguments {
     /// Start even if what the pod requests is not there
     #[arg(long)]
     pub(crate) overcommit: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
     #[command(flatten)]
     pub(crate) single: SingleArguments,
 }

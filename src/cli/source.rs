@@ -53,6 +53,8 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         userns: asked.userns.into(),
         cgroups: asked.cgroups.into(),
         admission,
+        network: asked.network.choice(),
+        host_loopback: asked.network.host_loopback(),
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })

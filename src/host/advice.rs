@@ -61,6 +61,8 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         | Step::ProbeHost
         | Step::PlanPod
         | Step::CreateRecord
+        // Its own words have the fix.
+        | Step::AttachNetwork
         | Step::EnterRoot
         | Step::OpenStdio => None,
     }

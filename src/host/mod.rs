@@ -11,6 +11,7 @@ mod facts;
 mod idmap_tool;
 mod kernel;
 mod mountinfo;
+mod network;
 mod probe;
 #[cfg(test)]
 mod recorded;
@@ -22,4 +23,5 @@ mod user;
 pub use advice::advice;
 pub use cgroup::*;
 pub use facts::*;
+pub use network::{Ipv4Network, NetworkFacts, Tun};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};

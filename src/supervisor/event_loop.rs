@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::clients::{Client, Clients};
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
+use super::network::Connection;
 use super::pausing::Pausing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
@@ -42,6 +43,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) connection: Option<Connection<'a>>,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
@@ -72,10 +74,6 @@ impl<'a> Supervisor<'a> {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
         let CreatedPod { record, locks, .. } = created;
         let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
-        let explained = |report: Report| match &made {
-            Some(pod) if cgroup::oom_kills(pod) > 0 => starts::starved(report),
-            _ => report,
-        };
         let answer = |report: Report| {
             remove_everything(plan, &[], made.as_deref());
             let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
@@ -84,10 +82,21 @@ impl<'a> Supervisor<'a> {
         };
         let prepared = match Prepared::new(plan, record, cgroups) {
             Ok(prepared) => prepared,
-            Err(failure) => return answer(explained(failure.into_report(what()))),
+            Err(failure) => return answer(starts::explained(made.as_deref(), failure.into_report(what()))),
         };
-        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups } =
-            prepared;
+        let Prepared {
+            record,
+            containers,
+            sandbox,
+            programs,
+            pinned,
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection,
+        } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
@@ -99,6 +108,7 @@ impl<'a> Supervisor<'a> {
             execs: BTreeMap::new(),
             watch,
             cgroups,
+            connection,
             changed: None,
             plan_lock: None,
             pausing: Vec::new(),
@@ -112,10 +122,14 @@ impl<'a> Supervisor<'a> {
         };
         supervisor.handle(Event::SandboxReady);
         match supervisor.sandbox.finish_start() {
-            Ok(()) => supervisor.run(&signals, &timer, &control),
+            Ok(()) => {
+                supervisor.connect();
+                supervisor.run(&signals, &timer, &control);
+            }
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
-                supervisor.start_failure = Some(explained(failure.into_report("could not start pause")));
+                supervisor.start_failure =
+                    Some(starts::explained(made.as_deref(), failure.into_report("could not start pause")));
             }
         }
         supervisor.end(at_end, &signals, &control, locks);
@@ -124,7 +138,9 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
         let mut settled = false;
         while !self.finished {
-            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
+            let network = self.connection.as_ref().and_then(Connection::next_deadline);
+            let next = self.pod.next_deadline().into_iter().chain(network).min();
+            let next = next.map(|at| at.saturating_sub(self.now()));
             let delay = next.into_iter().chain(self.start_deadline()).chain(self.pause_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
@@ -150,9 +166,12 @@ impl<'a> Supervisor<'a> {
                 timer.acknowledge();
                 self.hear_all();
                 self.look_at_pauses();
+                self.network_timer();
                 self.handle(Event::TimerFired);
             }
             Source::Control => drop(self.accept(control)),
+            Source::NetworkReady => self.on_network_ready(),
+            Source::NetworkWords => self.on_network_words(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
@@ -185,7 +204,7 @@ impl<'a> Supervisor<'a> {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) {
+        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) || self.note_network_exit(pid, exit) {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.
@@ -206,7 +225,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn handle(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for action in self.pod.handle(event, self.origin.elapsed()) {
+            for action in self.pod.handle(event, self.now()) {
                 events.extend(self.act(action));
             }
         }
@@ -246,18 +265,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
-    pub(super) fn kill(&mut self, index: usize, signal: i32) {
-        self.signal(index, signal);
-        if signal != SIGKILL
-            && let Some(event) = self.wake(index)
-        {
-            self.handle(event);
-        }
+    /// On the clock of the machines.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         self.record.phase = self.pod.phase();
+        self.record.network = self.connection.as_ref().map(Connection::record);
         for (view, (container, record)) in
             self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
         {
@@ -368,7 +383,7 @@ impl<'a> Supervisor<'a> {
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
 const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 

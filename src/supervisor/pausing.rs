@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::clients::refuse;
-use super::event_loop::Supervisor;
+use super::event_loop::{SIGKILL, Supervisor};
 use super::lifecycle::Event;
 use super::watch::Source;
 use crate::engine::cgroup::Freezing;
@@ -149,6 +149,16 @@ impl Supervisor<'_> {
         }
         let _ = self.thaw(index);
         Some(Event::Thawed { index })
+    }
+
+    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
+    pub(super) fn kill(&mut self, index: usize, signal: i32) {
+        self.signal(index, signal);
+        if signal != SIGKILL
+            && let Some(event) = self.wake(index)
+        {
+            self.handle(event);
+        }
     }
 
     fn freeze(&self, index: usize) -> crate::engine::Result<Option<Freezing>> {

@@ -1,6 +1,7 @@
 //! Processes on their way: containers that the lifecycle machine wants started, commands that clients want executed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,8 +11,10 @@ use super::clients::{not_running, refuse};
 use super::container::Running;
 use super::event_loop::Supervisor;
 use super::lifecycle::{Cause, Event};
+use super::network::Connection;
 use super::protocol::ExecRequest;
 use super::watch::Source;
+use crate::engine::cgroup::oom_kills;
 use crate::engine::pending::{Pending, Started};
 use crate::engine::{Failure, exec, launcher};
 use crate::report::Report;
@@ -24,7 +27,8 @@ impl Supervisor<'_> {
         let plan = &self.plan.containers[index];
         let started = self.fresh_leaf(index).and_then(|()| {
             let leaf = self.containers[index].leaf.as_ref();
-            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf)
+            let gate = self.connection.as_ref().map(Connection::gate);
+            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf, gate)
         });
         match started {
             Ok(pending) => {
@@ -98,7 +102,7 @@ impl Supervisor<'_> {
         Event::ContainerStarted { index }
     }
 
-    fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
+    pub(super) fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
         let mut report =
             failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
         if self.containers[index].cause_of_end() == Cause::OomKiller {
@@ -216,8 +220,12 @@ fn exec_failed(container: &str, failure: Failure) -> Report {
     failure.into_report(format!("could not run a command in container `{container}`"))
 }
 
-/// What failed because the memory limit leaves no room for it.
-pub(super) fn starved(report: Report) -> Report {
+/// A start that failed; with the reason, where some process in the pod's cgroup found no room in its memory.
+pub(super) fn explained(pod: Option<&Path>, report: Report) -> Report {
+    if pod.is_some_and(|pod| oom_kills(pod) > 0) { starved(report) } else { report }
+}
+
+fn starved(report: Report) -> Report {
     report
         .because("the kernel's OOM killer ended it before any program of yours began: the memory limit is too small")
         .hint("a start takes some hundred kilobytes, what your program needs comes on top: raise limits.memory")

@@ -93,7 +93,7 @@ fn one_that_takes_no_process() {
     let pod = start(&lab);
     let supervisors = || Cgroup(PathBuf::from(format!("{}.supervisor", Cgroup::of(&pod).0.display()))).pids();
     let before = supervisors();
-    assert_eq!(before.len(), 1);
+    assert!(!before.is_empty());
     assert_eq!(inside(&pod, NO_PLACE).trim(), "pids");
     let refused = pod.exec("main", &["true"]).ends_with(125);
     refused.complains("takes no further process");

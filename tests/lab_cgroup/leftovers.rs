@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::lab_support::support::{Reaped, idle, once, sh};
+use crate::lab_support::support::{Reaped, idle, once, sh, until};
 use crate::lab_support::{Cgroup, Lab, vanished};
 
 /// Nobody waits for this pod, and no process can remove the cgroup that it is in.
@@ -39,21 +39,11 @@ fn what_is_dead_goes_and_what_lives_stays() {
     let script = format!("echo 0 >{}/cgroup.procs; exec sleep 1000", held.display());
     let mut command = lab.home.program("sh", &["-c", &script]);
     let sleeper = Reaped(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh"));
-    assert_eq!(
-        vanished(|| if Cgroup(held.clone()).pids().is_empty() { vec!["it is on its way"] } else { vec![] }),
-        [""; 0]
-    );
+    until("it is there", || (!Cgroup(held.clone()).pids().is_empty()).then_some(()));
     let manifest = lab.home.manifest_of("next", &once([sh("main", ":")]));
     lab.home.sandpod(&["run", "--rm", "-q", manifest.to_str().expect("UTF-8")]).ends_with(0);
     let left: Vec<&PathBuf> = dead.iter().filter(|path| path.exists()).collect();
-    if Cgroup::of(&pod).0.parent().is_some_and(|parent| parent.extension().is_some_and(|kind| kind == "scope"))
-        && !left.is_empty()
-    {
-        // Each pod has a scope of systemd's, which takes along all that is in it: nobody comes to the same place again.
-        fs::remove_dir(dead[0].join("main.1/container/deep")).expect("as the next would");
-    } else {
-        assert_eq!(left, Vec::<&PathBuf>::new());
-    }
+    assert_eq!(left, Vec::<&PathBuf>::new());
     assert_eq!(pod.sh("main", "echo alive"), "alive");
     assert!(held.exists(), "somebody is in it");
     drop(sleeper);
