@@ -5,22 +5,12 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
-/// Generous: a guest without hardware help is 10 to 50 times slower.
-const SOON: Duration = Duration::from_secs(60);
+#[path = "lab_support/mod.rs"]
+mod lab_support;
 
-/// False outside the lab: an ordinary user's session under systemd.
-fn in_the_lab(test: &str) -> bool {
-    let first = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    let session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| PathBuf::from(dir).starts_with("/run/user"));
-    if first.trim() == "systemd" && session && std::env::var_os("SANDPOD_LAB").is_some() {
-        return true;
-    }
-    assert!(std::env::var("MUST_RUN").as_deref() != Ok("1"), "{test} must run, but not outside scripts/lab");
-    eprintln!("SKIP {test}: not inside scripts/lab");
-    false
-}
+use lab_support::in_a_session;
+use lab_support::support::until;
 
 fn home() -> PathBuf {
     PathBuf::from(std::env::var_os("HOME").expect("a user has a home"))
@@ -38,23 +28,15 @@ fn says(words: &[&str]) -> String {
     stdout.into_owned()
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", SOON.as_secs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn the_example_with_nginx() {
-    if !in_the_lab("the_example_with_nginx") {
+    if !in_a_session("the_example_with_nginx") {
         return;
     }
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/nginx-busybox.yaml");
     says(&["run", "-d", example]);
     let page = ["exec", "-c", "busybox", "nginx-busybox", "--", "busybox", "wget", "-qO-", "localhost"];
-    until("the page", || sandpod(&page).status.success());
+    until("the page", || sandpod(&page).status.success().then_some(()));
     assert!(says(&page).contains("Hello"));
     let processes = says(&["exec", "-c", "busybox", "nginx-busybox", "--", "busybox", "ps"]);
     assert!(processes.contains("nginx: master") && processes.contains("pause"), "{processes}");
@@ -67,7 +49,7 @@ fn the_example_with_nginx() {
 /// Overlayfs in a user namespace (`userxattr`, `volatile`), with directories that are replaced.
 #[test]
 fn a_root_file_system_of_ones_own() {
-    if !in_the_lab("a_root_file_system_of_ones_own") {
+    if !in_a_session("a_root_file_system_of_ones_own") {
         return;
     }
     let root = home().join("lab-root");
@@ -84,7 +66,7 @@ fn a_root_file_system_of_ones_own() {
 
 #[test]
 fn each_id_map() {
-    if !in_the_lab("each_id_map") {
+    if !in_a_session("each_id_map") {
         return;
     }
     for userns in ["root-is-you", "isolated", "single"] {
@@ -95,7 +77,7 @@ fn each_id_map() {
 
 #[test]
 fn a_killed_supervisor_takes_the_pod_along() {
-    if !in_the_lab("a_killed_supervisor_takes_the_pod_along") {
+    if !in_a_session("a_killed_supervisor_takes_the_pod_along") {
         return;
     }
     let words =
@@ -105,7 +87,7 @@ fn a_killed_supervisor_takes_the_pod_along() {
     let supervisor = inspected["supervisor"].as_u64().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-9", &supervisor]).status().expect("kill").success());
     let sleeps = || Command::new("pgrep").args(["-f", "sleep 4321"]).status().expect("pgrep").success();
-    until("every process is gone", || !sleeps());
+    until("every process is gone", || (!sleeps()).then_some(()));
     assert!(says(&["ps", "-a"]).contains("Failed"));
     says(&["rm", "lab-kill"]);
 }

@@ -14,22 +14,15 @@ use sandpod::host::{
     Asked, CgroupFacts, CgroupQuery, Delegation, Hierarchy, Membership, NoDelegation, NoSystemd, probe,
 };
 
+#[path = "lab_support/mod.rs"]
+mod lab_support;
+
+use lab_support::in_a_session;
+
 const PRINT: &str = "SANDPOD_TEST_PRINT_CGROUPS";
 const BELOW: &str = "SANDPOD_TEST_CGROUP_PARENT";
 const MARK: &str = "cgroups: ";
 const MOUNT: &str = "/sys/fs/cgroup";
-
-/// False outside the lab: an ordinary user's session under systemd.
-fn in_the_lab(test: &str) -> bool {
-    let first = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    let session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| PathBuf::from(dir).starts_with("/run/user"));
-    if first.trim() == "systemd" && session && std::env::var_os("SANDPOD_LAB").is_some() {
-        return true;
-    }
-    assert!(std::env::var("MUST_RUN").as_deref() != Ok("1"), "{test} must run, but not inside scripts/lab");
-    eprintln!("SKIP {test}: not inside scripts/lab");
-    false
-}
 
 /// The other side of [`facts_in`]; a test without anything to test otherwise.
 #[test]
@@ -91,7 +84,7 @@ fn no_systemd(facts: CgroupFacts) -> NoSystemd {
 
 #[test]
 fn an_occupied_scope_and_the_users_systemd() {
-    if !in_the_lab("an_occupied_scope_and_the_users_systemd") {
+    if !in_a_session("an_occupied_scope_and_the_users_systemd") {
         return;
     }
     let facts = here();
@@ -113,7 +106,7 @@ fn an_occupied_scope_and_the_users_systemd() {
 
 #[test]
 fn a_scope_that_is_ours_alone() {
-    if !in_the_lab("a_scope_that_is_ours_alone") {
+    if !in_a_session("a_scope_that_is_ours_alone") {
         return;
     }
     let facts = facts_in("set -- systemd-run --user --scope -q -p Delegate=yes \"$@\"", &[]);
@@ -129,7 +122,7 @@ fn a_scope_that_is_ours_alone() {
 
 #[test]
 fn a_leaf_of_ones_own() {
-    if !in_the_lab("a_leaf_of_ones_own") {
+    if !in_a_session("a_leaf_of_ones_own") {
         return;
     }
     let leaf = own().join("leaf");
@@ -151,7 +144,7 @@ fn a_leaf_of_ones_own() {
 
 #[test]
 fn parents_that_cannot_be_had() {
-    if !in_the_lab("parents_that_cannot_be_had") {
+    if !in_a_session("parents_that_cannot_be_had") {
         return;
     }
     let why = |path: &str| match facts_in("", &[(BELOW, path)]).delegation {
@@ -167,7 +160,7 @@ fn parents_that_cannot_be_had() {
 /// What a shell of su(1) has: no XDG_RUNTIME_DIR.
 #[test]
 fn a_shell_without_a_session() {
-    if !in_the_lab("a_shell_without_a_session") {
+    if !in_a_session("a_shell_without_a_session") {
         return;
     }
     // Our own scope would do as well, if it were not occupied; then it is the better answer.
@@ -190,7 +183,7 @@ fn a_shell_without_a_session() {
 /// Typed as it is printed, in a delegated scope with two processes and nobody to ask.
 #[test]
 fn the_fix_for_an_occupied_cgroup() {
-    if !in_the_lab("the_fix_for_an_occupied_cgroup") {
+    if !in_a_session("the_fix_for_an_occupied_cgroup") {
         return;
     }
     let unit = "sandpod-lab-occupied.scope";
@@ -215,7 +208,7 @@ fn the_fix_for_an_occupied_cgroup() {
 
 #[test]
 fn a_read_only_mount_and_a_cgroup_namespace() {
-    if !in_the_lab("a_read_only_mount_and_a_cgroup_namespace") {
+    if !in_a_session("a_read_only_mount_and_a_cgroup_namespace") {
         return;
     }
     let inside = |flags: &str, script: &str| {

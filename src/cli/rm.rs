@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
 use super::{Failure, Outcome, store};
+use crate::engine::cgroup;
 use crate::engine::remove::remove_pod;
 use crate::host;
 use crate::plan::idmap;
@@ -84,6 +85,11 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         match supervisor(pod) {
             Some(supervisor) => {
                 kill(supervisor).map_err(failed)?;
+                // It starts nothing any more. A child of its that was on its way into a container and stands still there
+                // (frozen) holds on to the lock; in the pod's cgroups the kernel finds it.
+                if let Some(cgroup) = pod.reload().cgroup() {
+                    cgroup::kill(&cgroup);
+                }
                 if !wait_released(&pod.dirs, DEATH) {
                     return Err(Report::new(exit_code::FAILURE, what())
                         .because(format!("process {} was killed but has not gone", supervisor.pid)));

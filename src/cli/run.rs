@@ -51,7 +51,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         if let CgroupPlan::Tree(tree) = &plan.sandbox.cgroup
             && let Some(made) = tree.directory()
         {
-            let _ = cgroup::remove(&made);
+            let _ = cgroup::remove(&made, &plan.sandbox.idmap);
         }
     })?;
     drop(channel);

@@ -48,7 +48,8 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         }
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
-    let publish = asked.network.publish.iter().map(|text| plan::ports::parse(text)).collect::<Result<Vec<_>, _>>()?.concat();
+    let publish =
+        asked.network.publish.iter().map(|text| plan::ports::parse(text)).collect::<Result<Vec<_>, _>>()?.concat();
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
     let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;

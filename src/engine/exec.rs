@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use super::cgroup::{self, Leaf};
-use super::failure::{During, Result};
+use super::failure::{During, Failure, Result};
 use super::message::{Listener, Message, START_DEADLINE, Speaker};
 use super::pending::{Expected, Pending};
 use super::process::{self, Command, Wish};
@@ -14,7 +14,7 @@ use crate::plan::{NamespaceMode, ProcessPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
-use crate::sys::{Namespaces, clone, privileges};
+use crate::sys::{Errno, Error, Namespaces, clone, privileges};
 
 /// What to run, where.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
     let expected = if given.is_some() { Expected::Nothing } else { Expected::Terminal };
     // The supervisor's own rights put it there: from within the container's cgroup namespace it could not be done.
     let cgroup = entry.leaf.map(cgroup::destination);
-    match clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, cgroup).during(step, name)? {
+    let forked = clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, cgroup);
+    match forked.map_err(|error| not_born(name, &error))? {
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
@@ -54,6 +55,22 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
             drop(theirs);
             Ok(Pending::new(listener, pidfd, name, entry.process, expected))
         }
+    }
+}
+
+/// Where root is you, the container owns its inner cgroup. One that has controllers for its children may have no processes
+/// of its own (cgroup-v2.rst, "No Internal Process Constraint"), nor has a threaded one room for a process.
+fn not_born(container: &str, error: &Error) -> Failure {
+    match error.errno {
+        Errno::EBUSY | Errno::EOPNOTSUPP => Failure::because(
+            Step::EnterPod,
+            container,
+            format!(
+                "its cgroup takes no further process ({error}): the container has changed it from inside; its next start \
+                 gives it another (`sandpod kill -c {container} POD` where it is restarted)"
+            ),
+        ),
+        _ => Failure::new(Step::EnterPod, container, error),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cg
         return alive;
     }
     // What no process of ours has taken along.
-    let alive = cgroup.map_or_else(Vec::new, super::cgroup::remove);
+    let alive = cgroup.map_or_else(Vec::new, |cgroup| super::cgroup::remove(cgroup, idmap));
     if !alive.is_empty() {
         return alive;
     }
@@ -116,7 +116,7 @@ fn remove_data(path: &Path, idmap: &IdMapPlan) -> Vec<Report> {
     if errors.is_empty() || idmap.mode == UsernsMode::Single {
         return reports(path, errors);
     }
-    let inside = remove_in_userns(parent.as_fd(), name, idmap);
+    let inside = remove_in_userns(parent.as_fd(), name, idmap, empty_directory);
     let errors = remove_tree(parent.as_fd(), name);
     match inside {
         _ if errors.is_empty() => Vec::new(),
@@ -175,8 +175,16 @@ enum Word {
     Done,
 }
 
+/// How a directory is emptied. Errors: what stays.
+pub(super) type Empty = fn(BorrowedFd<'_>) -> Vec<Error>;
+
 /// Empties the directory `name` in `parent` as root of a new user namespace with the pod's map. Errors: what stays.
-pub fn remove_in_userns(parent: BorrowedFd<'_>, name: &OsStr, idmap: &IdMapPlan) -> Result<Vec<Error>, Failure> {
+pub(super) fn remove_in_userns(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    idmap: &IdMapPlan,
+    empty: Empty,
+) -> Result<Vec<Error>, Failure> {
     // Opened by us: the parents' 0700 keeps out the ids that the child is about to take on.
     let directory = match open_directory(parent, name) {
         Ok(directory) => directory,
@@ -188,7 +196,7 @@ pub fn remove_in_userns(parent: BorrowedFd<'_>, name: &OsStr, idmap: &IdMapPlan)
         Fork::Child => {
             // Or it would never see our end close.
             drop(ours);
-            exit_now(i32::from(empty_as_root(&childs, directory.as_fd(), idmap).is_none()))
+            exit_now(i32::from(empty_as_root(&childs, directory.as_fd(), idmap, empty).is_none()))
         }
         Fork::Parent { pid, pidfd } => {
             drop(childs);
@@ -220,7 +228,7 @@ fn collect(channel: &Channel) -> Result<Vec<Error>, Failure> {
 
 /// The child: exists because only root of the pod's map may remove what the pod's ids own; ends when that is done, or
 /// with its parent. `None`: nobody listens.
-fn empty_as_root(channel: &Channel, directory: BorrowedFd<'_>, idmap: &IdMapPlan) -> Option<()> {
+fn empty_as_root(channel: &Channel, directory: BorrowedFd<'_>, idmap: &IdMapPlan, empty: Empty) -> Option<()> {
     let say = |word: &Word| channel.send(&serde_json::to_vec(word).ok()?, &[]).ok();
     // Until the maps are written it has no id that it could take on.
     channel.receive().ok()??;
@@ -229,7 +237,7 @@ fn empty_as_root(channel: &Channel, directory: BorrowedFd<'_>, idmap: &IdMapPlan
     }
     // After the change of ids, which clears it. A parent that died before has closed the channel: the words fail.
     die_with_parent(None).ok()?;
-    for error in empty_directory(directory) {
+    for error in empty(directory) {
         say(&Word::Stays { errno: error.number(), call: error.call })?;
     }
     say(&Word::Done)

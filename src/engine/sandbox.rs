@@ -138,7 +138,9 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
 fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> Result<Infallible> {
     // What needs capabilities but no id, while newuidmap runs.
     let step = Step::SetUpSandbox;
-    if plan.namespaces.cgroup == NamespaceMode::Pod {
+    // Not by clone3: the root of the new namespace is the cgroup of whoever makes it (cgroup_namespaces(7)). With a leaf for
+    // each container it is pause's alone.
+    if plan.namespaces.cgroup != NamespaceMode::Node {
         clone::unshare(Namespaces::CLONE_NEWCGROUP).during(step, "cgroup namespace")?;
     }
     if plan.namespaces.uts == NamespaceMode::Pod {

@@ -37,8 +37,9 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Every value that differs, in an order in which no cgroup is for a moment allowed less than both plans allow it:
-    /// the pod is widened before its containers, and narrowed after them.
+    /// Every value that differs. The pod's memory is widened before its containers' and narrowed after it: were its limit
+    /// for a moment less than theirs together, the kernel would take memory from a container that nobody changes, or kill
+    /// in it. No other value takes anything away from who has it.
     fn writes<'p>(&'p self, before: &PodPlan, after: &PodPlan) -> Vec<Write<'p>> {
         let Some(cgroups) = &self.cgroups else { return Vec::new() };
         let write = |cgroup: &'p Path| move |setting: Setting| Write { cgroup, setting };

@@ -46,6 +46,8 @@ enum WaitsFor {
     },
     Pod,
     Stop,
+    /// What it wants paused stands still.
+    Pause,
     /// An attached client only keeps the connection.
     Nothing,
 }
@@ -115,9 +117,8 @@ impl Supervisor<'_> {
                 Ok(())
             }
             Request::Pause { container } => {
-                self.pause(container.as_deref())?;
-                self.reply(id, &Reply::Done, &[]);
-                Ok(())
+                self.wait_for(id, WaitsFor::Pause);
+                self.pause(id, container.as_deref())
             }
             Request::Update(change) => {
                 self.update(&change)?;
@@ -154,6 +155,12 @@ impl Supervisor<'_> {
             Stdio::Pipes { .. } | Stdio::Passed => self.reply(id, &reply, &[]),
         }
         self.wait_for(id, WaitsFor::Process { pid: started.pid });
+    }
+
+    /// What a client wanted paused stands still.
+    pub(super) fn paused(&mut self, id: u64) {
+        self.reply(id, &Reply::Done, &[]);
+        self.wait_for(id, WaitsFor::Nothing);
     }
 
     /// The end of a request that could not be met.
@@ -204,7 +211,7 @@ impl Supervisor<'_> {
                 // Its process was in the pod, and the pod has been killed.
                 WaitsFor::Start | WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
                 WaitsFor::Pod | WaitsFor::Container { .. } => Reply::Exited { code },
-                WaitsFor::Request | WaitsFor::Nothing => continue,
+                WaitsFor::Request | WaitsFor::Pause | WaitsFor::Nothing => continue,
             };
             client.reply(&reply, &[]);
         }

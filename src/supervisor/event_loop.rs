@@ -3,35 +3,35 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::clients::{Client, Clients};
 use super::container::Container;
+use super::ending;
 use super::lifecycle::{self, Action, Event};
 use super::network::Connection;
+use super::pausing::Pausing;
 use super::ports::Publishing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::storage::Storage;
 use super::watch::{Source, Watch};
-use super::{AtEnd, FirstAttach};
-use crate::engine::cgroup::{self, Cgroups, Leaf};
+use super::{AtEnd, FirstAttach, starts};
+use crate::engine::cgroup::{Cgroups, Leaf};
 use crate::engine::pending::Pending;
 use crate::engine::ports::Sockets;
 use crate::engine::programs::Programs;
-use crate::engine::remove;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::volumes::Pinned;
 use crate::plan::PodPlan;
 use crate::report::Report;
 use crate::state::{self, CreatedPod, Record};
 use crate::sys::event::{Interest, Ready, Signals, Timer};
-use crate::sys::process::{self, Exit, ProcessId};
+use crate::sys::memfd;
+use crate::sys::process::{self, Exit};
 use crate::sys::socket::{Channel, Listener};
-use crate::sys::{memfd, poll};
 
 pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a PodPlan,
@@ -51,10 +51,12 @@ pub(super) struct Supervisor<'a> {
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
     pub(super) storage: Storage,
-    record: Record,
+    /// What clients wait for to stand still.
+    pub(super) pausing: Vec<Pausing>,
+    pub(super) record: Record,
     origin: Instant,
     /// Whoever started us, until it has its answer.
-    starter: Option<Channel>,
+    pub(super) starter: Option<Channel>,
     /// Whoever takes part in the main container's stdio from the start; then its terminal.
     pub(super) first_attach: Option<FirstAttach>,
     pub(super) first_master: Option<OwnedFd>,
@@ -78,14 +80,14 @@ impl<'a> Supervisor<'a> {
         let CreatedPod { record, locks, .. } = created;
         let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         let answer = |report: Report| {
-            remove_everything(plan, &[], made.as_deref());
+            ending::remove_everything(plan, made.as_deref());
             let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
             // Nobody listens any more: nobody needs to know.
             let _ = starter.send(&reply, &[]);
         };
         let prepared = match Prepared::new(plan, record, cgroups) {
             Ok(prepared) => prepared,
-            Err(failure) => return answer(failure.into_report(what())),
+            Err(failure) => return answer(starts::explained(made.as_deref(), failure.into_report(what()))),
         };
         let Prepared {
             record,
@@ -116,6 +118,7 @@ impl<'a> Supervisor<'a> {
             changed: None,
             plan_lock: None,
             storage: Storage::default(),
+            pausing: Vec::new(),
             record,
             origin: Instant::now(),
             starter: Some(starter),
@@ -132,7 +135,8 @@ impl<'a> Supervisor<'a> {
             }
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
-                supervisor.start_failure = Some(failure.into_report("the pod did not come up".to_owned()));
+                supervisor.start_failure =
+                    Some(starts::explained(made.as_deref(), failure.into_report("the pod did not come up")));
             }
         }
         supervisor.end(at_end, &signals, &control, locks);
@@ -144,7 +148,8 @@ impl<'a> Supervisor<'a> {
             let network = self.connection.as_ref().and_then(Connection::next_deadline);
             let next = self.pod.next_deadline().into_iter().chain(network).min();
             let next = next.map(|at| at.saturating_sub(self.now()));
-            let delay = next.into_iter().chain(self.start_deadline()).chain(self.storage_deadline()).min();
+            let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline()];
+            let delay = next.into_iter().chain(own.into_iter().flatten()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
@@ -169,6 +174,7 @@ impl<'a> Supervisor<'a> {
                 timer.acknowledge();
                 self.hear_all();
                 self.measure_storage_if_due();
+                self.look_at_pauses();
                 self.network_timer();
                 self.handle(Event::TimerFired);
             }
@@ -179,6 +185,7 @@ impl<'a> Supervisor<'a> {
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
+            Source::Freezing(..) => self.look_at_pauses(),
             Source::Container(index, side) => self.pump(index, side),
             Source::ContainerStdin(index) => self.feed(index),
             Source::Attached(index, id, side) => self.resume(index, id, side),
@@ -271,16 +278,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
-    pub(super) fn kill(&mut self, index: usize, signal: i32) {
-        self.signal(index, signal);
-        if signal != SIGKILL
-            && let Some(event) = self.wake(index)
-        {
-            self.handle(event);
-        }
-    }
-
     /// On the clock of the machines.
     pub(super) fn now(&self) -> Duration {
         self.origin.elapsed()
@@ -311,78 +308,7 @@ impl<'a> Supervisor<'a> {
         let _ = starter.send(&reply, &fds);
     }
 
-    /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
-        self.publishing.end();
-        self.sandbox.kill();
-        if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
-            remove::remove_layers(self.plan);
-        }
-        self.await_pause(signals);
-        if at_end == AtEnd::Keep
-            && let Some(cgroups) = &self.cgroups
-        {
-            cgroups.remove_pod();
-        }
-        for index in 0..self.containers.len() {
-            self.close_output(index);
-        }
-        let never_up = self.starter.take();
-        if never_up.is_none() {
-            self.commit();
-        }
-        if at_end == AtEnd::Remove
-            && let Some(cgroups) = &self.cgroups
-        {
-            // Nobody comes after us who would remove the cgroup that we are in. If that fails, it has the pod's name.
-            let _ = cgroup::step_aside(cgroups.path());
-        }
-        if never_up.is_some() || at_end == AtEnd::Remove {
-            remove_everything(self.plan, &[], self.cgroups.as_ref().map(Cgroups::path));
-        }
-        // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
-        drop((locks, self.plan_lock.take()));
-        self.answer_late(control);
-        self.answer_finished();
-        if let Some(starter) = never_up {
-            let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
-            let mut report = self.start_failure.take().unwrap_or_else(died);
-            report.chain.insert(0, std::mem::take(&mut report.what));
-            report.what = format!("could not start pod `{}`", self.plan.sandbox.name);
-            let _ = starter.send(&serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default(), &[]);
-        }
-        let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
-    }
-
-    /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
-    /// children (CLONE_PARENT).
-    fn await_pause(&mut self, signals: &Signals) {
-        let deadline = Instant::now() + PAUSE_DEADLINE;
-        loop {
-            // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
-            let gone = self.sandbox.process.wait_gone(Duration::ZERO).unwrap_or(true);
-            while let Some((pid, exit)) = process::reap_any() {
-                self.exec_ended(pid, exit);
-            }
-            if gone {
-                return;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
-                return;
-            }
-            while signals.next().is_some() {}
-        }
-    }
-
-    /// Who connected while the pod was ending has asked already, or asks within a moment; it hears how it ended.
-    fn answer_late(&mut self, control: &Listener) {
-        while let Some(id) = self.accept(control) {
-            self.on_client(id);
-        }
-    }
-
-    fn accept(&mut self, control: &Listener) -> Option<u64> {
+    pub(super) fn accept(&mut self, control: &Listener) -> Option<u64> {
         let channel = control.accept().ok().flatten()?;
         // 0600 keeps other users out already; this keeps out who was given the descriptor.
         let ours = crate::sys::privileges::uid();
@@ -399,11 +325,4 @@ impl<'a> Supervisor<'a> {
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
 const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
-const SIGKILL: i32 = 9;
-/// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
-const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
-fn remove_everything(plan: &PodPlan, processes: &[ProcessId], cgroup: Option<&Path>) {
-    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, processes, cgroup);
-}
+pub(super) const SIGKILL: i32 = 9;

@@ -7,6 +7,7 @@
 mod changes;
 mod clients;
 mod container;
+mod ending;
 mod event_loop;
 pub mod lifecycle;
 pub mod log;
@@ -95,12 +96,14 @@ fn fork_supervisor(
         return Err(Failure::new(step, "", &Error { call, errno: Errno::EINVAL }));
     }
     let (ours, theirs) = Channel::pair().during(step, "")?;
+    // Until the supervisor is in its own, or is not to be.
+    let making = cgroup::begin(&plan.sandbox);
     let cgroups = Cgroups::make(&plan.sandbox)?;
     let leaf = cgroups.as_ref().map(|cgroups| cgroup::destination(&cgroups.supervisor));
     match clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, leaf).during(step, "")? {
         clone::Fork::Parent { .. } => Ok(ours),
         clone::Fork::Child => {
-            drop(ours);
+            drop((ours, making));
             let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
             let locks = created.locks.iter().map(AsFd::as_fd);
             let leaves = cgroups.iter().flat_map(Cgroups::descriptors);

@@ -1,18 +1,39 @@
 //! Pause and unpause: the leaves of containers are frozen (cgroup-v2.rst, "cgroup.freeze"), never the supervisor's or
 //! pause's own, so that whatever is asked of the pod is still answered.
 //!
-//! What is frozen is known to the kernel, and to the lifecycle machine, which starts no new life of such a container.
+//! What is frozen is known to the kernel, and to the lifecycle machine, which starts no new life of such a container. The
+//! kernel takes its time: the client waits, the loop does not.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use super::clients::refuse;
-use super::event_loop::Supervisor;
+use super::event_loop::{SIGKILL, Supervisor};
 use super::lifecycle::Event;
-use crate::engine::cgroup::Freezer;
+use super::watch::Source;
+use crate::engine::cgroup::Freezing;
 use crate::report::Report;
+use crate::sys::event::Interest;
+
+/// A process in an uninterruptible wait keeps its cgroup from being frozen. Clients wait ten seconds for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A pause that a client waits for.
+#[derive(Debug)]
+pub(super) struct Pausing {
+    client: u64,
+    /// Containers that do not stand still yet.
+    waits: Vec<(usize, Freezing)>,
+    /// Containers that this pause found running: when it fails, they run again. Who was paused before stays so.
+    fresh: Vec<usize>,
+    deadline: Instant,
+}
 
 impl Supervisor<'_> {
-    /// Freezes one container, or all that have not ended for good. All or nothing; a second time does no harm.
-    pub(super) fn pause(&mut self, name: Option<&str>) -> Result<(), Report> {
-        let what = format!("could not pause pod `{}`", self.plan.sandbox.name);
+    /// Freezes one container, or all that have not ended for good. All or nothing; a second time does no harm. The client
+    /// hears of it when it is so.
+    pub(super) fn pause(&mut self, client: u64, name: Option<&str>) -> Result<(), Report> {
+        let what = self.pause_failed();
         if self.cgroups.is_none() {
             return Err(refuse(what).because("it has no cgroup of its own, and only a cgroup can be frozen"));
         }
@@ -24,15 +45,25 @@ impl Supervisor<'_> {
             Some(name) => vec![self.running_container(name)?],
             None => (0..self.containers.len()).filter(|index| self.pod.exit_of(*index).is_none()).collect(),
         };
-        for (done, index) in meant.iter().enumerate() {
-            if let Err(failure) = self.freeze(*index, Freezer::Frozen) {
-                // The first failure is the one to tell; who was paused before stays so.
-                let undone = meant[..=done].iter().filter(|index| !self.pod.is_held(**index));
-                undone.for_each(|index| drop(self.freeze(*index, Freezer::Thawed)));
-                return Err(failure.into_report(what));
+        let fresh: Vec<usize> = meant.iter().copied().filter(|index| !self.pod.is_held(*index)).collect();
+        let mut waits = Vec::new();
+        for index in meant {
+            match self.freeze(index) {
+                Ok(freezing) => waits.extend(freezing.map(|freezing| (index, freezing))),
+                Err(failure) => {
+                    // The first failure is the one to tell.
+                    fresh.iter().for_each(|index| drop(self.thaw(*index)));
+                    return Err(failure.into_report(what));
+                }
             }
         }
-        meant.into_iter().for_each(|index| self.handle(Event::Frozen { index }));
+        // From now on: no command is sent, and no life begun, into what is about to stand still.
+        fresh.iter().for_each(|index| self.handle(Event::Frozen { index: *index }));
+        for (index, freezing) in &waits {
+            self.watch.add(freezing.as_fd(), Source::Freezing(client, *index), Interest::News);
+        }
+        self.pausing.push(Pausing { client, waits, fresh, deadline: Instant::now() + DEADLINE });
+        self.look_at_pauses();
         Ok(())
     }
 
@@ -43,7 +74,7 @@ impl Supervisor<'_> {
             None => (0..self.containers.len()).collect(),
         };
         for index in meant {
-            self.freeze(index, Freezer::Thawed).map_err(|failure| {
+            self.thaw(index).map_err(|failure| {
                 failure.into_report(format!("could not unpause container `{}`", self.plan.containers[index].name))
             })?;
             self.handle(Event::Thawed { index });
@@ -51,27 +82,107 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// Answers whose containers stand still by now, or do not in time.
+    pub(super) fn look_at_pauses(&mut self) {
+        for mut pausing in std::mem::take(&mut self.pausing) {
+            let mut failure = None;
+            for (index, freezing) in std::mem::take(&mut pausing.waits) {
+                match freezing.is_done() {
+                    Ok(true) => self.watch.remove(freezing.as_fd(), Source::Freezing(pausing.client, index)),
+                    waits => {
+                        failure = failure.or(waits.err());
+                        pausing.waits.push((index, freezing));
+                    }
+                }
+            }
+            if let Some(failure) = failure {
+                let report = failure.into_report(self.pause_failed());
+                self.give_up(pausing, report);
+            } else if pausing.waits.is_empty() {
+                self.paused(pausing.client);
+            } else if Instant::now() >= pausing.deadline {
+                let names = pausing.waits.iter().map(|(index, _)| format!("`{}`", self.plan.containers[*index].name));
+                let why = format!(
+                    "{} does not stand still after {} s: a process in it waits inside the kernel, for a device or a network \
+                     file system",
+                    names.collect::<Vec<_>>().join(", "),
+                    DEADLINE.as_secs()
+                );
+                let report = refuse(self.pause_failed()).because(why).hint("nothing is paused; all of it goes on");
+                self.give_up(pausing, report);
+            } else {
+                self.pausing.push(pausing);
+            }
+        }
+    }
+
+    /// Until the first pause has to be given up.
+    pub(super) fn pause_deadline(&self) -> Option<Duration> {
+        let left = |pausing: &Pausing| pausing.deadline.saturating_duration_since(Instant::now());
+        self.pausing.iter().map(left).min()
+    }
+
+    fn give_up(&mut self, pausing: Pausing, report: Report) {
+        for (index, freezing) in &pausing.waits {
+            self.watch.remove(freezing.as_fd(), Source::Freezing(pausing.client, *index));
+        }
+        for index in pausing.fresh {
+            // Thawed is what it is in the kernel whenever it can be; the failure to tell is the first.
+            let _ = self.thaw(index);
+            self.handle(Event::Thawed { index });
+        }
+        self.refuse_client(pausing.client, report);
+    }
+
     /// One that began to live again when the pause came is stopped at its first step.
     pub(super) fn hold_if_paused(&self, index: usize) {
         if self.pod.is_held(index) {
-            // Where the kernel takes longer, it is frozen all the same when it can be; `ps` shows so.
-            let _ = self.freeze(index, Freezer::Frozen);
+            // It is frozen as soon as it can be; `ps` shows so.
+            let _ = self.freeze(index);
         }
     }
 
     /// A signal to a frozen process, other than SIGKILL, waits until it is thawed: whoever sends one wants it heard.
-    pub(super) fn wake(&self, index: usize) -> Option<Event> {
+    pub(super) fn wake(&mut self, index: usize) -> Option<Event> {
         if !self.pod.is_held(index) {
             return None;
         }
-        let _ = self.freeze(index, Freezer::Thawed);
+        let _ = self.thaw(index);
         Some(Event::Thawed { index })
     }
 
-    fn freeze(&self, index: usize, state: Freezer) -> crate::engine::Result<()> {
-        let Some(container) = self.containers.get(index).filter(|container| container.running.is_some()) else {
-            return Ok(());
-        };
-        container.leaf.as_ref().map_or(Ok(()), |leaf| leaf.freeze(state))
+    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
+    pub(super) fn kill(&mut self, index: usize, signal: i32) {
+        self.signal(index, signal);
+        if signal != SIGKILL
+            && let Some(event) = self.wake(index)
+        {
+            self.handle(event);
+        }
+    }
+
+    fn freeze(&self, index: usize) -> crate::engine::Result<Option<Freezing>> {
+        let container = self.containers.get(index).filter(|container| container.running.is_some());
+        container.and_then(|container| container.leaf.as_ref()).map(|leaf| leaf.freeze()).transpose()
+    }
+
+    /// Whoever still waits for it to stand still hears that it will not.
+    fn thaw(&mut self, index: usize) -> crate::engine::Result<()> {
+        let (waiting, others) = std::mem::take(&mut self.pausing)
+            .into_iter()
+            .partition(|pausing: &Pausing| pausing.waits.iter().any(|(waits, _)| *waits == index));
+        self.pausing = others;
+        for mut pausing in Vec::from_iter(waiting) {
+            // What else it has frozen by now stays so.
+            pausing.fresh.clear();
+            let why = format!("container `{}` was let go on meanwhile", self.plan.containers[index].name);
+            self.give_up(pausing, refuse(self.pause_failed()).because(why));
+        }
+        let container = self.containers.get(index).filter(|container| container.running.is_some());
+        container.and_then(|container| container.leaf.as_ref()).map_or(Ok(()), crate::engine::cgroup::Leaf::thaw)
+    }
+
+    fn pause_failed(&self) -> String {
+        format!("could not pause pod `{}`", self.plan.sandbox.name)
     }
 }

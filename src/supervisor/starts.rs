@@ -1,6 +1,7 @@
 //! Processes on their way: containers that the lifecycle machine wants started, commands that clients want executed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,10 +10,11 @@ use super::FirstAttach;
 use super::clients::{not_running, refuse};
 use super::container::Running;
 use super::event_loop::Supervisor;
-use super::lifecycle::Event;
+use super::lifecycle::{Cause, Event};
 use super::network::Connection;
 use super::protocol::ExecRequest;
 use super::watch::Source;
+use crate::engine::cgroup::oom_kills;
 use crate::engine::pending::{Pending, Started};
 use crate::engine::{Failure, exec, launcher};
 use crate::report::Report;
@@ -44,9 +46,12 @@ impl Supervisor<'_> {
         let plan = self.changed.as_ref().unwrap_or(self.plan);
         let container = &mut self.containers[index];
         container.starts = container.starts.saturating_add(1);
-        let old = container.leaf.replace(cgroups.leaf(&plan.containers[index], container.starts)?);
-        if let Some(old) = old {
-            old.remove();
+        container.leaf = Some(cgroups.leaf(&plan.containers[index], container.starts)?);
+        if container.starts > 1 {
+            let stays = cgroups.remove_before(&plan.containers[index], container.starts, &plan.sandbox.idmap);
+            stays
+                .iter()
+                .for_each(|error| container.output.note(&format!("a cgroup of an earlier life stays: {error}")));
         }
         Ok(())
     }
@@ -98,7 +103,11 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
-        let report = failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
+        let mut report =
+            failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
+        if self.containers[index].cause_of_end() == Cause::OomKiller {
+            report = starved(report);
+        }
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
         let exit_code = i32::from(report.exit_code);
@@ -209,4 +218,15 @@ impl Supervisor<'_> {
 
 fn exec_failed(container: &str, failure: Failure) -> Report {
     failure.into_report(format!("could not run a command in container `{container}`"))
+}
+
+/// A start that failed; with the reason, where some process in the pod's cgroup found no room in its memory.
+pub(super) fn explained(pod: Option<&Path>, report: Report) -> Report {
+    if pod.is_some_and(|pod| oom_kills(pod) > 0) { starved(report) } else { report }
+}
+
+fn starved(report: Report) -> Report {
+    report
+        .because("the kernel's OOM killer ended it before any program of yours began: the memory limit is too small")
+        .hint("a start takes some hundred kilobytes, what your program needs comes on top: raise limits.memory")
 }

@@ -23,6 +23,8 @@ pub(super) enum Source {
     Starting(usize),
     /// The command of a client, on its way.
     ExecStarting(u64),
+    /// A container's cgroup that a client (the first number) wants frozen.
+    Freezing(u64, usize),
     /// A container's own stdout, stderr or terminal.
     Container(usize, Side),
     /// A container's stdin, waited for because it was full.

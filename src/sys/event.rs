@@ -20,6 +20,8 @@ use super::error::Named;
 pub enum Interest {
     Readable,
     Writable,
+    /// News of another kind than bytes (EPOLLPRI): a file of the kernel that says something else than when it was read.
+    News,
     /// Only its end (EPOLLHUP, EPOLLERR), which epoll always tells.
     End,
     /// Both directions, and only when something has changed (EPOLLET): whoever is told goes on until EAGAIN, and is not
@@ -82,6 +84,7 @@ fn flags(interest: Interest) -> EpollFlags {
     match interest {
         Interest::Readable => EpollFlags::EPOLLIN,
         Interest::Writable => EpollFlags::EPOLLOUT,
+        Interest::News => EpollFlags::EPOLLPRI,
         Interest::End => EpollFlags::empty(),
         Interest::Changes => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
     }

@@ -84,10 +84,10 @@ fn changes(before: &[String], after: &[String]) -> Vec<String> {
 #[test]
 fn as_root_with_default_capabilities() {
     let Some(lab) = Lab::enter("as_root_with_default_capabilities") else { return };
-    for userns in ["isolated", "root-is-you"] {
-        for shared in [false, true] {
-            tried(&lab, userns, &json!({}), shared, Copies::Own);
-        }
+    // Of the four, these: who sees the victim's processes tries all that others can and more, and the other test does that
+    // to an isolated pod with more power than this.
+    for (userns, shared) in [("isolated", false), ("root-is-you", true)] {
+        tried(&lab, userns, &json!({}), shared, Copies::Own);
     }
 }
 

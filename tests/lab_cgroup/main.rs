@@ -8,12 +8,17 @@
 #[path = "../lab_support/mod.rs"]
 mod lab_support;
 
+mod admission;
 mod cost;
 mod crash;
 mod escape;
+mod frozen;
+mod inside;
 mod kill;
+mod leftovers;
 mod life;
 mod limits;
+mod memory;
 mod no_cpu;
 mod verbs;
 mod words;

@@ -47,6 +47,17 @@ impl Lane {
     }
 }
 
+/// True in an ordinary user's session under systemd, as some of the guests have it; false after a SKIP.
+pub(crate) fn in_a_session(test: &str) -> bool {
+    let first = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    let session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).starts_with("/run/user"));
+    let there = first.trim() == "systemd" && session && std::env::var_os("SANDPOD_LAB").is_some();
+    if !there {
+        skip(test, "it needs a guest of scripts/lab with systemd");
+    }
+    there
+}
+
 /// A user's directories and, below the user's cgroups, whatever sandpod makes there. Dropped, nothing may be left.
 pub(crate) struct Lab {
     pub(crate) home: Home,

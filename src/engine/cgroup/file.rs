@@ -1,7 +1,7 @@
 //! Files of a cgroup, as text; every failure with its path.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::STEP;
 use crate::engine::failure::{Failure, Result};
@@ -17,6 +17,13 @@ pub(super) fn write(cgroup: &Path, file: &str, text: &str) -> Result<()> {
     let written =
         std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| failed(&format!("write({}, {text:?})", path.display()), &error))
+}
+
+/// The calling process's cgroup2 cgroup, as its cgroup namespace shows it: the line `0::PATH` (cgroups(7)).
+pub(super) fn own() -> Result<PathBuf> {
+    let text = read(Path::new("/proc/self"), "cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    Ok(PathBuf::from(path))
 }
 
 /// An existing directory is fine: it is ours from an attempt before.

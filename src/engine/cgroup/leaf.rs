@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::{STEP, file};
+use super::file;
+use super::freezer::{self, Freezing};
 use crate::engine::failure::Result;
 
 /// The cgroup in a container's own in which its processes are (as crun's `subgroup` is called).
@@ -65,23 +66,29 @@ impl Leaf {
         file::write(self.limited(), "cgroup.kill", "1").is_ok()
     }
 
-    /// How many of its processes the OOM killer has taken (`oom_kill` of `memory.events`); 0 without the controller.
+    /// See [`oom_kills`].
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
-        let events = file::read(self.limited(), "memory.events").unwrap_or_default();
-        number(&events, "oom_kill").unwrap_or(0)
+        oom_kills(self.limited())
     }
 
-    /// Removes it once it is empty; what it is too early for goes with the pod.
-    pub fn remove(&self) {
-        let _ = super::remove::remove_empty(&self.path);
-        let _ = super::remove::remove_empty(self.limited());
+    /// Has everything in it stand still, as soon as the kernel has caught it.
+    pub fn freeze(&self) -> Result<Freezing> {
+        Freezing::begin(self.limited())
     }
 
-    /// Stops or lets go everything in it; see `freezer.rs`.
-    pub fn freeze(&self, state: super::Freezer) -> Result<()> {
-        super::freezer::set(self.limited(), state).map_err(|failure| crate::engine::Failure { step: STEP, ..failure })
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        freezer::thaw(self.limited())
     }
+}
+
+/// How many processes in a cgroup and below the OOM killer has taken (`oom_kill` of `memory.events`); 0 without the
+/// controller.
+#[must_use]
+pub fn oom_kills(cgroup: &Path) -> u64 {
+    let events = file::read(cgroup, "memory.events").unwrap_or_default();
+    number(&events, "oom_kill").unwrap_or(0)
 }
 
 /// The value of a key in a flat keyed file (cgroup-v2.rst, "Format").

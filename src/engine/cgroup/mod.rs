@@ -7,28 +7,38 @@
 mod file;
 mod freezer;
 mod leaf;
+mod leftovers;
 mod remove;
 mod scope;
 mod settings;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::failure::{Failure, Result};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, of_supervisor};
+use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Setting, Value, of_supervisor};
+use crate::plan::idmap::IdMapPlan;
 use crate::plan::{ContainerPlan, SandboxPlan};
 use crate::step::Step;
-use crate::sys::Errno;
+use crate::sys::{Errno, Error};
 
-pub use freezer::Freezer;
-pub use leaf::Leaf;
-pub use remove::remove;
+pub use freezer::Freezing;
+pub use leaf::{Leaf, oom_kills};
+pub use leftovers::{Making, begin};
+pub use remove::{kill, remove};
 pub use settings::{Change, change};
 
 const STEP: Step = Step::MakeCgroups;
 /// Where a process of ours goes that must leave the delegated cgroup itself, since a cgroup with controllers for its
 /// children may have no processes (cgroup-v2.rst, "No Internal Process Constraint").
 const CLIENTS: &str = "sandpod-clients";
+
+/// Pause never forks. Whoever makes it do otherwise (by ptrace, in a shared pid namespace) gets no process out of it.
+const PAUSE_PIDS: Value = Value::PidsMax(Some(1));
+
+/// Where cgroup2 is mounted, or in it what this process may know of.
+const CGROUP2: &str = "/sys/fs/cgroup";
 
 const MOST_CGROUPS: &str = "256";
 const DEEPEST_CGROUP: &str = "8";
@@ -40,6 +50,8 @@ pub struct Cgroups {
     pub supervisor: Leaf,
     pub pause: Leaf,
     controllers: Vec<String>,
+    /// The cgroup of whoever started the pod, where it is known.
+    origin: Option<PathBuf>,
 }
 
 impl Cgroups {
@@ -54,8 +66,10 @@ impl Cgroups {
                 if *leave {
                     move_to_leaf(path)?;
                 }
+                let origin = file::own()?;
+                let origin = Path::new(CGROUP2).join(origin.strip_prefix("/").unwrap_or(&origin));
                 let pod = Self::make_pod(tree, path)?;
-                Self::enable(tree, path, pod).map(Some)
+                Ok(Some(Cgroups { origin: Some(origin), ..Self::enable(tree, path, pod)? }))
             }
         }
     }
@@ -86,7 +100,8 @@ impl Cgroups {
         }
         settings::write(&pod, &tree.settings)?;
         let (supervisor, pause) = (Leaf::make(&of_supervisor(&pod))?, Leaf::make(&pod.join("pause"))?);
-        Ok(Cgroups { pod, supervisor, pause, controllers: tree.controllers.clone() })
+        settings::write(pause.path(), &[Setting { value: PAUSE_PIDS, asked_by: None }])?;
+        Ok(Cgroups { pod, supervisor, pause, controllers: tree.controllers.clone(), origin: None })
     }
 
     /// The pod's own cgroup.
@@ -122,17 +137,27 @@ impl Cgroups {
         Ok(leaf)
     }
 
-    /// When the pod has ended: nothing stays but the leaf of the supervisor, which is in it. What cannot be removed yet
-    /// is left to `rm`, which says so.
-    pub fn remove_pod(&self) {
-        let _ = remove(&self.pod);
+    /// Removes the leaves of a container's lives before its `start`th, which have been killed, and what the container made
+    /// below them. Nobody waits: what is busy for another moment is tried again at the next start, and goes with the pod.
+    /// The errors say what else stays until then.
+    pub fn remove_before(&self, container: &ContainerPlan, start: u32, idmap: &IdMapPlan) -> Vec<Error> {
+        let Ok(entries) = std::fs::read_dir(&self.pod) else { return Vec::new() };
+        let earlier = |entry: std::fs::DirEntry| {
+            let name = entry.file_name();
+            let life: u32 = name.to_str()?.strip_prefix(&container.name)?.strip_prefix('.')?.parse().ok()?;
+            (life < start).then(|| entry.path())
+        };
+        let stays = entries.flatten().filter_map(earlier);
+        let stays = stays.flat_map(|leaf| remove::remove_tree(&leaf, idmap, Instant::now()));
+        stays.filter(|error| error.errno != Errno::EBUSY).collect()
     }
-}
 
-/// Takes us out of the pod's cgroups, so that all of them can be removed: into a leaf beside the pod's. It costs a grace
-/// period of the kernel, so a pod whose caller removes it is spared this.
-pub fn step_aside(pod: &Path) -> Result<()> {
-    pod.parent().map_or(Ok(()), move_to_leaf)
+    /// Takes the calling supervisor out of the pod's cgroups, back to where its starter was, so that all of them can be
+    /// removed. It costs a grace period of the kernel, so a pod whose caller removes it is spared this. Where it cannot be
+    /// done, the supervisor's leaf is left to the next (`leftovers.rs`).
+    pub fn leave(&self) -> Result<()> {
+        self.origin.as_ref().map_or(Ok(()), |origin| file::write(origin, "cgroup.procs", "0"))
+    }
 }
 
 /// A process that has the delegated cgroup for itself leaves it for a leaf: without that no controller can be enabled.

@@ -5,19 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::STEP;
+use super::{CGROUP2, STEP};
 use crate::engine::failure::{Failure, Result};
 
 /// For systemd to do what it has agreed to; it takes a few milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-const CGROUP2: &str = "/sys/fs/cgroup";
 
 /// Puts the calling process into a scope of this name and gives the scope's directory.
 ///
 /// By busctl(1), since a D-Bus library would be larger than sandpod. `CollectMode` lets systemd forget the unit when its
 /// last process has gone, however that ended.
 pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
-    let before = own_cgroup()?;
+    let before = super::file::own()?;
     // Not `--user`: that follows DBUS_SESSION_BUS_ADDRESS, which may lead elsewhere.
     let runtime_dir = std::env::var("XDG_RUNTIME_DIR").unwrap_or_default();
     let bus = format!("--address=unix:path={runtime_dir}/bus");
@@ -60,7 +59,7 @@ pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
     // The answer is a job; it is done when we are there.
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let now = own_cgroup()?;
+        let now = super::file::own()?;
         if now != before && now.ends_with(unit) {
             return Ok(Path::new(CGROUP2).join(now.strip_prefix("/").unwrap_or(&now)));
         }
@@ -72,11 +71,4 @@ pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Ours in the cgroup2 hierarchy: the line `0::PATH` (cgroups(7)).
-fn own_cgroup() -> Result<PathBuf> {
-    let text = super::file::read(Path::new("/proc/self"), "cgroup")?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    Ok(PathBuf::from(path))
 }

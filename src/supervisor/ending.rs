@@ -1,0 +1,99 @@
+//! How a pod is taken down, and who hears of it.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::AtEnd;
+use super::event_loop::Supervisor;
+use super::protocol::StartReply;
+use crate::engine::cgroup::{self, Cgroups};
+use crate::engine::remove;
+use crate::plan::PodPlan;
+use crate::report::Report;
+use crate::sys::event::Signals;
+use crate::sys::socket::Listener;
+use crate::sys::{poll, process};
+
+impl Supervisor<'_> {
+    /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
+    pub(super) fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
+        self.publishing.end();
+        self.sandbox.kill();
+        if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
+            remove::remove_layers(self.plan);
+        }
+        self.await_pause(signals);
+        if at_end == AtEnd::Keep
+            && let Some(cgroups) = &self.cgroups
+        {
+            // Nothing stays but our own, which `rm` removes; what else does, it names.
+            let _ = cgroup::remove(cgroups.path(), &self.plan.sandbox.idmap);
+        }
+        for index in 0..self.containers.len() {
+            self.close_output(index);
+        }
+        let never_up = self.starter.take();
+        if never_up.is_none() {
+            self.commit();
+        }
+        if at_end == AtEnd::Remove
+            && let Some(cgroups) = &self.cgroups
+        {
+            // Nobody waits for us who would remove the cgroup that we are in. If that fails, it has the pod's name.
+            let _ = cgroups.leave();
+        }
+        if never_up.is_some() || at_end == AtEnd::Remove {
+            remove_everything(self.plan, self.cgroups.as_ref().map(Cgroups::path));
+        }
+        // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
+        drop((locks, self.plan_lock.take()));
+        self.answer_late(control);
+        self.answer_finished();
+        if let Some(starter) = never_up {
+            let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
+            let mut report = self.start_failure.take().unwrap_or_else(died);
+            report.chain.insert(0, std::mem::take(&mut report.what));
+            report.what = format!("could not start pod `{}`", self.plan.sandbox.name);
+            let _ = starter.send(&serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default(), &[]);
+        }
+        let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
+    }
+
+    /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
+    /// children (CLONE_PARENT).
+    fn await_pause(&mut self, signals: &Signals) {
+        let deadline = Instant::now() + PAUSE_DEADLINE;
+        loop {
+            // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
+            let gone = self.sandbox.process.wait_gone(Duration::ZERO).unwrap_or(true);
+            while let Some((pid, exit)) = process::reap_any() {
+                self.exec_ended(pid, exit);
+            }
+            if gone {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
+                return;
+            }
+            while signals.next().is_some() {}
+        }
+    }
+
+    /// Who connected while the pod was ending has asked already, or asks within a moment; it hears how it ended.
+    fn answer_late(&mut self, control: &Listener) {
+        while let Some(id) = self.accept(control) {
+            self.on_client(id);
+        }
+    }
+}
+
+/// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
+pub(super) fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
+    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], cgroup);
+}
