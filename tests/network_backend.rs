@@ -65,6 +65,8 @@ fn an_address_a_route_and_a_name_server() {
         if let Some(ipv6) = plan["ipv6"]["address"].as_str() {
             until("the IPv6 address", || pod.sh("one", "busybox ip -6 addr show eth0").contains(ipv6).then_some(()));
         }
+        assert!(home.sandpod(&["ps", "-o", "wide"]).stdout.contains(&address), "{backend}");
+        assert_eq!(pod.inspect()["network"]["addresses"][0], address.as_str(), "{backend}");
         assert_eq!((&record(&pod)["state"], &record(&pod)["sandboxed"]), (&json!("Up"), &json!(true)), "{backend}");
     }
 }

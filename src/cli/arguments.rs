@@ -207,9 +207,17 @@ pub(crate) struct PsArguments {
     /// Also pods that have ended
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// `wide`: also addresses and published ports
+    #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
+    pub(crate) output: Option<PsOutput>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PsOutput {
+    Wide,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::InspectArguments;
 use super::processes::{NAMESPACES, namespace, oom_score_adj};
-use super::{Outcome, cgroups, print, store};
+use super::{Outcome, cgroups, networks, print, store};
 use crate::host::usage;
 use crate::state::{ContainerRecord, ContainerState, StoredPod, StoredRecord};
 use crate::sys::process::{Exit, ProcessId};
@@ -28,6 +28,7 @@ fn describe(pod: &StoredPod) -> Value {
         "name": pod.name,
         "status": cgroups::status(pod).0,
         "reason": status.reason(),
+        "network": networks::describe(pod),
         "dirs": pod.dirs,
         "qosClass": pod.plan.as_ref().map(|plan| plan.sandbox.qos),
         "cgroup": cgroups::of_pod(pod).map(cgroup),

@@ -25,6 +25,7 @@ mod man;
 mod pause;
 mod plan;
 mod port_forward;
+mod networks;
 mod ports;
 mod print;
 mod processes;

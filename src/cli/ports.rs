@@ -48,6 +48,12 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
     Ok(0)
 }
 
+/// `0.0.0.0:8080->80/tcp`, as `docker ps` has it; one for each address.
+pub(crate) fn arrows(port: &PublishedPort) -> impl Iterator<Item = String> {
+    let inside = format!("{}/{}", port.container_port, protocol_name(port.protocol));
+    port.host_addresses().into_iter().map(move |address| format!("{address}->{inside}"))
+}
+
 fn row(port: &PublishedPort, address: SocketAddr) -> String {
     format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
 }

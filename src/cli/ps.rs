@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::arguments::PsArguments;
+use super::arguments::{PsArguments, PsOutput};
 use super::table::{age, table};
 use super::verdicts::{OOM_KILLED, is_killed};
-use super::{Outcome, cgroups, print, store};
+use super::{Outcome, cgroups, networks, print, store};
 use crate::state::{ContainerRecord, ContainerState, EVICTED, Liveness, Record, Status, StoredPod};
 use crate::sys::process::{Exit, signal_name};
 
@@ -22,9 +22,17 @@ pub(crate) fn ps(asked: &PsArguments) -> Outcome {
         return Ok(0);
     }
     let now = Timestamp::now();
+    let wide = asked.output == Some(PsOutput::Wide);
     let heading = ["NAME", "ID", "STATUS", "READY", "RESTARTS", "AGE", "CONTAINERS"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(pods.iter().map(|pod| row(pod, now)));
+    let more: &[&str] = if wide { &["IP", "PORTS"] } else { &[] };
+    let mut rows = vec![heading.iter().chain(more).map(|word| (*word).to_owned()).collect()];
+    rows.extend(pods.iter().map(|pod| {
+        let mut row = row(pod, now);
+        if wide {
+            row.extend([networks::addresses(pod), networks::published(pod)]);
+        }
+        row
+    }));
     print::text(&table(&rows))?;
     Ok(0)
 }
@@ -46,6 +54,7 @@ fn row_json(pod: &StoredPod) -> Value {
         "status": cgroups::status(pod).0,
         "reason": status.reason(),
         "paused": cgroups::paused(pod),
+        "network": networks::describe(pod),
         "ready": ready,
         "total": total,
         "restarts": pod.record().map(restarts),
@@ -82,6 +91,9 @@ fn status(pod: &StoredPod) -> String {
         && let Some(reason) = containers.iter().find_map(waits)
     {
         return reason.to_owned();
+    }
+    if let Some(trouble) = networks::trouble(pod) {
+        return format!("{word} ({trouble})");
     }
     let found = pod.status();
     if found.reason().is_some_and(|why| why.starts_with(EVICTED)) {
