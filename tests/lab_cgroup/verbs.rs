@@ -39,9 +39,8 @@ fn a_pod_is_measured() {
 fn a_tree_has_every_process_in_its_place() {
     let Some(lab) = Lab::enter("a_tree_has_every_process_in_its_place") else { return };
     // Without a network of its own, whose helper would be beside the supervisor.
-    let network = json!({ "sandpod.dev/network": "none" });
     let spec = json!({ "containers": [sh("a", "sleep 1000 & sleep 1000"), idle("b")] });
-    let pod = lab.start_with(&network, &spec, &[]);
+    let pod = lab.start_with(&json!({}), &spec, &["--network", "none"]);
     let said = lab.home.sandpod(&["tree", "--json", &pod.name]).ends_with(0);
     let tree: Value = serde_json::from_str(&said.stdout).expect("JSON");
     let groups = tree[0]["groups"].as_array().expect("groups");
