@@ -28,6 +28,7 @@ fn good() -> Facts {
         kernel: (6, 12),
         hostname: "h".to_owned(),
         mqueue: true,
+        hosts: String::new(),
         resolv_conf: String::new(),
         host_root: None,
         rootfs: Vec::new(),

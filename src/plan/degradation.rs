@@ -25,6 +25,7 @@ pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
+pub const DNS_LIMITS: &str = "dns-limits";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -41,6 +42,7 @@ pub const NAMES: &[&str] = &[
     NO_CGROUP,
     NO_LIMITS,
     NO_NETWORK,
+    DNS_LIMITS,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.

@@ -3,7 +3,8 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `network` (how it reaches the outside), `names` (what it is called, and who answers for names), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
+//! give), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `sysctls`
+//! (settings of its namespaces), `downward` (what a container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
 //! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
@@ -13,6 +14,8 @@ mod annotations;
 pub mod cgroup;
 mod container;
 pub mod degradation;
+mod dns;
+mod downward;
 mod expansion;
 #[cfg(test)]
 mod fixtures;
@@ -26,6 +29,7 @@ pub mod resources;
 mod root;
 mod sandbox;
 mod security;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -94,6 +98,11 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_ipc,
         host_pid,
         hostname,
+        subdomain,
+        set_hostname_as_fqdn,
+        host_aliases,
+        dns_policy,
+        dns_config,
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
@@ -119,7 +128,18 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
-    let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
+    let wish = names::Wish {
+        pod: name,
+        namespace: namespace.as_deref(),
+        hostname: hostname.as_deref(),
+        subdomain: subdomain.as_deref(),
+        as_fqdn: *set_hostname_as_fqdn,
+        aliases: host_aliases,
+        dns_policy: *dns_policy,
+        dns_config,
+    };
+    let names::Names { hostname, etc_files, degradation } = names::decide(&wish, &network, facts)?;
+    degradations.extend(degradation);
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
     admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
@@ -128,7 +148,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         // Its root is the container's own cgroup.
         namespaces.cgroup = NamespaceMode::Container;
     }
-    let sysctls = network::sysctls(&network, &idmap);
+    let sysctls = sysctls::decide(&security_context.sysctls, &namespaces, &network, &idmap)?;
     let sandbox = SandboxPlan {
         id: id.clone(),
         name: name.clone(),
@@ -141,7 +161,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         memory_volumes: volumes_planned.memory,
         disk_volumes: volumes_planned.disk,
         host_paths: volumes_planned.host_paths,
-        etc_files: names::etc_files(&hostname, &network, facts),
+        etc_files,
         sysctls,
         network,
         hostname,
@@ -153,6 +173,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let scope = container::PodScope {
         facts,
         sandbox: &sandbox,
+        siblings: containers,
         volumes,
         container_pid: sandbox::container_pid(&sharing),
         security: security_context,
