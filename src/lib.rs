@@ -15,6 +15,7 @@ pub mod host;
 pub mod manifest;
 mod nearest;
 pub mod plan;
+pub mod proxy;
 pub mod report;
 pub mod state;
 pub mod step;

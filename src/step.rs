@@ -27,6 +27,8 @@ steps! {
     ParseManifest => "checking the manifest",
     ProbeHost => "looking at this host",
     PlanPod => "planning the pod",
+    /// Before anything of the pod exists: all of them, or no pod.
+    BindPorts => "binding the published ports",
     CreateRecord => "reserving the pod's name and directories",
     /// Before the supervisor, which is born in its leaf; by the supervisor, where systemd gives a scope.
     MakeCgroups => "making the pod's cgroups",
@@ -41,6 +43,8 @@ steps! {
     StartPause => "starting pause",
     /// Beside the containers' preparation; their commands wait for it.
     AttachNetwork => "connecting the pod to the network",
+    /// Only where ports are published; also how `port-forward` gets into a pod.
+    StartPortProxy => "starting the port proxy",
     /// The launcher, one per container start.
     EnterPod => "entering the pod's namespaces",
     OpenSources => "opening the root file system and volumes",

@@ -64,13 +64,14 @@ fn the_page_lists_the_steps_in_the_codes_order() {
 
 /// Who may use whom; see `SHARED` for what everybody may.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "sys"]),
+    ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "proxy", "sys"]),
     ("manifest", &[]),
     ("host", &["sys"]),
     ("plan", &["manifest", "host"]),
     ("state", &["plan", "sys"]),
-    ("engine", &["plan", "sys"]),
+    ("engine", &["plan", "proxy", "sys"]),
     ("supervisor", &["engine", "plan", "state", "sys"]),
+    ("proxy", &["sys"]),
     ("sys", &[]),
     ("pause", &[]),
 ];
@@ -210,8 +211,19 @@ fn pages_point_to_files_that_exist() {
         let text = fs::read_to_string(page).expect("read");
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.trim_end_matches('/');
-            let ours =
-                ["cli/", "manifest/", "host/", "plan/", "state/", "engine/", "supervisor/", "sys/", "pause/", "src/"];
+            let ours = [
+                "cli/",
+                "manifest/",
+                "host/",
+                "plan/",
+                "state/",
+                "engine/",
+                "supervisor/",
+                "proxy/",
+                "sys/",
+                "pause/",
+                "src/",
+            ];
             if !ours.iter().any(|start| path.starts_with(start)) || path.contains(['*', '{', ' ', '<', '…']) {
                 continue;
             }

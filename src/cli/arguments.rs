@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod network;
 mod networking;
 mod running;
 
+pub(crate) use network::{PortArguments, PortForwardArguments};
 pub(crate) use networking::NetworkArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
@@ -44,6 +46,10 @@ pub(crate) enum Verb {
     Exec(ExecArguments),
     /// Join a running container's stdin, stdout and stderr
     Attach(AttachArguments),
+    /// List the ports of the host that lead into a pod
+    Port(PortArguments),
+    /// Reach ports of a pod that it does not publish, from this host
+    PortForward(PortForwardArguments),
     /// Wait until pods have ended, and print their exit codes
     Wait(WaitArguments),
     /// End pods: SIGTERM, then SIGKILL after the grace period
@@ -103,6 +109,9 @@ pub(crate) struct SourceArguments {
     /// Start even if what the pod requests is not there
     #[arg(long)]
     pub(crate) overcommit: bool,
+    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; HOST may be left out; may be repeated
+    #[arg(short = 'p', long, value_name = "PORTS")]
+    pub(crate) publish: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArguments,
     #[command(flatten)]

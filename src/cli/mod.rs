@@ -24,6 +24,8 @@ mod logs;
 mod man;
 mod pause;
 mod plan;
+mod port_forward;
+mod ports;
 mod print;
 mod processes;
 mod ps;
@@ -119,6 +121,8 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Logs(asked) => logs::logs(asked),
         Verb::Exec(asked) => exec::exec(asked),
         Verb::Attach(asked) => attach::attach(asked),
+        Verb::Port(asked) => ports::port(asked),
+        Verb::PortForward(asked) => port_forward::port_forward(asked),
         Verb::Wait(asked) => wait::wait(asked),
         Verb::Stop(asked) => stop::stop(asked),
         Verb::Update(asked) => update::update(asked),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::arguments::RunArguments;
 use super::follow::{self, Ending};
 use super::source::{self, Planned, Purpose};
-use super::{Failure, Outcome, print, relay, rm};
+use super::{Failure, Outcome, ports, print, relay, rm};
 use crate::engine::cgroup;
 use crate::plan::cgroup::CgroupPlan;
 use crate::report::{Report, exit_code};
@@ -24,7 +24,7 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
     super::check_terminal(single.interactive, single.tty)?;
-    let Planned { facts, plan, admitted } = source::planned(&asked.source, Purpose::Run)?;
+    let Planned { facts, mut plan, admitted } = source::planned(&asked.source, Purpose::Run)?;
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
         plan.degradations
@@ -32,6 +32,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
             .for_each(|lost| print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning)));
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    let sockets = ports::bind(&mut plan.sandbox, &store)?;
     let created = store.create(&plan, Timestamp::now())?;
     // Before the supervisor is forked, which would hold the lock on.
     drop(admitted);
@@ -44,7 +45,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     // Before the fork, and so blocked in the supervisor until it takes them itself: a Ctrl-C that comes now must end the
     // pod's start in order, and not whichever of the two processes it meets.
     let signals = ForegroundSignals::block()?;
-    let channel = supervisor::spawn(created, &plan, at_end, theirs)
+    let channel = supervisor::spawn(created, &plan, at_end, theirs, sockets)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
     let master = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
         // The supervisor of a start that failed cannot remove the cgroup that it is in.

@@ -44,6 +44,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         }
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
+    let publish = asked.publish.iter().map(|text| plan::ports::parse(text)).collect::<Result<Vec<_>, _>>()?.concat();
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
     let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
@@ -55,6 +56,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         admission,
         network: asked.network.choice(),
         host_loopback: asked.network.host_loopback(),
+        publish,
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })

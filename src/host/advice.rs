@@ -51,7 +51,7 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         Step::WriteIdMaps => id_maps(errno, facts),
         Step::BecomeRoot | Step::DropPrivileges => ids(errno, facts),
         Step::StartPause => pause(errno),
-        Step::EnterPod => entering(errno),
+        Step::EnterPod | Step::StartPortProxy => entering(errno),
         Step::SetUpSandbox | Step::MountFilesystems => mounting(errno, facts),
         Step::BuildRoot => overlay(errno, facts).or_else(|| mounting(errno, facts)),
         Step::PrepareVolumes | Step::OpenSources => sources(errno),
@@ -60,6 +60,7 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         | Step::ParseManifest
         | Step::ProbeHost
         | Step::PlanPod
+        | Step::BindPorts
         | Step::CreateRecord
         // Its own words have the fix.
         | Step::AttachNetwork

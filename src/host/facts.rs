@@ -27,6 +27,9 @@ pub struct Facts {
     /// `(major, minor)` of `uname -r`.
     pub kernel: (u32, u32),
     pub hostname: String,
+    /// The first port that we may bind: `net.ipv4.ip_unprivileged_port_start`, which is for IPv6 too (ip(7)); 0 with
+    /// CAP_NET_BIND_SERVICE.
+    pub unprivileged_port_start: u16,
     /// Whether the host has a /dev/mqueue, which a pod with hostIPC shares.
     pub mqueue: bool,
     /// Text of `/etc/hosts`, which a pod with hostNetwork has, too; empty when there is none.

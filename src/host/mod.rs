@@ -12,6 +12,7 @@ mod idmap_tool;
 mod kernel;
 mod mountinfo;
 mod network;
+mod port_holder;
 mod probe;
 #[cfg(test)]
 mod recorded;
@@ -24,4 +25,5 @@ pub use advice::advice;
 pub use cgroup::*;
 pub use facts::*;
 pub use network::{Ipv4Network, NetworkFacts, Tun};
+pub use port_holder::{PortHolder, Transport, port_holder};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};

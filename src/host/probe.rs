@@ -130,6 +130,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         runtime_dir,
         kernel: version,
         hostname: uname.hostname,
+        unprivileged_port_start: switches::unprivileged_port_start(&proc, caller.privileges),
         mqueue: Path::new("/dev/mqueue").is_dir(),
         hosts: String::from_utf8_lossy(&optional(&etc.join("hosts"), MOST_HOSTS, &mut warnings)).into_owned(),
         resolv_conf: String::from_utf8_lossy(&optional(&etc.join("resolv.conf"), MOST_RESOLV_CONF, &mut warnings))

@@ -118,6 +118,14 @@ pub(super) fn apparmor_profile(executable: &Path) -> String {
     )
 }
 
+/// The first port that an ordinary user may bind. 1024 where nothing is said: the kernel's own default.
+pub(super) fn unprivileged_port_start(proc: &Path, privileges: Privileges) -> u16 {
+    if privileges.has(Capability::NetBindService) {
+        return 0;
+    }
+    sysctl(proc, "net.ipv4.ip_unprivileged_port_start").and_then(|value| value.parse().ok()).unwrap_or(1024)
+}
+
 /// `None` where the kernel does not have the switch or hides it.
 fn sysctl(proc: &Path, switch: &str) -> Option<String> {
     text(&proc.join("sys").join(switch.split('.').collect::<PathBuf>()))
@@ -208,6 +216,15 @@ mod tests {
         assert_eq!(name, "kernel.apparmor_restrict_unprivileged_userns");
         assert!(fix.contains("\"/opt/sandpod\"") && fix.contains("userns=0"), "{fix}");
         assert_eq!(switch(found(&[on], caller(ROOT))), None);
+    }
+
+    #[test]
+    fn ports_below_the_switch_are_roots() {
+        let first = |files: &[(&str, &str)], privileges: &[u8]| {
+            unprivileged_port_start(Recorded::new(files).path(), Privileges::parse(privileges))
+        };
+        let lowered = [("sys/net/ipv4/ip_unprivileged_port_start", "80\n")];
+        assert_eq!([first(&[], b""), first(&lowered, b""), first(&[], ROOT)], [1024, 80, 0]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(super) fn maps(map: &[MapLine], id: u32) -> bool {
 pub(super) enum Capability {
     SetGid = 6,
     SetUid = 7,
+    NetBindService = 10,
     SysAdmin = 21,
 }
 

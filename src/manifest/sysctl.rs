@@ -33,7 +33,7 @@ pub(super) fn name(name: &str) -> Rule {
 }
 
 /// Below /proc/sys. As for sysctl(8), the first of `.` and `/` is the separator, and the other one then a dot in a name:
-/// `net.ipv4.conf.eth0/1.mtu` and `net/ipv4/conf/eth0.1/mtu` are one.
+/// `net.ipv6.conf.eth0/1.mtu` and `net/ipv6/conf/eth0.1/mtu` are one.
 pub(super) fn file(name: &str) -> PathBuf {
     match name.find(['.', '/']) {
         Some(at) if name.as_bytes()[at] == b'.' => name

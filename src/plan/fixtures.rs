@@ -37,6 +37,7 @@ pub(super) fn facts_for_tests() -> Facts {
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
         kernel: (6, 1),
         hostname: "workstation".into(),
+        unprivileged_port_start: 1024,
         mqueue: true,
         hosts: "127.0.0.1\tlocalhost\n".into(),
         resolv_conf: "nameserver 192.0.2.1\n".into(),
@@ -89,6 +90,7 @@ pub(super) fn request() -> Request {
         admission: Admission::Checked { others: Vec::new() },
         network: NetworkChoice::AsWritten,
         host_loopback: HostLoopback::Closed,
+        publish: Vec::new(),
     }
 }
 

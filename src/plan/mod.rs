@@ -3,7 +3,7 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `sysctls`
+//! give), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `host_ports` and `ports` (what of it the host's ports lead to), `sysctls`
 //! (settings of its namespaces), `downward` (what a container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
 //! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
@@ -19,10 +19,12 @@ mod downward;
 mod expansion;
 #[cfg(test)]
 mod fixtures;
+mod host_ports;
 pub mod idmap;
 mod mounts;
 mod names;
 pub mod network;
+pub mod ports;
 mod process;
 pub mod render;
 pub mod resources;
@@ -59,6 +61,8 @@ pub struct Request {
     pub network: NetworkChoice,
     /// `--allow-host-loopback`
     pub host_loopback: HostLoopback,
+    /// `-p`.
+    pub publish: Vec<ports::Mapping>,
 }
 
 /// `--cgroups`.
@@ -106,7 +110,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, network, host_loopback } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, network, host_loopback, publish } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
@@ -140,6 +144,8 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     };
     let names::Names { hostname, etc_files, degradation } = names::decide(&wish, &network, facts)?;
     degradations.extend(degradation);
+    let wish = host_ports::Wish { containers, publish, main: &main, proxy_protocol: known.proxy_protocol.as_ref() };
+    let ports = host_ports::decide(&wish, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
     admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
@@ -165,6 +171,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         sysctls,
         network,
         hostname,
+        ports,
         cgroup,
         resources: asked.clone(),
         qos: resources.qos,

@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 use super::idmap::{IdMapPlan, MapEntry};
+use super::ports::{PublishedPort, protocol_name};
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan};
 use crate::manifest::{Image, Protocol};
 
@@ -68,6 +69,16 @@ fn paths<T: AsRef<Path>>(list: &[T]) -> String {
     words(&list.iter().map(|p| p.as_ref().to_string_lossy()).collect::<Vec<_>>())
 }
 
+/// `any free port` is what 0 means before it is bound.
+fn published(port: &PublishedPort) -> String {
+    let PublishedPort { host_ip, host_port, container_port, protocol, proxy_protocol, container } = port;
+    let ip = host_ip.map_or_else(|| "every address".to_owned(), |ip| ip.to_string());
+    let host = if *host_port == 0 { "any free port".to_owned() } else { format!("port {host_port}") };
+    let header = if *proxy_protocol { ", behind a PROXY header" } else { "" };
+    let protocol = protocol_name(*protocol);
+    format!("{host} of {ip} to {container_port}/{protocol} ({}){header}", word(container))
+}
+
 fn pod(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
     writeln!(f, "pod {}", word(&sandbox.name))?;
     row(f, "id", word(&sandbox.id))?;
@@ -80,6 +91,9 @@ fn pod(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
         }
     }
     row(f, "hostname", word(&sandbox.hostname))?;
+    for port in &sandbox.ports {
+        row(f, "published", published(port))?;
+    }
     row(f, "runtime dir", path(&sandbox.dirs.runtime))?;
     row(f, "data dir", path(&sandbox.dirs.data))
 }
@@ -172,7 +186,7 @@ fn container(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
             Protocol::Udp => "UDP",
         };
         let name = name.as_ref().map_or(String::new(), |name| format!(" {}", word(name)));
-        row(f, "port", format_args!("{container_port}/{protocol}{name} (not published)"))?;
+        row(f, "port", format_args!("{container_port}/{protocol}{name}"))?;
     }
     let log = &plan.log;
     row(f, "log", format_args!("{}, {} files of {}", path(&log.path), log.max_files, bytes(log.max_size)))

@@ -45,7 +45,7 @@ pub(super) fn decide(
     Ok(sysctls)
 }
 
-/// `net/ipv4/conf` of `net/ipv4/conf/eth0/mtu`.
+/// `net/ipv6/conf` of `net/ipv6/conf/eth0/mtu`.
 fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
     let directory = file.parent()?;
     (directory.file_name()? == interface).then(|| directory.parent()).flatten()

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
 use super::network::NetworkPlan;
+use super::ports::PublishedPort;
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
-pub use crate::manifest::{HostPathType, RestartPolicy};
-use crate::manifest::{Image, Protocol, Resources};
+pub use crate::manifest::{HostPathType, Protocol, RestartPolicy};
+use crate::manifest::{Image, Resources};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodPlan {
@@ -53,6 +54,9 @@ pub struct SandboxPlan {
     #[serde(default)]
     pub sysctls: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
+    /// Ports of the host that lead into the pod.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
     /// As asked for: what an update starts from.
     #[serde(default)]
     pub resources: Resources,
@@ -150,7 +154,7 @@ pub struct ContainerPlan {
     pub masked_paths: Vec<PathBuf>,
     pub read_only_paths: Vec<PathBuf>,
     pub process: ProcessPlan,
-    /// Documentation until ports are published.
+    /// What the manifest says that it listens on; documentation. [`SandboxPlan::ports`] are those of the host.
     pub ports: Vec<PortPlan>,
     pub log: LogPlan,
     /// Of the container's own cgroup, in this order; none without a tree.

@@ -12,12 +12,14 @@ use super::clients::{Client, Clients};
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
 use super::network::Connection;
+use super::ports::Publishing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach};
 use crate::engine::cgroup::{self, Cgroups, Leaf};
 use crate::engine::pending::Pending;
+use crate::engine::ports::Sockets;
 use crate::engine::programs::Programs;
 use crate::engine::remove;
 use crate::engine::sandbox::Sandbox;
@@ -43,6 +45,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
+    pub(super) publishing: Publishing,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
@@ -67,6 +70,7 @@ impl<'a> Supervisor<'a> {
         at_end: AtEnd,
         attach: Option<FirstAttach>,
         starter: Channel,
+        sockets: Sockets,
     ) {
         let what = || format!("could not start pod `{}`", plan.sandbox.name);
         let CreatedPod { record, locks, .. } = created;
@@ -106,6 +110,7 @@ impl<'a> Supervisor<'a> {
             watch,
             cgroups,
             connection,
+            publishing: Publishing::new(sockets),
             changed: None,
             plan_lock: None,
             record,
@@ -117,14 +122,14 @@ impl<'a> Supervisor<'a> {
             finished: false,
         };
         supervisor.handle(Event::SandboxReady);
-        match supervisor.sandbox.finish_start() {
+        match supervisor.sandbox.finish_start().and_then(|()| supervisor.start_port_proxy()) {
             Ok(()) => {
                 supervisor.connect();
                 supervisor.run(&signals, &timer, &control);
             }
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
-                supervisor.start_failure = Some(failure.into_report("could not start pause".to_owned()));
+                supervisor.start_failure = Some(failure.into_report("the pod did not come up".to_owned()));
             }
         }
         supervisor.end(at_end, &signals, &control, locks);
@@ -197,7 +202,11 @@ impl<'a> Supervisor<'a> {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) || self.note_network_exit(pid, exit) {
+        if self.note_exit(pid, exit)
+            || self.exec_ended(pid, exit)
+            || self.note_network_exit(pid, exit)
+            || self.port_proxy_ended(pid)
+        {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.
@@ -300,6 +309,7 @@ impl<'a> Supervisor<'a> {
 
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
+        self.publishing.end();
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
             remove::remove_layers(self.plan);

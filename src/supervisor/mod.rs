@@ -13,6 +13,7 @@ pub mod log;
 mod network;
 mod output;
 mod pausing;
+mod ports;
 mod prepared;
 pub mod protocol;
 mod starts;
@@ -26,6 +27,7 @@ use std::os::unix::net::UnixStream;
 use jiff::Timestamp;
 
 use crate::engine::cgroup::{self, Cgroups};
+use crate::engine::ports::Sockets;
 use crate::engine::{During, Failure, Result, remove};
 use crate::plan::PodPlan;
 use crate::plan::cgroup::CgroupPlan;
@@ -58,8 +60,14 @@ pub struct FirstAttach {
 
 /// Starts the supervisor of a pod that has been created. One [`protocol::StartReply`] comes on the returned channel; its
 /// end without one means that the supervisor died.
-pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
-    let started = fork_supervisor(created, plan, at_end, attach);
+pub fn spawn(
+    created: CreatedPod,
+    plan: &PodPlan,
+    at_end: AtEnd,
+    attach: Option<FirstAttach>,
+    sockets: Sockets,
+) -> Result<Channel> {
+    let started = fork_supervisor(created, plan, at_end, attach, sockets);
     if started.is_err() {
         let made = match &plan.sandbox.cgroup {
             CgroupPlan::Tree(tree) => tree.directory(),
@@ -71,7 +79,13 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<
     started
 }
 
-fn fork_supervisor(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: Option<FirstAttach>) -> Result<Channel> {
+fn fork_supervisor(
+    created: CreatedPod,
+    plan: &PodPlan,
+    at_end: AtEnd,
+    attach: Option<FirstAttach>,
+    sockets: Sockets,
+) -> Result<Channel> {
     let step = Step::StartSupervisor;
     let threads = process::thread_count().during(step, "")?;
     if threads != 1 {
@@ -89,9 +103,10 @@ fn fork_supervisor(created: CreatedPod, plan: &PodPlan, at_end: AtEnd, attach: O
             let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
             let locks = created.locks.iter().map(AsFd::as_fd);
             let leaves = cgroups.iter().flat_map(Cgroups::descriptors);
-            let kept: Vec<_> = [theirs.as_fd()].into_iter().chain(locks).chain(attached).chain(leaves).collect();
+            let first = [theirs.as_fd()].into_iter().chain(sockets.descriptors());
+            let kept: Vec<_> = first.chain(locks).chain(attached).chain(leaves).collect();
             detach(plan, &kept);
-            Supervisor::supervise(created, plan, cgroups, at_end, attach, theirs);
+            Supervisor::supervise(created, plan, cgroups, at_end, attach, theirs, sockets);
             clone::exit_now(0);
         }
     }

@@ -145,6 +145,12 @@ pub fn own_namespace(name: &str) -> Result<OwnedFd> {
     std::fs::File::open(&path).map(OwnedFd::from).named(|| format!("open({path})"))
 }
 
+/// Opens a namespace of another process: `net`, `user`, … Whoever has only a number compares afterwards whose it is.
+pub fn namespace_of(pid: i32, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    std::fs::File::open(&path).map(OwnedFd::from).named(|| format!("open({path})"))
+}
+
 /// The descriptor of a pidfd, for poll.
 impl AsRawFd for PidFd {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

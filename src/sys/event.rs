@@ -22,6 +22,9 @@ pub enum Interest {
     Writable,
     /// Only its end (EPOLLHUP, EPOLLERR), which epoll always tells.
     End,
+    /// Both directions, and only when something has changed (EPOLLET): whoever is told goes on until EAGAIN, and is not
+    /// told again of what it left.
+    Changes,
 }
 
 /// Something happened on the descriptor that was added with this token.
@@ -53,15 +56,25 @@ impl Poller {
 
     /// Waits until something happens; nothing at all when the time is up first.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Vec<Ready>> {
+        let mut found = Vec::new();
+        self.wait_into(timeout, &mut found)?;
+        Ok(found)
+    }
+
+    /// As [`wait`](Self::wait), in the place of what `found` held: for a loop that turns so often that an allocation for
+    /// each turn would count.
+    pub fn wait_into(&self, timeout: Option<Duration>, found: &mut Vec<Ready>) -> Result<()> {
         let timeout = timeout.and_then(|time| EpollTimeout::try_from(time).ok()).unwrap_or(EpollTimeout::NONE);
-        let mut events = [EpollEvent::empty(); 32];
+        let mut events = [EpollEvent::empty(); 64];
         let count = loop {
             match self.0.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => {}
                 other => break other.named(|| "epoll_wait()".to_owned())?,
             }
         };
-        Ok(events[..count].iter().map(ready).collect())
+        found.clear();
+        found.extend(events[..count].iter().map(ready));
+        Ok(())
     }
 }
 
@@ -70,6 +83,7 @@ fn flags(interest: Interest) -> EpollFlags {
         Interest::Readable => EpollFlags::EPOLLIN,
         Interest::Writable => EpollFlags::EPOLLOUT,
         Interest::End => EpollFlags::empty(),
+        Interest::Changes => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod clone;
 mod error;
 pub mod event;
+pub mod inet;
 pub mod inotify;
 pub mod memfd;
 pub mod mount;
@@ -18,6 +19,7 @@ pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod socket;
+pub mod splice;
 pub mod stdio;
 pub mod terminal;
 pub mod tree;

@@ -193,6 +193,22 @@ pub fn thread_count() -> Result<usize> {
     std::fs::read_dir("/proc/self/task").named(|| "readdir(\"/proc/self/task\")".to_owned()).map(Iterator::count)
 }
 
+/// What `ps` shows for a fork that is a program of its own in all but its file (PR_SET_NAME); at most 15 bytes.
+pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
+    nix::sys::prctl::set_name(name).named(|| format!("prctl(PR_SET_NAME, {name:?})"))
+}
+
+/// Lets this process and its later children open as many descriptors as it may at most (RLIMIT_NOFILE, getrlimit(2));
+/// gives that number.
+pub fn raise_descriptor_limit() -> Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).named(|| "getrlimit(RLIMIT_NOFILE)".to_owned())?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).named(|| format!("setrlimit(RLIMIT_NOFILE, {hard})"))?;
+    }
+    Ok(hard)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,204 @@
+//! `sandpod port-forward`: the port proxy in this very process, between the host's loopback and the pod's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::arguments::PortForwardArguments;
+use super::{Failure, Outcome, client, ports, print, store};
+use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
+use crate::plan::ports::{PublishedPort, protocol_name};
+use crate::plan::{NamespaceMode, PodPlan, Protocol};
+use crate::proxy::Proxy;
+use crate::report::{Report, exit_code};
+use crate::state::StoredPod;
+use crate::sys::clone;
+use crate::sys::process::PidFd;
+use crate::sys::terminal::{ForegroundSignals, Sent};
+
+/// In the pod: what listens on 127.0.0.1 only is reached, too. IPv6 where nobody is there.
+const TARGETS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Forwards until Ctrl-C, or until the pod ends.
+pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
+    let pod = store()?.find(&asked.pod)?;
+    if !pod.status().is_live() {
+        return Err(client::not_running(&pod).into());
+    }
+    let plan = pod
+        .plan
+        .as_ref()
+        .ok_or_else(|| Report::new(exit_code::FAILURE, format!("pod `{}`: its plan cannot be read", pod.name)))?;
+    let addresses = addresses(&asked.address)?;
+    let forwards = asked.ports.iter().map(|text| parse(text, plan)).collect::<Result<Vec<_>, _>>()?;
+    // A Ctrl-C from here on is the loop's.
+    let signals = ForegroundSignals::block()?;
+    let mut sockets = Sockets::default();
+    let mut lines = String::new();
+    for forward in &forwards {
+        for (address, socket) in bind(forward, &addresses)? {
+            lines.push_str(&line(address, forward));
+            sockets.add(forward.at(address, &pod.name), socket);
+        }
+    }
+    let (pause, network) = open(&pod)?;
+    if plan.sandbox.namespaces.net != NamespaceMode::Node {
+        enter(network.as_fd()).map_err(|failure| failure.into_report(could_not(&pod)))?;
+    }
+    drop(network);
+    let (tcp, udp) = sockets.into_proxy_ports(&TARGETS);
+    let mut proxy = Proxy::new(tcp, udp)?;
+    // Now, and not before, a connection is answered.
+    print::text(&lines)?;
+    loop {
+        if proxy.run(&[signals.as_fd(), pause.as_fd()])? == 1 {
+            let ended = Report::new(exit_code::FAILURE, format!("pod `{}` has ended", pod.name));
+            return Err(ended.because("its ports are no longer forwarded").into());
+        }
+        if let Some(Sent::End(_)) = signals.next() {
+            return Ok(0);
+        }
+    }
+}
+
+fn could_not(pod: &StoredPod) -> String {
+    format!("could not forward ports of pod `{}`", pod.name)
+}
+
+/// Pause, whose end is the pod's, and the pod's network namespace.
+fn open(pod: &StoredPod) -> Result<(PidFd, OwnedFd), Failure> {
+    let gone = || Failure::from(client::not_running(&pod.reload()));
+    let process = pod.record().and_then(|record| record.pause).ok_or_else(gone)?;
+    let pause = process.open()?.ok_or_else(gone)?;
+    let network = clone::namespace_of(process.pid, "net")
+        .map_err(|error| Report::new(exit_code::FAILURE, could_not(pod)).because(error.to_string()))?;
+    // Opened by number: it was pause's if pause is still there.
+    if process.is_alive() { Ok((pause, network)) } else { Err(gone()) }
+}
+
+/// One `[LOCAL:]REMOTE`.
+#[derive(Debug, PartialEq, Eq)]
+struct Forward {
+    /// 0: whichever is free.
+    local: u16,
+    remote: u16,
+    protocol: Protocol,
+}
+
+impl Forward {
+    fn at(&self, address: SocketAddr, pod: &str) -> PublishedPort {
+        PublishedPort {
+            host_ip: Some(address.ip()),
+            host_port: address.port(),
+            container_port: self.remote,
+            protocol: self.protocol,
+            proxy_protocol: false,
+            container: pod.to_owned(),
+        }
+    }
+}
+
+fn line(address: SocketAddr, forward: &Forward) -> String {
+    let protocol = match forward.protocol {
+        Protocol::Tcp => String::new(),
+        Protocol::Udp => format!("/{}", protocol_name(forward.protocol)),
+    };
+    format!("Forwarding from {address} -> {}{protocol}\n", forward.remote)
+}
+
+/// `REMOTE`, `LOCAL:REMOTE`, `:REMOTE`; REMOTE may be the name of a container's port.
+fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
+    let wrong = |why: String| {
+        Report::new(exit_code::USAGE, format!("cannot forward `{text}`"))
+            .because(why)
+            .hint("write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http")
+    };
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| wrong(format!("`{text}` is no port (1 to 65535)")))
+    };
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, None),
+        Some((ports, "tcp")) => (ports, Some(Protocol::Tcp)),
+        Some((ports, "udp")) => (ports, Some(Protocol::Udp)),
+        Some((_, other)) => return Err(wrong(format!("the protocol `{other}` is neither tcp nor udp"))),
+    };
+    let (local, remote) = match ports.split_once(':') {
+        None => (None, ports),
+        Some((local, remote)) => (Some(local), remote),
+    };
+    let named = plan.containers.iter().flat_map(|container| &container.ports);
+    let named = named.filter(|port| port.name.as_deref() == Some(remote));
+    let named = named.map(|port| (port.container_port, port.protocol)).next();
+    let (remote, protocol) = match named {
+        Some((port, declared)) => (port, protocol.unwrap_or(declared)),
+        None => (number(remote)?, protocol.unwrap_or(Protocol::Tcp)),
+    };
+    let local = match local {
+        None => remote,
+        Some("") => 0,
+        Some(local) => number(local)?,
+    };
+    Ok(Forward { local, remote, protocol })
+}
+
+/// `--address`: `localhost` is both loopback addresses, as far as there are two.
+fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
+    let mut addresses = Vec::new();
+    for text in asked {
+        if text == "localhost" {
+            addresses.extend(TARGETS.map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
+            continue;
+        }
+        let ip = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+            Report::new(exit_code::USAGE, format!("--address: `{text}` is neither an IP address nor `localhost`"))
+        })?;
+        addresses.push(HostAddress { ip, only_if_possible: false });
+    }
+    Ok(addresses)
+}
+
+fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr, OwnedFd)>, Report> {
+    bind_port(addresses, forward.local, forward.protocol).map_err(|(address, error)| {
+        let what = format!("port {} of the host cannot be bound", address.port());
+        let report = ports::refusal(what, line(address, forward).trim_end(), &error);
+        match error.errno {
+            crate::sys::Errno::EADDRINUSE => report.hint(format!(
+                "{}; forward another one, like :{} for any that is free",
+                ports::holder(address, forward.protocol),
+                forward.remote
+            )),
+            crate::sys::Errno::EACCES => report.hint(format!(
+                "an ordinary user may not bind it (net.ipv4.ip_unprivileged_port_start): forward another one, like \
+                 {}:{}",
+                u32::from(forward.remote) + 8000,
+                forward.remote
+            )),
+            _ => report,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_both_and_names_are_none() {
+        let found =
+            addresses(&["localhost".to_owned(), "192.0.2.1".to_owned(), "[::2]".to_owned()]).expect("addresses");
+        let shown: Vec<String> = found.iter().map(|address| address.ip.to_string()).collect();
+        assert_eq!(shown, ["127.0.0.1", "::1", "192.0.2.1", "::2"]);
+        assert_eq!(found.iter().filter(|address| address.only_if_possible).count(), 1);
+        assert_eq!(addresses(&["example.org".to_owned()]).expect_err("a name").exit_code, exit_code::USAGE);
+    }
+
+    #[test]
+    fn a_line_for_each_address() {
+        let forward = Forward { local: 8080, remote: 80, protocol: Protocol::Tcp };
+        let shown = |address: &str| line(address.parse().expect("an address"), &forward);
+        assert_eq!(shown("127.0.0.1:8080"), "Forwarding from 127.0.0.1:8080 -> 80\n");
+        assert_eq!(shown("[::1]:8080"), "Forwarding from [::1]:8080 -> 80\n");
+    }
+}

@@ -1,0 +1,160 @@
+//! `sandpod port`, and what is said when a port of the host cannot be had.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::arguments::PortArguments;
+use super::{Outcome, client, print, processes, store};
+use crate::engine::ports::{self, BindFailure, Sockets};
+use crate::host::{self, Transport};
+use crate::plan::ports::{PublishedPort, protocol_name};
+use crate::plan::{Protocol, SandboxPlan};
+use crate::report::{Report, exit_code};
+use crate::state::Store;
+use crate::step::Step;
+use crate::sys::{Errno, privileges};
+
+/// The published ports of a running pod, as docker prints them.
+pub(crate) fn port(asked: &PortArguments) -> Outcome {
+    let pod = store()?.find(&asked.pod)?;
+    if !pod.status().is_live() {
+        return Err(client::not_running(&pod).into());
+    }
+    let wanted = asked.port.as_deref().map(container_port).transpose()?;
+    let published: Vec<&PublishedPort> = pod
+        .plan
+        .iter()
+        .flat_map(|plan| &plan.sandbox.ports)
+        .filter(|port| wanted.is_none_or(|wanted| wanted == (port.container_port, port.protocol)))
+        .collect();
+    if let (Some(text), true) = (&asked.port, published.is_empty()) {
+        let report = Report::new(exit_code::FAILURE, format!("pod `{}` does not publish port {text}", pod.name));
+        let hint = format!(
+            "`sandpod port {0}` lists what it publishes; `sandpod port-forward {0} {text}` needs none",
+            pod.name
+        );
+        return Err(report.hint(hint).into());
+    }
+    if asked.json {
+        print::json(&published.into_iter().map(row_json).collect::<Vec<Value>>())?;
+        return Ok(0);
+    }
+    for port in published {
+        for address in port.host_addresses() {
+            print::text(&if wanted.is_some() { format!("{address}\n") } else { row(port, address) })?;
+        }
+    }
+    Ok(0)
+}
+
+fn row(port: &PublishedPort, address: SocketAddr) -> String {
+    format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
+}
+
+fn row_json(port: &PublishedPort) -> Value {
+    let PublishedPort { host_ip, host_port, container_port, protocol, proxy_protocol, container } = port;
+    json!({
+        "container": container,
+        "containerPort": container_port,
+        "protocol": protocol_name(*protocol).to_uppercase(),
+        "hostIP": host_ip,
+        "hostPort": host_port,
+        "proxyProtocol": proxy_protocol,
+    })
+}
+
+/// `80` or `80/udp`.
+fn container_port(text: &str) -> Result<(u16, Protocol), Report> {
+    let (number, protocol) = match text.split_once('/') {
+        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
+        Some((number, "udp")) => (number, Protocol::Udp),
+        Some((_, other)) => {
+            return Err(Report::new(exit_code::USAGE, format!("the protocol `{other}` is neither tcp nor udp")));
+        }
+    };
+    let wrong = || Report::new(exit_code::USAGE, format!("`{number}` is no port (1 to 65535)"));
+    Ok((number.parse().map_err(|_| wrong())?, protocol))
+}
+
+/// Binds the pod's published ports, before anything of the pod exists.
+pub(super) fn bind(sandbox: &mut SandboxPlan, store: &Store) -> Result<Sockets, Report> {
+    let SandboxPlan { ports, name, .. } = sandbox;
+    ports::bind(ports).map_err(|failure| {
+        let what = format!("could not start pod `{name}`: port {} of the host cannot be bound", failure.address.port());
+        let hint = hint(&failure, store);
+        refusal(what, &failure.port.shown(), &failure.error).hint(hint)
+    })
+}
+
+/// The error of a port, without its hint.
+pub(super) fn refusal(what: String, port: &str, error: &crate::sys::Error) -> Report {
+    let mut report = Report::new(exit_code::FAILURE, what)
+        .because(format!("{}: {port}", Step::BindPorts.doing()))
+        .because(error.to_string());
+    report.cause = Some((Step::BindPorts, error.number()));
+    report
+}
+
+fn hint(failure: &BindFailure, store: &Store) -> String {
+    let BindFailure { port, address, error } = failure;
+    match error.errno {
+        Errno::EADDRINUSE => {
+            let holder = pod_with(store, port).unwrap_or_else(|| holder(*address, port.protocol));
+            format!("{holder}; end it, or publish another port")
+        }
+        Errno::EADDRNOTAVAIL => format!("{} is no address of this host: `ip address` lists them", address.ip()),
+        Errno::EMFILE => "each published port takes a descriptor or two, and `ulimit -n` allows no more".to_owned(),
+        _ => "publish another port, or leave this one out".to_owned(),
+    }
+}
+
+/// Another pod of ours that publishes it.
+fn pod_with(store: &Store, port: &PublishedPort) -> Option<String> {
+    let pods = store.list().ok()?;
+    pods.iter().filter(|pod| pod.status().is_live()).find_map(|pod| {
+        let taken = pod.plan.as_ref()?.sandbox.ports.iter().find(|taken| taken.collides(port))?;
+        Some(format!("pod `{}` has it ({})", pod.name, taken.shown()))
+    })
+}
+
+/// Whoever else has the port, as far as it is to be seen.
+pub(super) fn holder(address: SocketAddr, protocol: Protocol) -> String {
+    let transport = match protocol {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+    };
+    let Some(found) = host::port_holder(transport, address) else {
+        return "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
+    };
+    let of_uid = || match found.uid {
+        uid if uid == privileges::uid() => "a process of yours that cannot be looked into".to_owned(),
+        uid => format!("a process of another user (uid {uid})"),
+    };
+    let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
+    format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_a_container() {
+        for (text, expected) in
+            [("80", (80, Protocol::Tcp)), ("80/tcp", (80, Protocol::Tcp)), ("53/udp", (53, Protocol::Udp))]
+        {
+            assert_eq!(container_port(text).expect(text), expected);
+        }
+        for text in ["", "x", "80/sctp", "65536", "udp"] {
+            assert_eq!(container_port(text).expect_err(text).exit_code, exit_code::USAGE);
+        }
+    }
+
+    #[test]
+    fn a_process_of_ours_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let text = holder(taken.local_addr().expect("bound"), Protocol::Tcp);
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    }
+}

@@ -1,0 +1,223 @@
+//! Which ports of the host lead into the pod: `hostPort` of the manifest and `-p` of the command line, checked against
+//! each other and against what an unprivileged user may bind. Whether a port is free only the binding tells
+//! (`engine/ports.rs`).
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::NamespaceMode;
+use crate::host::Facts;
+use crate::manifest::Protocol;
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// One port of the host, and where in the pod it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// `hostIP`. `None` is every address: `0.0.0.0`, and `::` where the host has IPv6 (where it has not, the binding writes
+    /// `0.0.0.0` here).
+    pub host_ip: Option<IpAddr>,
+    /// 0 is whichever the kernel chooses: the binding writes it here, before the pod's record is made.
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: Protocol,
+    /// Each connection begins with a PROXY protocol header that says who the client is. TCP only.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Who declares it. The port is the whole pod's, whichever container listens there.
+    pub container: String,
+}
+
+impl PublishedPort {
+    /// Where it is bound.
+    #[must_use]
+    pub fn host_addresses(&self) -> Vec<SocketAddr> {
+        let every = || vec![IpAddr::from([0; 4]), IpAddr::from([0_u16; 8])];
+        let ips = self.host_ip.map_or_else(every, |ip| vec![ip]);
+        ips.into_iter().map(|ip| SocketAddr::new(ip, self.host_port)).collect()
+    }
+
+    /// `127.0.0.1:8080->80/tcp`, `8080->80/tcp`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let PublishedPort { host_ip, host_port, container_port, protocol, .. } = self;
+        let host = host_ip.map_or_else(|| host_port.to_string(), |ip| SocketAddr::new(ip, *host_port).to_string());
+        format!("{host}->{container_port}/{}", protocol_name(*protocol))
+    }
+
+    /// Would the kernel refuse the second of them?
+    #[must_use]
+    pub fn collides(&self, other: &PublishedPort) -> bool {
+        let same = self.protocol == other.protocol && self.host_port == other.host_port && self.host_port != 0;
+        let overlap = match (self.host_ip, other.host_ip) {
+            (None, _) | (_, None) => true,
+            (Some(a), Some(b)) => a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified()),
+        };
+        same && overlap
+    }
+}
+
+/// `tcp` or `udp`.
+#[must_use]
+pub fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// The pod's ports, checked.
+pub(super) fn plan(
+    asked: impl Iterator<Item = PublishedPort>,
+    net: NamespaceMode,
+    facts: &Facts,
+) -> Result<Vec<PublishedPort>, Report> {
+    let ports: Vec<PublishedPort> = asked.collect();
+    if let (Some(first), NamespaceMode::Node) = (ports.first(), net) {
+        return Err(Report::new(exit_code::USAGE, format!("port {} cannot be published", first.shown()))
+            .because("hostNetwork is true: whatever the pod listens on is a port of the host already")
+            .hint("leave out -p, or hostNetwork"));
+    }
+    check(&ports, facts.unprivileged_port_start)?;
+    Ok(ports)
+}
+
+/// Checks all ports of one pod. `unprivileged_start`: `net.ipv4.ip_unprivileged_port_start`, for IPv6 too.
+///
+/// # Errors
+/// Two that are the same for the kernel, by name; one that only root may bind, with the sysctl; a PROXY header on UDP.
+pub fn check(ports: &[PublishedPort], unprivileged_start: u16) -> Result<(), Report> {
+    for (index, port) in ports.iter().enumerate() {
+        if let Some(earlier) = ports[..index].iter().find(|earlier| earlier.collides(port)) {
+            return Err(twice(earlier, port));
+        }
+        if port.host_port != 0 && port.host_port < unprivileged_start {
+            return Err(privileged(port, unprivileged_start));
+        }
+        if port.proxy_protocol && port.protocol == Protocol::Udp {
+            return Err(Report::new(exit_code::USAGE, format!("port {} cannot have a PROXY header", port.shown()))
+                .because("it is UDP: a header at the beginning of a connection needs a connection"));
+        }
+    }
+    Ok(())
+}
+
+fn twice(earlier: &PublishedPort, port: &PublishedPort) -> Report {
+    let what = format!("port {} of the host is published twice", port.host_port);
+    let named = |port: &PublishedPort| format!("container `{}`: {}", port.container, port.shown());
+    let report = Report::new(exit_code::USAGE, what).because(named(earlier)).because(named(port));
+    match (earlier.host_ip, port.host_ip) {
+        (a, b) if a == b => report.hint("give one of them another host port"),
+        _ => report.hint("one of them is for every address of the host, so it includes the other"),
+    }
+}
+
+fn privileged(port: &PublishedPort, start: u16) -> Report {
+    const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+    let PublishedPort { host_port, container_port, container, .. } = port;
+    let above = host_port.saturating_add(8000).max(start);
+    Report::new(exit_code::FAILURE, format!("port {host_port} of the host cannot be published"))
+        .because(format!("container `{container}`: {}", port.shown()))
+        .because(format!("only root may bind ports below {start} here ({SYSCTL} is {start})"))
+        .hint(format!(
+            "publish a higher one, like {above}->{container_port}; or, for all programs, run `sudo sysctl -w \
+             {SYSCTL}={host_port}`, and put `{SYSCTL}={host_port}` into /etc/sysctl.d/99-sandpod.conf to keep it"
+        ))
+}
+
+/// One `-p`, or a part of its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    pub host_ip: Option<IpAddr>,
+    /// 0: whichever is free.
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+impl Mapping {
+    #[must_use]
+    pub fn published_for(self, container: &str) -> PublishedPort {
+        let Mapping { host_ip, host_port, container_port, protocol } = self;
+        let container = container.to_owned();
+        PublishedPort { host_ip, host_port, container_port, protocol, proxy_protocol: false, container }
+    }
+}
+
+/// `[IP:]HOST:CONTAINER[/udp]`, `[IP:]:CONTAINER`, `CONTAINER`; ports may be ranges of the same length, an IPv6 address
+/// stands in brackets.
+///
+/// # Errors
+/// Which part of it is wrong.
+pub fn parse(text: &str) -> Result<Vec<Mapping>, Report> {
+    mappings(text).map_err(|wrong| {
+        Report::new(exit_code::USAGE, format!("cannot publish `{text}`")).because(wrong).hint(
+            "write it as [IP:]HOST:CONTAINER, with /udp at its end for UDP: 8080:80, 127.0.0.1:8080:80, [::1]:8080:80",
+        )
+    })
+}
+
+fn mappings(text: &str) -> Result<Vec<Mapping>, String> {
+    let (addresses, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((addresses, "tcp")) => (addresses, Protocol::Tcp),
+        Some((addresses, "udp")) => (addresses, Protocol::Udp),
+        Some((_, other)) => return Err(format!("the protocol `{other}` is neither tcp nor udp")),
+    };
+    let (host_ip, ports) = address_of(addresses)?;
+    let (host, container) = match ports.split_once(':') {
+        Some((host, container)) => (host, container),
+        None if host_ip.is_some() => return Err("after an address come two ports, or `:` and one".to_owned()),
+        None => ("", ports),
+    };
+    let container = range(container)?;
+    let host = if host.is_empty() { None } else { Some(range(host)?) };
+    if let Some(host) = &host
+        && host.len() != container.len()
+    {
+        return Err(format!("{} ports of the host for {} of the pod", host.len(), container.len()));
+    }
+    let host_ports = host.into_iter().flatten().chain(std::iter::repeat(0));
+    Ok(host_ports
+        .zip(container)
+        .map(|(host_port, container_port)| Mapping { host_ip, host_port, container_port, protocol })
+        .collect())
+}
+
+/// The address in front, and the rest.
+fn address_of(text: &str) -> Result<(Option<IpAddr>, &str), String> {
+    let parsed = |ip: &str| ip.parse::<IpAddr>().map_err(|_| format!("`{ip}` is no IP address"));
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (ip, rest) = bracketed.split_once(']').ok_or("the bracket is not closed")?;
+        let ports = rest.strip_prefix(':').ok_or("after the address comes `:` and the ports")?;
+        // `::ffff:192.0.2.1` is an IPv4 address: a socket for IPv6 alone cannot have it.
+        return Ok((Some(parsed(ip)?.to_canonical()), ports));
+    }
+    match text.match_indices(':').nth(1) {
+        None => Ok((None, text)),
+        Some(_) => {
+            let (ip, rest) = text.split_once(':').ok_or("no port")?;
+            match rest.matches(':').count() {
+                1 => Ok((Some(parsed(ip)?), rest)),
+                _ => Err("an IPv6 address stands in brackets".to_owned()),
+            }
+        }
+    }
+}
+
+/// `80` or `8000-8010`.
+fn range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+        _ => Err(format!("`{text}` is no port (1 to 65535)")),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(format!("the range {text} goes downwards"));
+    }
+    Ok(first..=last)
+}

@@ -1,0 +1,73 @@
+//! The pipes through which bytes are spliced. A connection has one only while bytes of it are on their way, so that idle
+//! connections cost two sockets and nothing else.
+
+use crate::sys::splice::Pipe;
+
+/// Empty pipes that are kept for the next who needs one.
+const KEPT: usize = 16;
+/// Bytes that a pipe is made for, by how many are open: few and large for throughput, many and small where thousands of
+/// readers are slow. All pipes of a user share `fs.pipe-user-pages-soft` (64 MiB), above which *every* new pipe of that
+/// user, in whatever program, has one page or two (pipe(7)); 2,000 of ours stay below it.
+const SIZES: [(usize, usize); 3] = [(16, 256 << 10), (256, 64 << 10), (usize::MAX, 16 << 10)];
+
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    idle: Vec<Pipe>,
+    /// All that exist, on their way or not.
+    open: usize,
+}
+
+impl Pipes {
+    /// An empty pipe; `None` when neither descriptors nor memory for one are to be had now.
+    pub(super) fn take(&mut self) -> Option<Pipe> {
+        if let Some(pipe) = self.idle.pop() {
+            return Some(pipe);
+        }
+        let (_, size) = SIZES.iter().find(|(below, _)| self.open < *below)?;
+        let pipe = Pipe::new(*size).ok()?;
+        self.open += 1;
+        Some(pipe)
+    }
+
+    /// Takes back an empty pipe.
+    pub(super) fn give_back(&mut self, pipe: Pipe) {
+        // After a crowd the small ones go first.
+        let large = pipe.capacity() >= SIZES[0].1 || self.open <= KEPT;
+        if large && self.idle.len() < KEPT {
+            self.idle.push(pipe);
+        } else {
+            self.close(pipe);
+        }
+    }
+
+    /// For a pipe that may still hold bytes that nobody wants.
+    pub(super) fn close(&mut self, pipe: Pipe) {
+        drop(pipe);
+        self.open = self.open.saturating_sub(1);
+    }
+
+    pub(super) fn close_idle(&mut self) {
+        self.open = self.open.saturating_sub(self.idle.len());
+        self.idle = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_kept_and_many_are_small() {
+        let mut pipes = Pipes::default();
+        let taken: Vec<Pipe> = (0..40).map(|_| pipes.take().expect("a pipe")).collect();
+        assert!(taken[39].capacity() <= taken[0].capacity());
+        for pipe in taken {
+            pipes.give_back(pipe);
+        }
+        assert_eq!((pipes.idle.len(), pipes.open), (KEPT, KEPT));
+        let pipe = pipes.take().expect("a pipe");
+        pipes.close(pipe);
+        pipes.close_idle();
+        assert_eq!((pipes.idle.len(), pipes.open), (0, 0));
+    }
+}

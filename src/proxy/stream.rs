@@ -1,0 +1,187 @@
+//! An open TCP connection: two sockets, and what is on its way between them.
+//!
+//! Both sockets are watched for changes only (`Interest::Changes`): what can be read or written is remembered here until
+//! the kernel says EAGAIN, so nothing is asked twice and a half-closed connection does not wake anybody.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::pipes::Pipes;
+use crate::sys::event::Ready;
+use crate::sys::inet;
+use crate::sys::splice::{Moved, Pipe};
+
+/// Rounds of fill and drain for one direction before it is another connection's turn.
+const ROUNDS: usize = 16;
+
+/// One of the two sockets.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) socket: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// It was reset, or the like: what it still holds can be read, nothing can be written.
+    failed: bool,
+}
+
+impl Side {
+    pub(super) fn new(socket: OwnedFd) -> Side {
+        Side { socket, readable: true, writable: true, failed: false }
+    }
+
+    pub(super) fn note(&mut self, ready: Ready) {
+        self.readable |= ready.readable || ready.ended;
+        self.writable |= ready.writable || ready.ended;
+        if ready.ended && inet::take_error(self.socket.as_fd()).is_some() {
+            self.failed = true;
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+}
+
+/// Bytes in one direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Only while it holds something.
+    pipe: Option<Pipe>,
+    held: usize,
+    course: Course,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    #[default]
+    Open,
+    /// The source has ended; what the pipe holds is still to be given on.
+    Ended,
+    /// The sink has been told of the end.
+    Done,
+}
+
+/// What [`Stream::pump`] leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Until one of the sockets changes.
+    Wait,
+    /// There is more to do at once, when others have had their turn.
+    Again,
+    /// No pipe was to be had: when there is one.
+    WaitForPipe,
+    /// Both directions ended in order.
+    Ended,
+    /// One side was reset, so the other is to be, too.
+    Broken,
+}
+
+/// The pod's socket, and the bytes between it and the client's.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) pod: Side,
+    up: Flow,
+    down: Flow,
+}
+
+impl Stream {
+    pub(super) fn new(pod: Side) -> Stream {
+        Stream { pod, up: Flow::default(), down: Flow::default() }
+    }
+
+    /// Moves what can be moved in both directions.
+    pub(super) fn pump(&mut self, client: &mut Side, pipes: &mut Pipes) -> Outcome {
+        let Stream { pod, up, down } = self;
+        let outcomes = [up.advance(client, pod, pipes), down.advance(pod, client, pipes)];
+        // What a side said before it failed has been given on by now, or cannot be: its end is the connection's.
+        if client.failed && !outcomes[0].goes_on() || pod.failed && !outcomes[1].goes_on() {
+            return Outcome::Broken;
+        }
+        if up.course == Course::Done && down.course == Course::Done {
+            return Outcome::Ended;
+        }
+        if outcomes.contains(&Outcome::Again) {
+            return Outcome::Again;
+        }
+        if outcomes.contains(&Outcome::WaitForPipe) { Outcome::WaitForPipe } else { Outcome::Wait }
+    }
+
+    /// Gives the pipes back; those that still hold bytes go with them.
+    pub(super) fn give_back(&mut self, pipes: &mut Pipes) {
+        for flow in [&mut self.up, &mut self.down] {
+            match flow.pipe.take() {
+                Some(pipe) if flow.held > 0 => pipes.close(pipe),
+                Some(pipe) => pipes.give_back(pipe),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn goes_on(self) -> bool {
+        matches!(self, Outcome::Again | Outcome::WaitForPipe)
+    }
+}
+
+impl Flow {
+    /// Fills and drains until a socket says EAGAIN.
+    fn advance(&mut self, from: &mut Side, to: &mut Side, pipes: &mut Pipes) -> Outcome {
+        for _ in 0..ROUNDS {
+            if self.held > 0 {
+                if !to.writable || to.failed {
+                    return Outcome::Wait;
+                }
+                self.drain(to);
+                continue;
+            }
+            match self.course {
+                Course::Open if from.readable => {}
+                // A source that failed has not said that it is done: its sink hears of the failure instead.
+                Course::Ended if !from.failed && !to.failed => {
+                    self.rest(pipes);
+                    self.course = Course::Done;
+                    // It has gone in this moment; its own event says so.
+                    let _ = inet::shut_down_writing(to.socket.as_fd());
+                    return Outcome::Wait;
+                }
+                Course::Open | Course::Ended | Course::Done => {
+                    self.rest(pipes);
+                    return Outcome::Wait;
+                }
+            }
+            if self.pipe.is_none() {
+                self.pipe = pipes.take();
+            }
+            let Some(pipe) = &self.pipe else { return Outcome::WaitForPipe };
+            match pipe.fill(from.socket.as_fd()) {
+                Ok(Moved::Bytes(count)) => self.held = count,
+                Ok(Moved::End) => self.course = Course::Ended,
+                // The pipe is empty, so it is the socket that has nothing.
+                Ok(Moved::Later) => from.readable = false,
+                Err(_) => {
+                    from.failed = true;
+                    self.course = Course::Ended;
+                }
+            }
+        }
+        Outcome::Again
+    }
+
+    fn drain(&mut self, to: &mut Side) {
+        let Some(pipe) = &self.pipe else { return };
+        match pipe.drain(to.socket.as_fd(), self.held) {
+            Ok(Moved::Bytes(count)) => self.held = self.held.saturating_sub(count),
+            Ok(Moved::Later) => to.writable = false,
+            // An empty pipe has no end while we hold its other side, so this is not to be seen.
+            Ok(Moved::End) => to.failed = true,
+            Err(_) => to.failed = true,
+        }
+    }
+
+    /// An empty pipe goes back.
+    fn rest(&mut self, pipes: &mut Pipes) {
+        if let Some(pipe) = self.pipe.take() {
+            pipes.give_back(pipe);
+        }
+    }
+}

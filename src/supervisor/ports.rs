@@ -1,0 +1,69 @@
+//! The pod's port proxy: started when pause runs, and again when it dies. The sockets are here, so no client is refused
+//! meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::event_loop::Supervisor;
+use crate::engine::ports::{self, PortProxy, Sockets};
+use crate::engine::{During, Result};
+use crate::step::Step;
+use crate::sys::clone;
+
+/// A proxy that dies younger than this would die again.
+const YOUNG: Duration = Duration::from_secs(1);
+/// So often in a row a young one is replaced.
+const YOUNG_DEATHS: u32 = 5;
+
+/// What the pod publishes, and who does it.
+#[derive(Debug, Default)]
+pub(super) struct Publishing {
+    sockets: Sockets,
+    proxy: Option<(PortProxy, Instant)>,
+    young_deaths: u32,
+}
+
+impl Publishing {
+    pub(super) fn new(sockets: Sockets) -> Publishing {
+        Publishing { sockets, proxy: None, young_deaths: 0 }
+    }
+
+    /// Nobody can be reached any more: the proxy goes, and the ports are free.
+    pub(super) fn end(&mut self) {
+        if let Some((proxy, _)) = self.proxy.take() {
+            proxy.kill();
+        }
+        self.sockets = Sockets::default();
+    }
+}
+
+impl Supervisor<'_> {
+    /// Once pause is a program of its own: until then its namespaces are closed to everybody.
+    pub(super) fn start_port_proxy(&mut self) -> Result<()> {
+        if self.publishing.sockets.is_empty() {
+            return Ok(());
+        }
+        let network = clone::namespace_of(self.sandbox.pid, "net").during(Step::StartPortProxy, "")?;
+        let proxy = ports::start(&self.publishing.sockets, network.as_fd(), &self.targets())?;
+        self.publishing.proxy = Some((proxy, Instant::now()));
+        Ok(())
+    }
+
+    /// Where in the pod connections go.
+    fn targets(&self) -> Vec<IpAddr> {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    }
+
+    /// True: `pid` was the proxy, and another has taken its place. One that does not live is given up, with its ports:
+    /// a refusal is better than a connection that nobody answers.
+    pub(super) fn port_proxy_ended(&mut self, pid: i32) -> bool {
+        let Some((_, since)) = self.publishing.proxy.take_if(|(proxy, _)| proxy.pid == pid) else { return false };
+        let young = since.elapsed() < YOUNG;
+        self.publishing.young_deaths = if young { self.publishing.young_deaths + 1 } else { 0 };
+        if self.publishing.young_deaths > YOUNG_DEATHS || self.start_port_proxy().is_err() {
+            self.publishing.end();
+        }
+        true
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes from socket to socket without a copy in between: pipe(7) and splice(2).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+
+use super::Result;
+use super::error::Named;
+
+/// What one splice did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    Bytes(usize),
+    /// The source says no more.
+    End,
+    /// Nothing to take, or no room, just now.
+    Later,
+}
+
+/// A pipe whose two ends are ours: bytes on their way.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    capacity: usize,
+}
+
+impl Pipe {
+    /// `capacity` in bytes is a wish: `fs.pipe-max-size` bounds it, and so does `fs.pipe-user-pages-soft` for all pipes of
+    /// a user together. Then the pipe is as small as the kernel makes it.
+    pub fn new(capacity: usize) -> Result<Pipe> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).named(|| "pipe2()".to_owned())?;
+        let wish = i32::try_from(capacity).unwrap_or(i32::MAX);
+        let given = fcntl(&write, FcntlArg::F_SETPIPE_SZ(wish)).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ));
+        let capacity = given.ok().and_then(|given| usize::try_from(given).ok()).unwrap_or(4096);
+        Ok(Pipe { read, write, capacity })
+    }
+
+    /// In bytes, if every page of it is full.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes from a socket as much as there is and fits.
+    pub fn fill(&self, from: BorrowedFd<'_>) -> Result<Moved> {
+        moved(from, self.write.as_fd(), self.capacity)
+    }
+
+    /// Gives up to `length` bytes to a socket.
+    pub fn drain(&self, to: BorrowedFd<'_>, length: usize) -> Result<Moved> {
+        moved(self.read.as_fd(), to, length)
+    }
+}
+
+fn moved(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Moved> {
+    let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+    loop {
+        match splice(from, None, to, None, length, flags) {
+            Ok(0) => return Ok(Moved::End),
+            Ok(count) => return Ok(Moved::Bytes(count)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(Moved::Later),
+            Err(errno) => return Err(errno).named(|| format!("splice({length} bytes)")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn bytes_and_the_end_pass_through() {
+        let pipe = Pipe::new(1 << 20).expect("pipe2");
+        assert!(pipe.capacity() >= 4096);
+        let (mut source, from) = UnixStream::pair().expect("socketpair");
+        let (to, mut sink) = UnixStream::pair().expect("socketpair");
+        from.set_nonblocking(true).expect("O_NONBLOCK");
+        assert_eq!(pipe.fill(from.as_fd()).expect("splice"), Moved::Later);
+        source.write_all(b"hello").expect("write");
+        assert_eq!(pipe.fill(from.as_fd()).expect("splice"), Moved::Bytes(5));
+        assert_eq!(pipe.drain(to.as_fd(), 5).expect("splice"), Moved::Bytes(5));
+        drop((source, to));
+        assert_eq!(pipe.fill(from.as_fd()).expect("splice"), Moved::End);
+        let mut text = String::new();
+        sink.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "hello");
+    }
+}

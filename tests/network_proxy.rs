@@ -1,0 +1,367 @@
+//! The port proxy's loop on loopback sockets: everything that it promises, without a pod.
+
+#![allow(clippy::disallowed_methods, reason = "tests may act")]
+
+mod proxy_support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proxy_support::{PATIENCE, Process, be_the_proxy, echo, eventually, receive_all, send_all, server};
+use sandpod::sys::{inet, process};
+
+#[test]
+#[ignore = "the other process of the tests here"]
+fn the_proxy_process() {
+    be_the_proxy();
+}
+
+fn tcp_to(targets: &[SocketAddr]) -> Process {
+    let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    Process::start(&[format!("tcp 127.0.0.1:0 {}", targets.join(" "))])
+}
+
+/// An address where nobody listens.
+fn nobody(ip: &str) -> SocketAddr {
+    TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()).expect("bind")
+}
+
+#[test]
+fn messages_of_64_kib_come_back() {
+    let proxy = tcp_to(&[server(echo)]);
+    let mut client = proxy.connect();
+    let message: Vec<u8> = (0..65_536_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+    let mut answer = vec![0; message.len()];
+    for _ in 0..100 {
+        client.write_all(&message).expect("send");
+        client.read_exact(&mut answer).expect("receive");
+        assert!(answer == message);
+    }
+}
+
+#[test]
+fn two_hundred_megabytes_each_way_at_the_same_time() {
+    const LENGTH: usize = 200 << 20;
+    let (said, heard) = mpsc::channel();
+    let target = server(move |stream| {
+        let said = said.clone();
+        thread::scope(|scope| {
+            scope.spawn(|| send_all(&stream, 1, LENGTH));
+            said.send(receive_all(&stream, 2)).expect("somebody waits");
+        });
+    });
+    let proxy = tcp_to(&[target]);
+    let before = proxy.descriptors();
+    let client = proxy.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| send_all(&client, 2, LENGTH));
+        assert_eq!(receive_all(&client, 1), LENGTH);
+    });
+    assert_eq!(heard.recv_timeout(PATIENCE).expect("the server heard everything"), LENGTH);
+    drop(client);
+    // With pipes that are kept for a moment, and then not.
+    proxy.expect_descriptors(before);
+}
+
+#[test]
+fn two_thousand_idle_connections_hold_two_sockets_each_and_nothing_is_left_of_them() {
+    const COUNT: usize = 2000;
+    let limit = process::raise_descriptor_limit().expect("RLIMIT_NOFILE");
+    assert!(limit >= 5000, "this test needs 5,000 descriptors (ulimit -n is {limit})");
+    let (accepted, connections) = mpsc::channel();
+    // Not a thread each: they are only held.
+    let listener = inet::listen_tcp("127.0.0.1:0".parse().expect("an address")).map(TcpListener::from).expect("listen");
+    listener.set_nonblocking(false).expect("O_NONBLOCK");
+    let target = listener.local_addr().expect("bound");
+    thread::spawn(move || listener.incoming().for_each(|stream| accepted.send(stream.expect("accept")).expect("kept")));
+    let proxy = tcp_to(&[target]);
+    let round = || {
+        let mut held = Vec::new();
+        for _ in 0..COUNT {
+            let mut client = proxy.connect();
+            client.write_all(b"hello").expect("send");
+            let mut served = connections.recv_timeout(PATIENCE).expect("it arrives");
+            served.read_exact(&mut [0; 5]).expect("hello");
+            held.push((client, served));
+        }
+        held
+    };
+    let empty = proxy.descriptors();
+    // Twice: the heap finds its shape.
+    for _ in 0..2 {
+        drop(round());
+        proxy.expect_descriptors(empty);
+    }
+    thread::sleep(Duration::from_millis(1500));
+    let before = proxy.memory();
+    let mut held = round();
+    // Pipes that were in use a moment ago are kept for a second.
+    proxy.expect_descriptors(empty + 2 * COUNT);
+    for (client, served) in &mut held {
+        served.write_all(b"still there").expect("send");
+        client.read_exact(&mut [0; 11]).expect("receive");
+    }
+    drop(held);
+    proxy.expect_descriptors(empty);
+    let settled = eventually(|| proxy.memory() <= before + 32);
+    assert!(settled, "{} kB before 2,000 connections, {} kB after", before, proxy.memory());
+}
+
+#[test]
+fn either_side_may_say_that_it_is_done_and_still_listen() {
+    let proxy = tcp_to(&[server(|mut stream| {
+        let mut question = String::new();
+        stream.read_to_string(&mut question).expect("to the client's end");
+        thread::sleep(Duration::from_millis(100));
+        stream.write_all(format!("you said {question}").as_bytes()).expect("answer");
+    })]);
+    let mut client = proxy.connect();
+    client.write_all(b"all of it").expect("send");
+    client.shutdown(Shutdown::Write).expect("shutdown");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the answer");
+    assert_eq!(answer, "you said all of it");
+
+    let (said, heard) = mpsc::channel();
+    let proxy = tcp_to(&[server(move |mut stream| {
+        stream.write_all(b"welcome").expect("send");
+        stream.shutdown(Shutdown::Write).expect("shutdown");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).expect("to the client's end");
+        said.send(rest).expect("somebody waits");
+    })]);
+    let mut client = proxy.connect();
+    let mut welcome = String::new();
+    client.read_to_string(&mut welcome).expect("the end of it");
+    thread::sleep(Duration::from_millis(100));
+    client.write_all(b"thank you").expect("send");
+    drop(client);
+    assert_eq!((welcome.as_str(), heard.recv_timeout(PATIENCE).expect("heard").as_str()), ("welcome", "thank you"));
+}
+
+#[test]
+fn a_client_that_is_killed_in_the_middle_resets_its_server() {
+    let (said, heard) = mpsc::channel();
+    let proxy = tcp_to(&[server(move |mut stream| {
+        let chunk = vec![7; 1 << 16];
+        let error = std::iter::repeat_with(|| stream.write_all(&chunk)).find_map(Result::err).expect("an end");
+        said.send(error.kind()).expect("somebody waits");
+    })]);
+    let before = proxy.descriptors();
+    for _ in 0..20 {
+        let mut client = proxy.connect();
+        client.read_exact(&mut vec![0; 1 << 20]).expect("some of it");
+        // As the kernel does for a process that is killed with data unread.
+        inet::reset_when_closed(client.as_fd());
+        drop(client);
+        let kind = heard.recv_timeout(PATIENCE).expect("the server learns of it");
+        assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind:?}");
+    }
+    proxy.expect_descriptors(before);
+}
+
+#[test]
+fn a_server_that_resets_is_heard_after_what_it_said() {
+    let proxy = tcp_to(&[server(|mut stream| {
+        stream.write_all(b"413 too large").expect("send");
+        thread::sleep(Duration::from_millis(200));
+        inet::reset_when_closed(stream.as_fd());
+    })]);
+    let mut client = proxy.connect();
+    client.write_all(&vec![1; 1 << 16]).expect("send");
+    let mut answer = [0; 13];
+    client.read_exact(&mut answer).expect("what it said");
+    assert_eq!(&answer, b"413 too large");
+    let end = client.read(&mut answer).expect_err("not an end in order");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn slow_readers_cost_a_pipe_each_and_hold_nobody_up() {
+    let proxy = tcp_to(&[server(|mut stream| {
+        let chunk = vec![7; 1 << 16];
+        while stream.write_all(&chunk).is_ok() {}
+    })]);
+    let before = (proxy.descriptors(), proxy.memory());
+    let slow: Vec<TcpStream> = (0..100).map(|_| proxy.connect()).collect();
+    let expected = before.0 + 100 * 4;
+    assert!(eventually(|| proxy.descriptors() == expected), "{} instead of {expected}", proxy.descriptors());
+    let stuck = proxy.ticks();
+    let mut quick = proxy.connect();
+    quick.read_exact(&mut vec![0; 32 << 20]).expect("32 MiB while the others read nothing");
+    drop(quick);
+    assert!(proxy.memory() < before.1 + 512, "{} kB more", proxy.memory() - before.1);
+    thread::sleep(Duration::from_secs(1));
+    let used = proxy.ticks() - stuck;
+    assert!(used < 60, "{used} ticks with nothing to do but one client's 32 MiB");
+    drop(slow);
+    proxy.expect_descriptors(before.0);
+}
+
+#[test]
+fn a_refusal_is_the_clients_at_once_and_the_next_target_is_tried_first() {
+    let proxy = tcp_to(&[nobody("127.0.0.1"), nobody("127.0.0.1")]);
+    let before = proxy.descriptors();
+    let start = Instant::now();
+    for _ in 0..500 {
+        let mut client = proxy.connect();
+        let end = client.read(&mut [0; 1]).expect_err("reset");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    proxy.expect_descriptors(before);
+
+    let proxy = tcp_to(&[nobody("127.0.0.1"), server(echo)]);
+    let mut client = proxy.connect();
+    client.write_all(b"anybody?").expect("send");
+    client.read_exact(&mut [0; 8]).expect("the second answers");
+}
+
+/// Ten thousand requests, a connection each, while the server goes away and comes back: each is answered, or fails at once
+/// and is answered when it is asked again.
+#[test]
+fn no_request_of_ten_thousand_is_lost_while_the_server_restarts() {
+    const REQUESTS: usize = 10_000;
+    let address = nobody("127.0.0.1");
+    let over = Arc::new(AtomicBool::new(false));
+    let restarts = Arc::new(AtomicUsize::new(0));
+    let serving = {
+        let (over, restarts) = (over.clone(), restarts.clone());
+        thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let listener = inet::listen_tcp(address).map(TcpListener::from).expect("listen");
+                let until = Instant::now() + Duration::from_millis(300);
+                while Instant::now() < until {
+                    match listener.accept() {
+                        Ok((mut stream, _)) => {
+                            stream.set_nonblocking(false).expect("O_NONBLOCK");
+                            if stream.read_exact(&mut [0; 4]).is_ok() {
+                                let _ = stream.write_all(b"pong");
+                            }
+                        }
+                        Err(_) => thread::sleep(Duration::from_micros(100)),
+                    }
+                }
+                drop(listener);
+                restarts.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    let proxy = tcp_to(&[address]);
+    let before = proxy.descriptors();
+    let ask = || -> std::io::Result<()> {
+        let mut client = proxy.connect();
+        client.write_all(b"ping")?;
+        client.read_exact(&mut [0; 4])
+    };
+    let mut refused = 0;
+    for _ in 0..REQUESTS {
+        let asked = Instant::now();
+        while let Err(error) = ask() {
+            assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it hangs: {error}");
+            assert!(asked.elapsed() < PATIENCE, "not answered: {error}");
+            refused += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    serving.join().expect("the server");
+    assert!(restarts.load(Ordering::Relaxed) > 1 && refused > 0, "the server was always there");
+    proxy.expect_descriptors(before);
+}
+
+#[test]
+fn the_server_is_told_who_its_client_is() {
+    let target = server(|mut stream| {
+        let mut said = [0; 33];
+        stream.read_exact(&mut said).expect("header and hello");
+        stream.write_all(&said).expect("send");
+    });
+    let proxy = Process::start(&[format!("header 127.0.0.1:0 {target}")]);
+    let mut client = proxy.connect();
+    client.write_all(b"hello").expect("send");
+    let mut said = [0; 33];
+    client.read_exact(&mut said).expect("receive");
+    assert_eq!(&said[..16], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c");
+    assert_eq!(said[16..24], [127, 0, 0, 1, 127, 0, 0, 1]);
+    let own = client.local_addr().expect("bound").port().to_be_bytes();
+    assert_eq!((said[24..26].to_vec(), &said[28..]), (own.to_vec(), &b"hello"[..]));
+    assert_eq!(said[26..28], proxy.addresses[0].port().to_be_bytes());
+}
+
+#[test]
+fn without_descriptors_clients_wait_and_nothing_spins() {
+    let target = server(echo);
+    // 192 are kept for everything else, so a few dozen connections.
+    let proxy = Process::with_descriptors(&[format!("tcp 127.0.0.1:0 {target}")], "240");
+    let ask = |client: &mut TcpStream| {
+        client.write_all(b"x").expect("send");
+        client.read_exact(&mut [0; 1])
+    };
+    let mut served = Vec::new();
+    loop {
+        let mut client = proxy.connect();
+        client.set_read_timeout(Some(Duration::from_millis(500))).expect("SO_RCVTIMEO");
+        if ask(&mut client).is_err() {
+            break served.push(client);
+        }
+        served.push(client);
+        assert!(served.len() < 240, "the limit is not there");
+    }
+    assert!(served.len() > 10);
+    let before = proxy.ticks();
+    thread::sleep(Duration::from_secs(1));
+    assert!(proxy.ticks() - before < 10, "it spins");
+    let mut waiting = served.pop().expect("the last");
+    drop(served.pop());
+    waiting.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    waiting.read_exact(&mut [0; 1]).expect("it is served when another has gone");
+    for client in &mut served {
+        ask(client).expect("those that were there go on");
+    }
+}
+
+#[test]
+fn datagrams_find_their_way_back() {
+    let target = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let address = target.local_addr().expect("bound");
+    thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok((length, from)) = target.recv_from(&mut buffer) {
+            target.send_to(&buffer[..length], from).expect("send");
+        }
+    });
+    let proxy = Process::start(&[format!("udp 0.0.0.0:0 {} {address}", nobody("127.0.0.1"))]);
+    let before = proxy.descriptors();
+    let port = proxy.addresses[0].port();
+    let client = |asked: &str| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        // A connected socket takes answers from the address that it asked and from no other.
+        socket.connect((asked, port)).expect("connect");
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
+        socket
+    };
+    let mut buffer = vec![0; 65_536];
+    let mut ask = |socket: &UdpSocket, message: &[u8]| {
+        // The first may be lost: the first of the targets is nobody's.
+        let answered = (0..10).any(|_| {
+            let _ = socket.send(message);
+            socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *message)
+        });
+        assert!(answered, "{} bytes were not answered", message.len());
+    };
+    let clients = [client("127.0.0.1"), client("127.0.0.2"), client("127.0.0.1")];
+    for (number, socket) in clients.iter().enumerate() {
+        ask(socket, format!("client {number}").as_bytes());
+    }
+    // The longest that UDP over IPv4 has.
+    ask(&clients[0], &vec![5; 65_507]);
+    ask(&clients[1], b"");
+    proxy.expect_descriptors(before + 3);
+}
