@@ -101,12 +101,13 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_network,
         host_ipc,
         host_pid,
-        hostname,
-        subdomain,
-        set_hostname_as_fqdn,
-        host_aliases,
-        dns_policy,
-        dns_config,
+        // By `names`.
+        hostname: _,
+        subdomain: _,
+        set_hostname_as_fqdn: _,
+        host_aliases: _,
+        dns_policy: _,
+        dns_config: _,
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
@@ -132,16 +133,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
-    let wish = names::Wish {
-        pod: name,
-        namespace: namespace.as_deref(),
-        hostname: hostname.as_deref(),
-        subdomain: subdomain.as_deref(),
-        as_fqdn: *set_hostname_as_fqdn,
-        aliases: host_aliases,
-        dns_policy: *dns_policy,
-        dns_config,
-    };
+    let wish = names::Wish::of(name, namespace.as_deref(), spec);
     let names::Names { hostname, etc_files, degradation } = names::decide(&wish, &network, facts)?;
     degradations.extend(degradation);
     let wish = host_ports::Wish { containers, publish, main: &main, proxy_protocol: known.proxy_protocol.as_ref() };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::network::NetworkPlan;
 use super::{Degradation, EtcFile, dns};
 use crate::host::Facts;
-use crate::manifest::{DnsConfig, DnsPolicy, HostAlias};
+use crate::manifest::{DnsConfig, DnsPolicy, HostAlias, PodSpec};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -32,6 +32,21 @@ pub(super) struct Wish<'a> {
     pub(super) aliases: &'a [HostAlias],
     pub(super) dns_policy: DnsPolicy,
     pub(super) dns_config: &'a DnsConfig,
+}
+
+impl<'a> Wish<'a> {
+    pub(super) fn of(pod: &'a str, namespace: Option<&'a str>, spec: &'a PodSpec) -> Wish<'a> {
+        Wish {
+            pod,
+            namespace,
+            hostname: spec.hostname.as_deref(),
+            subdomain: spec.subdomain.as_deref(),
+            as_fqdn: spec.set_hostname_as_fqdn,
+            aliases: &spec.host_aliases,
+            dns_policy: spec.dns_policy,
+            dns_config: &spec.dns_config,
+        }
+    }
 }
 
 #[derive(Debug)]

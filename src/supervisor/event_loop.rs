@@ -260,23 +260,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// To the container's first process; one that has gone has been told already.
-    pub(super) fn signal(&self, index: usize, signal: i32) {
-        if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
-            let _ = running.process.signal(signal);
-        }
-    }
-
-    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
-    pub(super) fn kill(&mut self, index: usize, signal: i32) {
-        self.signal(index, signal);
-        if signal != SIGKILL
-            && let Some(event) = self.wake(index)
-        {
-            self.handle(event);
-        }
-    }
-
     /// On the clock of the machines.
     pub(super) fn now(&self) -> Duration {
         self.origin.elapsed()
@@ -395,7 +378,7 @@ impl<'a> Supervisor<'a> {
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
 const SETTLE: Duration = Duration::from_secs(1);
 const SIGCHLD: i32 = 17;
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 

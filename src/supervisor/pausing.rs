@@ -4,7 +4,7 @@
 //! What is frozen is known to the kernel, and to the lifecycle machine, which starts no new life of such a container.
 
 use super::clients::refuse;
-use super::event_loop::Supervisor;
+use super::event_loop::{SIGKILL, Supervisor};
 use super::lifecycle::Event;
 use crate::engine::cgroup::Freezer;
 use crate::report::Report;
@@ -56,6 +56,23 @@ impl Supervisor<'_> {
         if self.pod.is_held(index) {
             // Where the kernel takes longer, it is frozen all the same when it can be; `ps` shows so.
             let _ = self.freeze(index, Freezer::Frozen);
+        }
+    }
+
+    /// To the container's first process; one that has gone has been told already.
+    pub(super) fn signal(&self, index: usize, signal: i32) {
+        if let Some(running) = self.containers.get(index).and_then(|container| container.running.as_ref()) {
+            let _ = running.process.signal(signal);
+        }
+    }
+
+    /// As a client asks for it: what is paused wakes up for it, unless it dies of it.
+    pub(super) fn kill(&mut self, index: usize, signal: i32) {
+        self.signal(index, signal);
+        if signal != SIGKILL
+            && let Some(event) = self.wake(index)
+        {
+            self.handle(event);
         }
     }
 

@@ -129,6 +129,6 @@ fn a_name_that_the_hosts_own_file_knows_is_not_added() {
         assert_eq!(of(known), known);
     }
     for unknown in ["127.0.0.1 localhost # workstation\n", "127.0.0.1 workstation-2", ""] {
-        assert!(of(unknown).ends_with("\n127.0.1.1\tworkstation\n"), "{unknown:?}");
+        assert!(of(unknown).ends_with("127.0.1.1\tworkstation\n"), "{unknown:?}");
     }
 }
