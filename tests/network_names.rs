@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 
 use serde_json::{Value, json};
 use support::{Home, and, has_program, idle, once, sh, skip};
@@ -40,11 +41,13 @@ fn names_in_a_network_of_its_own() {
     }
     let pod = home.start_with("names", &named(), &["--network", "slirp4netns"]);
     let hosts = pod.sh("main", "cat /etc/hosts");
-    assert!(hosts.ends_with(&format!("\n10.0.2.100\t{FULL_NAME}\tweb-1{ALIASES}")), "{hosts}");
+    // One more line where the host has IPv6.
+    assert!(hosts.contains(&format!("\n10.0.2.100\t{FULL_NAME}\tweb-1\n")), "{hosts}");
+    assert!(hosts.ends_with(&format!("\t{FULL_NAME}\tweb-1{ALIASES}")), "{hosts}");
     assert_eq!(pod.sh("main", "hostname; cat /etc/hostname; echo $HOSTNAME"), "web-1\nweb-1\nweb-1");
     // The resolver's own way, through /etc/hosts.
     if has_program("getent") {
-        let found = pod.sh("main", &format!("getent hosts cache; getent hosts {FULL_NAME}"));
+        let found = pod.sh("main", &format!("getent hosts cache; getent ahostsv4 {FULL_NAME}"));
         assert!(found.starts_with("192.0.2.7") && found.contains("10.0.2.100"), "{found}");
         assert_eq!(pod.exec("main", &["hostname", "-f"]).ends_with(0).stdout.trim(), FULL_NAME);
     }
@@ -118,7 +121,7 @@ fn settings_of_the_network() {
     let shown = home.sandpod(&["plan", "--network", "none", manifest.to_str().expect("UTF-8")]).ends_with(0).stdout;
     let row = "net/ipv4/tcp_fin_timeout = 17, asked for by spec.securityContext.sysctls[1]";
     assert!(shown.contains(row), "{shown}");
-    assert_eq!(shown.matches("ip_unprivileged_port_start").count(), 1, "{shown}");
+    assert_eq!(shown.matches("net/ipv4/ip_unprivileged_port_start = ").count(), 1, "{shown}");
 }
 
 /// The kernel lets the pod's root write these since 6.9 (commits 50ec499b9a43 and f9436a5d0497).
@@ -158,6 +161,25 @@ fn a_setting_that_the_kernel_refuses_leaves_nothing() {
             .complains(errno);
         assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new(), "{name}");
     }
+}
+
+#[test]
+fn a_host_port_of_the_manifest_is_published() {
+    let Some(home) = Home::new("a_host_port_of_the_manifest_is_published") else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+    let server = "mkdir /www; echo page > /www/index.html; exec busybox httpd -f -p 80 -h /www";
+    let ports = json!({ "ports": [{ "name": "http", "containerPort": 80, "hostPort": free, "hostIP": "127.0.0.1" }] });
+    let pod = home.start_with("ports", &json!({ "containers": [and(sh("main", server), ports)] }), &[]);
+    let said = pod.does(&["port"]).stdout;
+    assert!(said.contains(&format!("127.0.0.1:{free}")), "{said}");
+    let page = support::until("the page", || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", free)).ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.contains("page").then_some(text)
+    });
+    assert!(page.starts_with("HTTP/1"), "{page}");
 }
 
 #[test]
