@@ -124,7 +124,7 @@ fn settings_of_the_network() {
     assert_eq!(shown.matches("net/ipv4/ip_unprivileged_port_start = ").count(), 1, "{shown}");
 }
 
-/// The kernel lets the pod's root write these since 6.9 (commits 50ec499b9a43 and f9436a5d0497).
+/// The kernel lets the pod's root write these since 6.9; before, only the host's.
 #[test]
 fn settings_of_ipc() {
     let Some(home) = Home::new("settings_of_ipc") else { return };

@@ -30,7 +30,6 @@ fn meaning(errno: i32) -> Option<&'static str> {
         Errno::ENOENT => Some(
             "this kernel has no such setting, or none for an ordinary user's namespaces (net.core.* in part); remove it",
         ),
-        // Commits 50ec499b9a43 and f9436a5d0497.
         Errno::EACCES | Errno::EPERM => Some(
             "it is one that only the host's root may set (net.core.rmem_max, kernel.*_next_id); kernel.shm*, kernel.msg*, \
              kernel.sem and fs.mqueue.* can be set for a pod since Linux 6.9",

@@ -120,14 +120,14 @@ fn field_ref(object: &mut Object<'_>, problems: &mut Problems) -> Option<PodFiel
 
 /// `subscript` is what follows the bracket: `'KEY']`.
 fn of_map(map: &str, subscript: &str, slot: &Slot<'_>, problems: &mut Problems) -> Option<PodField> {
-    let (rule, field): (fn(&str) -> Rule, fn(String) -> PodField) =
-        if map == LABEL { (names::label_key, PodField::Label) } else { (names::annotation_key, PodField::Annotation) };
+    let rule: fn(&str) -> Rule = if map == LABEL { names::label_key } else { names::annotation_key };
     let Some(key) = subscript.strip_prefix('\'').and_then(|rest| rest.strip_suffix("']")) else {
         slot.invalid(problems, format!("must be written {map}['KEY']"));
         return None;
     };
     match rule(key) {
-        Ok(()) => Some(field(key.to_owned())),
+        Ok(()) if map == LABEL => Some(PodField::Label(key.to_owned())),
+        Ok(()) => Some(PodField::Annotation(key.to_owned())),
         Err(broken) => {
             slot.invalid(problems, format!("the key `{}` must {broken}", excerpt(key)));
             None

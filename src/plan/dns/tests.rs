@@ -73,7 +73,7 @@ fn what_does_not_fit_is_named() {
     assert_eq!(degraded.name, degradation::DNS_LIMITS);
     assert!(degraded.meaning.ends_with(": 192.0.2.8"), "{degraded:?}");
 
-    let host = format!("search {}\n", "a ".repeat(1) + &(0..31).map(|n| format!("d{n} ")).collect::<String>());
+    let host = format!("search {}\n", "a ".to_owned() + &(0..31).map(|n| format!("d{n} ")).collect::<String>());
     let (text, degraded) = resolv_conf(DnsPolicy::Default, &config(&[], &["more"], &[]), &NetworkPlan::Host, &host);
     assert!(!text.contains("more") && degraded.expect("by name").meaning.ends_with(": more"));
 
