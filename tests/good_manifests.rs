@@ -37,11 +37,26 @@ fn every_field_arrives() {
     assert_eq!(spec.restart_policy, RestartPolicy::OnFailure);
     assert_eq!(spec.termination_grace_period, Duration::from_secs(5));
     assert_eq!((spec.share_process_namespace, spec.host_pid), (true, false));
-    assert_eq!((spec.host_network, spec.host_ipc), (true, true));
+    assert_eq!((spec.host_network, spec.host_ipc), (false, false));
     assert_eq!(spec.hostname.as_deref(), Some("web-1"));
-    let security =
-        PodSecurityContext { run_as_user: Some(1000), run_as_group: Some(1001), run_as_non_root: Some(true) };
+    let security = PodSecurityContext {
+        run_as_user: Some(1000),
+        run_as_group: Some(1001),
+        run_as_non_root: Some(true),
+        sysctls: every_sysctl(),
+    };
     assert_eq!(spec.security_context, security);
+    assert_eq!((spec.subdomain.as_deref(), spec.set_hostname_as_fqdn), (Some("db"), true));
+    let alias = |ip: &str, names: &[&str]| HostAlias { ip: ip.parse().unwrap(), hostnames: strings(names) };
+    assert_eq!(spec.host_aliases, [alias("192.0.2.7", &["cache", "cache.example.org"]), alias("2001:db8::7", &[])]);
+    assert_eq!(spec.dns_policy, DnsPolicy::None);
+    let option = |name: &str, value: Option<&str>| DnsOption { name: name.into(), value: value.map(str::to_owned) };
+    let dns = DnsConfig {
+        nameservers: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
+        searches: strings(&["example.org", "_tcp.example.org.", "."]),
+        options: vec![option("ndots", Some("2")), option("edns0", None)],
+    };
+    assert_eq!(spec.dns_config, dns);
     assert_eq!(spec.volumes, every_volume());
     assert_eq!(spec.resources, Resources { limits: amounts(2000, 2 << 30), requests: amounts(500, 1 << 30) });
     assert_eq!(spec.containers, [every_container_field(), bare_container("side")]);
@@ -61,7 +76,7 @@ fn every_volume() -> Vec<Volume> {
 }
 
 fn every_container_field() -> Container {
-    let env = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
+    let env = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: EnvValue::Text(value.to_owned()) };
     let mount = |name: &str, path: &str, read_only| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -73,7 +88,7 @@ fn every_container_field() -> Container {
         command: strings(&["nginx", "-g", "daemon off;"]),
         args: strings(&["$(HOME)", "--port=$(PORT)"]),
         working_dir: Some("/srv/www/./html/".to_owned()),
-        env: vec![env("PORT", "8080"), env("EMPTY", ""), env("my.var", "$(PORT)")],
+        env: [vec![env("PORT", "8080"), env("EMPTY", ""), env("my.var", "$(PORT)")], downward()].concat(),
         stdin: true,
         tty: true,
         volume_mounts: vec![
@@ -82,8 +97,20 @@ fn every_container_field() -> Container {
             mount("etc", "/host/etc", false),
         ],
         ports: vec![
-            ContainerPort { name: None, container_port: 80, protocol: Protocol::Tcp },
-            ContainerPort { name: Some("dns".to_owned()), container_port: 53, protocol: Protocol::Udp },
+            ContainerPort {
+                name: None,
+                container_port: 80,
+                protocol: Protocol::Tcp,
+                host_port: Some(8880),
+                host_ip: Some([127, 0, 0, 1].into()),
+            },
+            ContainerPort {
+                name: Some("dns".to_owned()),
+                container_port: 53,
+                protocol: Protocol::Udp,
+                host_port: None,
+                host_ip: None,
+            },
         ],
         security_context: ContainerSecurityContext {
             run_as_user: Some(0),
@@ -96,6 +123,51 @@ fn every_container_field() -> Container {
         },
         resources: every_amount(),
     }
+}
+
+/// Variables from fields of the pod.
+fn downward() -> Vec<EnvVar> {
+    let env = |name: &str, value| EnvVar { name: name.to_owned(), value };
+    let amount = |container: Option<&str>, role, resource, divisor| {
+        EnvValue::Resource(ResourceField { container: container.map(str::to_owned), role, resource, divisor })
+    };
+    vec![
+        env("NAME", EnvValue::Field(PodField::Name)),
+        env("NAMESPACE", EnvValue::Field(PodField::Namespace)),
+        env("UID", EnvValue::Field(PodField::Uid)),
+        env("LABEL", EnvValue::Field(PodField::Label("app.kubernetes.io/name".to_owned()))),
+        env("ANNOTATION", EnvValue::Field(PodField::Annotation("example.com/note".to_owned()))),
+        env("NODE", EnvValue::Field(PodField::NodeName)),
+        env("IP", EnvValue::Field(PodField::PodIp)),
+        env("IPS", EnvValue::Field(PodField::PodIps)),
+        env("CPUS", amount(None, Role::Limit, Resource::Cpu, 1000)),
+        env("MILLIS", amount(Some("side"), Role::Request, Resource::Cpu, 1)),
+        env("MEMORY", amount(Some("web"), Role::Limit, Resource::Memory, 1 << 20)),
+        env("HUGE", amount(None, Role::Request, Resource::HugePages(2 << 20), 1)),
+    ]
+}
+
+fn every_sysctl() -> Vec<Sysctl> {
+    let sysctl = |name: &str, file: &str, namespace, value: &str| Sysctl {
+        name: name.to_owned(),
+        file: file.into(),
+        namespace,
+        value: value.to_owned(),
+    };
+    vec![
+        sysctl("net.ipv4.tcp_syncookies", "net/ipv4/tcp_syncookies", SysctlNamespace::Network, "0"),
+        sysctl("kernel/msgmax", "kernel/msgmax", SysctlNamespace::Ipc, "4096"),
+    ]
+}
+
+#[test]
+fn the_hosts_namespaces_arrive() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true, hostIPC: true, containers: \
+                [{name: a, image: 'host:', ports: [{containerPort: 8080, hostPort: 8080}, {containerPort: 80}]}]}}";
+    let spec = manifest::parse(text, "x").unwrap_or_else(|errors| panic!("{:#?}", errors.into_report())).spec;
+    assert_eq!((spec.host_network, spec.host_ipc), (true, true));
+    assert_eq!(spec.containers[0].ports[0].host_port, Some(8080));
+    assert_eq!((spec.dns_policy, spec.dns_config), (DnsPolicy::Default, DnsConfig::default()));
 }
 
 fn every_amount() -> Resources {

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -141,6 +142,8 @@ static void hostfwd(const char *path, const char *host_port, const char *guest_p
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
+    // In pasta's namespaces nobody else ends it.
+    if (argc == 4) prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (argc == 4 && !strcmp(argv[1], "server")) server(argv[2], argv[3]);
     else if (argc == 5 && !strcmp(argv[1], "hostfwd")) hostfwd(argv[2], argv[3], argv[4]);
     else if (argc == 5 && strchr("udc", argv[1][0])) printf("%.0f\n", measure(argv[1], argv[2], argv[3], atoi(argv[4])));

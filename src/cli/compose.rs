@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::arguments::SingleArguments;
 use crate::manifest::{
-    self, Container, ContainerSecurityContext, EnvVar, HostPathType, Image, Metadata, Pod, PodSecurityContext, PodSpec,
-    Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
+    self, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, HostPathType, Image, Metadata,
+    Pod, PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
 
@@ -40,7 +40,10 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
         command: command.clone(),
         args: Vec::new(),
         working_dir: workdir.clone(),
-        env: environment(env)?.into_iter().map(|(name, value)| EnvVar { name, value: literal(&value) }).collect(),
+        env: environment(env)?
+            .into_iter()
+            .map(|(name, value)| EnvVar { name, value: EnvValue::Text(literal(&value)) })
+            .collect(),
         stdin: *interactive,
         tty: *tty,
         volume_mounts,
@@ -67,6 +70,11 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
             host_ipc: false,
             host_pid: false,
             hostname: None,
+            subdomain: None,
+            set_hostname_as_fqdn: false,
+            host_aliases: Vec::new(),
+            dns_policy: DnsPolicy::Default,
+            dns_config: DnsConfig::default(),
             security_context: PodSecurityContext::default(),
             resources: Resources::default(),
         },

@@ -25,6 +25,7 @@ pub mod sandbox;
 mod sources;
 pub mod storage;
 pub mod sweep;
+mod sysctls;
 mod tree;
 mod user;
 pub mod volumes;

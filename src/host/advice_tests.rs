@@ -29,6 +29,7 @@ fn good() -> Facts {
         hostname: "h".to_owned(),
         unprivileged_port_start: 1024,
         mqueue: true,
+        hosts: String::new(),
         resolv_conf: String::new(),
         host_root: None,
         rootfs: Vec::new(),

@@ -32,6 +32,9 @@ pub struct Facts {
     pub unprivileged_port_start: u16,
     /// Whether the host has a /dev/mqueue, which a pod with hostIPC shares.
     pub mqueue: bool,
+    /// Text of `/etc/hosts`, which a pod with hostNetwork has, too; empty when there is none.
+    #[serde(default)]
+    pub hosts: String,
     /// Text of `/etc/resolv.conf`; empty when there is none.
     pub resolv_conf: String,
     /// The host's root directory; read only when an image is `host:`.

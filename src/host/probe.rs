@@ -42,6 +42,8 @@ const MOST_MOUNTINFO: usize = 16 << 20;
 const MOST_PASSWD: usize = 4 << 20;
 const MOST_SUBIDS: u64 = 8 << 20;
 const MOST_RESOLV_CONF: usize = 64 << 10;
+/// Bytes; the pod's copy is in memory, and in its record.
+const MOST_HOSTS: usize = 256 << 10;
 
 /// Where to look. Always the machine itself, except in tests.
 struct Source {
@@ -130,6 +132,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         hostname: uname.hostname,
         unprivileged_port_start: switches::unprivileged_port_start(&proc, caller.privileges),
         mqueue: Path::new("/dev/mqueue").is_dir(),
+        hosts: String::from_utf8_lossy(&optional(&etc.join("hosts"), MOST_HOSTS, &mut warnings)).into_owned(),
         resolv_conf: String::from_utf8_lossy(&optional(&etc.join("resolv.conf"), MOST_RESOLV_CONF, &mut warnings))
             .into_owned(),
         host_root: asked.host_image.then(|| tree::host_root(&source.root, &mounts, &mut warnings)),

@@ -14,11 +14,13 @@ mod names;
 mod object;
 mod pod;
 mod problem;
+mod proxy_protocol;
 pub mod quantity;
 mod read;
 mod scalar;
 mod schema;
 mod syntax;
+mod sysctl;
 mod tree;
 
 pub(crate) use amount::written;
@@ -26,6 +28,7 @@ pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
+pub use proxy_protocol::{ChosenPort, ProxyProtocol};
 pub use schema::supported_fields;
 pub use tree::Position;
 

@@ -33,6 +33,22 @@ fn is_dns_label(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(inside) && !name.starts_with('-') && !name.ends_with('-')
 }
 
+/// A domain to search in, as Kubernetes allows it since 1.33 (KEP-4427): with `_`, a dot at its end, or the root alone.
+pub(super) fn search_domain(domain: &str) -> Rule {
+    if domain == "." || dns_subdomain(&domain.strip_suffix('.').unwrap_or(domain).replace('_', "a")).is_ok() {
+        return Ok(());
+    }
+    Err("be a domain of at most 253 characters: lower-case letters, digits, `-`, `_` and `.`")
+}
+
+/// One word of a line of resolv.conf(5): with a space or a line's end in it, it would be another line there.
+pub(super) fn resolver_word(word: &str) -> Rule {
+    if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err("be one word of printable ASCII")
+}
+
 /// A port's name: an IANA service name, RFC 6335 section 5.1.
 pub(super) fn port_name(name: &str) -> Rule {
     if name.is_empty() || name.len() > 15 {
@@ -136,6 +152,20 @@ mod tests {
         assert_eq!(dns_subdomain("a.b-c.d0"), Ok(()));
         for name in ["", ".", "a.", ".a", "a..b", "a.-b", &"a".repeat(254)] {
             assert!(dns_subdomain(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_resolvers_configuration() {
+        for domain in [".", "a", "a.b.", "_tcp.a_b.example.org"] {
+            assert_eq!(search_domain(domain), Ok(()), "{domain}");
+        }
+        for domain in ["", "..", "a..", "A", "a b", "a\nnameserver 192.0.2.1", &"a".repeat(254)] {
+            assert!(search_domain(domain).is_err(), "{domain:?}");
+        }
+        assert_eq!(resolver_word("ndots"), Ok(()));
+        for word in ["", " ", "a b", "a\nb", "ä"] {
+            assert!(resolver_word(word).is_err(), "{word:?}");
         }
     }
 

@@ -182,6 +182,10 @@ impl<'t> Slot<'t> {
         }
     }
 
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        self.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String && scalar.text == text)
+    }
+
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.value, Value::Sequence(_))
     }
@@ -249,6 +253,11 @@ impl<'t> Object<'t> {
             problems.absent(self.position, &self.path_of(name), format!("is required: {why}"));
         }
         slot
+    }
+
+    /// Nothing stands in it, or only null.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.iter().all(|entry| entry.value.is_null())
     }
 
     /// Refuses nothing of what was not taken: an error that was reported explains it all.

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::binary;
 
+mod env;
+mod network;
+
+pub use env::*;
+pub use network::*;
+
 /// A valid `kind: Pod`, `apiVersion: v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
@@ -42,6 +48,12 @@ pub struct PodSpec {
     pub host_ipc: bool,
     pub host_pid: bool,
     pub hostname: Option<String>,
+    /// A DNS-1123 label.
+    pub subdomain: Option<String>,
+    pub set_hostname_as_fqdn: bool,
+    pub host_aliases: Vec<HostAlias>,
+    pub dns_policy: DnsPolicy,
+    pub dns_config: DnsConfig,
     pub security_context: PodSecurityContext,
     /// KEP-2837, pod-level resources.
     pub resources: Resources,
@@ -60,6 +72,8 @@ pub struct PodSecurityContext {
     pub run_as_user: Option<u32>,
     pub run_as_group: Option<u32>,
     pub run_as_non_root: Option<bool>,
+    /// Files are unique.
+    pub sysctls: Vec<Sysctl>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +89,7 @@ pub struct Container {
     pub stdin: bool,
     pub tty: bool,
     pub volume_mounts: Vec<VolumeMount>,
-    /// Documentation until ports are published.
+    /// Those without a host port are documentation.
     pub ports: Vec<ContainerPort>,
     pub security_context: ContainerSecurityContext,
     pub resources: Resources,
@@ -162,13 +176,6 @@ pub enum Image {
     Rootfs(PathBuf),
 }
 
-/// One `env` entry; `value` may hold `$(VAR)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvVar {
-    pub name: String,
-    pub value: String,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeMount {
     /// The name of a declared volume.
@@ -176,19 +183,6 @@ pub struct VolumeMount {
     /// Absolute, without `..`, unique within its container.
     pub mount_path: String,
     pub read_only: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerPort {
-    pub name: Option<String>,
-    pub container_port: u16,
-    pub protocol: Protocol,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Protocol {
-    Tcp,
-    Udp,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

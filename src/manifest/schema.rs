@@ -3,6 +3,12 @@
 //! The lists serve the messages: a name that Kubernetes knows is told apart from a typo. They do not decide what is
 //! accepted, the reader does: what it does not take is refused (see [`super::object`]).
 
+mod env;
+mod network;
+
+pub(super) use env::{ENV, FIELD_REF, RESOURCE_FIELD_REF, VALUE_FROM};
+pub(super) use network::{DNS_CONFIG, DNS_OPTION, HOST_ALIAS, PORT, SYSCTL};
+
 /// The fields of one kind of object.
 #[derive(Debug)]
 pub(super) struct Schema {
@@ -51,7 +57,7 @@ impl Schema {
 /// Where a field of this name belongs, when it is one that sandpod supports and whose name means one thing only.
 pub(super) fn rightful_place(name: &str) -> Option<&'static str> {
     // These stand in many objects, so the place says nothing about what was meant.
-    if ["name", "path", "type", "value", "add", "drop"].contains(&name) {
+    if ["name", "path", "type", "value", "add", "drop", "ip", "options", "resource"].contains(&name) {
         return None;
     }
     ALL.iter().find(|schema| schema.supported.contains(&name)).map(|schema| match schema.place {
@@ -70,7 +76,7 @@ pub fn supported_fields() -> impl Iterator<Item = String> {
     })
 }
 
-pub(super) const ALL: [&Schema; 19] = [
+pub(super) const ALL: [&Schema; 26] = [
     &ROOT,
     &METADATA,
     &SPEC,
@@ -79,8 +85,15 @@ pub(super) const ALL: [&Schema; 19] = [
     &CONTAINER_SECURITY,
     &CAPABILITIES,
     &ENV,
+    &VALUE_FROM,
+    &FIELD_REF,
+    &RESOURCE_FIELD_REF,
     &VOLUME_MOUNT,
     &PORT,
+    &DNS_CONFIG,
+    &DNS_OPTION,
+    &HOST_ALIAS,
+    &SYSCTL,
     &RESOURCES,
     &LIMITS,
     &REQUESTS,
@@ -129,23 +142,23 @@ pub(super) static SPEC: Schema = Schema {
         "hostIPC",
         "hostPID",
         "hostname",
+        "subdomain",
+        "setHostnameAsFQDN",
+        "hostAliases",
+        "dnsPolicy",
+        "dnsConfig",
         "securityContext",
         "resources",
     ],
     not_yet: &[
         "activeDeadlineSeconds",
-        "dnsConfig",
-        "dnsPolicy",
         "enableServiceLinks",
         "ephemeralContainers",
-        "hostAliases",
         "hostUsers",
         "hostnameOverride",
         "imagePullSecrets",
         "initContainers",
         "os",
-        "setHostnameAsFQDN",
-        "subdomain",
     ],
     cluster_only: &[
         "affinity",
@@ -206,26 +219,10 @@ pub(super) static CONTAINER: Schema = Schema {
     server_set: &[],
 };
 
-pub(super) static ENV: Schema = Schema {
-    place: "spec.containers[].env[]",
-    supported: &["name", "value"],
-    not_yet: &["valueFrom"],
-    cluster_only: &[],
-    server_set: &[],
-};
-
 pub(super) static VOLUME_MOUNT: Schema = Schema {
     place: "spec.containers[].volumeMounts[]",
     supported: &["name", "mountPath", "readOnly"],
     not_yet: &["bindMountOptions", "mountPropagation", "recursiveReadOnly", "subPath", "subPathExpr"],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static PORT: Schema = Schema {
-    place: "spec.containers[].ports[]",
-    supported: &["name", "containerPort", "protocol"],
-    not_yet: &["hostIP", "hostPort"],
     cluster_only: &[],
     server_set: &[],
 };
@@ -282,7 +279,7 @@ pub(super) static POD_REQUESTS: Schema = Schema {
 
 pub(super) static POD_SECURITY: Schema = Schema {
     place: "spec.securityContext",
-    supported: &["runAsUser", "runAsGroup", "runAsNonRoot"],
+    supported: &["runAsUser", "runAsGroup", "runAsNonRoot", "sysctls"],
     not_yet: &[
         "appArmorProfile",
         "fsGroup",
@@ -292,7 +289,6 @@ pub(super) static POD_SECURITY: Schema = Schema {
         "seccompProfile",
         "supplementalGroups",
         "supplementalGroupsPolicy",
-        "sysctls",
         "windowsOptions",
     ],
     cluster_only: &[],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::idmap::UsernsChoice;
 use super::network::NetworkChoice;
-use crate::manifest;
+use crate::manifest::{self, ProxyProtocol};
 use crate::report::{Report, exit_code};
 
 const OURS: &str = "sandpod.dev/";
@@ -15,7 +15,9 @@ pub(super) const PIDS_LIMIT: &str = "sandpod.dev/pids-limit";
 pub(super) const SWAP: &str = "sandpod.dev/swap";
 /// `--network`, in the manifest.
 pub(super) const NETWORK: &str = "sandpod.dev/network";
-const KNOWN: [&str; 4] = [USERNS, PIDS_LIMIT, SWAP, NETWORK];
+/// Published ports whose connections begin with a PROXY header.
+pub(super) const PROXY_PROTOCOL: &str = "sandpod.dev/proxy-protocol";
+const KNOWN: [&str; 5] = [USERNS, PIDS_LIMIT, SWAP, NETWORK, PROXY_PROTOCOL];
 /// Kubernetes' well-known annotation, which `kubectl logs` and `kubectl exec` follow too.
 pub(super) const MAIN: &str = "kubectl.kubernetes.io/default-container";
 
@@ -27,6 +29,7 @@ pub(super) struct Annotations<'a> {
     pub(super) pids_limit: Option<Option<u64>>,
     pub(super) swap: Swap,
     pub(super) network: Option<NetworkChoice>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// The kubelet's `memorySwap.swapBehavior`, which is for a whole node there.
@@ -53,6 +56,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Annotations
         default_container: annotations.get(MAIN).map(String::as_str),
         pids_limit: annotations.get(PIDS_LIMIT).map(|value| parse_pids_limit(value)).transpose()?,
         network: annotations.get(NETWORK).map(|value| parse_network(value)).transpose()?,
+        proxy_protocol: annotations.get(PROXY_PROTOCOL).map(|value| parse_proxy_protocol(value)).transpose()?,
         swap: annotations.get(SWAP).map(|value| parse_swap(value)).transpose()?.unwrap_or_default(),
     })
 }
@@ -73,6 +77,11 @@ fn parse_swap(value: &str) -> Result<Swap, Report> {
 fn parse_pids_limit(value: &str) -> Result<Option<u64>, Report> {
     manifest::pids_limit(value)
         .map_err(|wrong| Report::new(exit_code::USAGE, format!("annotation {PIDS_LIMIT} is wrong")).because(wrong))
+}
+
+fn parse_proxy_protocol(value: &str) -> Result<ProxyProtocol, Report> {
+    ProxyProtocol::parse(value)
+        .map_err(|wrong| Report::new(exit_code::USAGE, format!("annotation {PROXY_PROTOCOL} is wrong")).because(wrong))
 }
 
 fn one_of<T: Copy>(annotation: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Report> {

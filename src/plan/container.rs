@@ -2,7 +2,8 @@
 
 use super::resources::OfContainer;
 use super::{
-    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, container_log, mounts, process, root, security,
+    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, container_log, downward, mounts, process, root,
+    security,
 };
 use crate::host::Facts;
 use crate::manifest::{Container, ContainerPort, PodSecurityContext, Volume};
@@ -16,6 +17,7 @@ const LOG_MAX_FILES: u32 = 5;
 pub(super) struct PodScope<'a> {
     pub(super) facts: &'a Facts,
     pub(super) sandbox: &'a SandboxPlan,
+    pub(super) siblings: &'a [Container],
     pub(super) volumes: &'a [Volume],
     pub(super) container_pid: NamespaceMode,
     pub(super) security: &'a PodSecurityContext,
@@ -55,6 +57,7 @@ pub(super) fn plan(
         hostname: &scope.sandbox.hostname,
         security: &security,
         oom_score_adj: resources.oom_score_adj,
+        sources: downward::Sources { sandbox: scope.sandbox, containers: scope.siblings, facts: scope.facts },
     })?;
     let log = LogPlan {
         path: scope.sandbox.dirs.data.join(container_log(name)),
@@ -79,6 +82,6 @@ pub(super) fn plan(
 }
 
 fn port(port: &ContainerPort) -> PortPlan {
-    let ContainerPort { name, container_port, protocol } = port;
+    let ContainerPort { name, container_port, protocol, host_port: _, host_ip: _ } = port; // by `host_ports`
     PortPlan { name: name.clone(), container_port: *container_port, protocol: *protocol }
 }

@@ -29,6 +29,7 @@ pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
+pub const DNS_LIMITS: &str = "dns-limits";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -46,6 +47,7 @@ pub const NAMES: &[&str] = &[
     NO_LIMITS,
     NO_NETWORK,
     NETWORK_UNSANDBOXED,
+    DNS_LIMITS,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.

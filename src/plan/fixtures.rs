@@ -12,8 +12,8 @@ use crate::host::{
     NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UserNamespaces,
 };
 use crate::manifest::{
-    Amounts, Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, Resource,
-    Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
+    Amounts, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, Image, Metadata, Pod,
+    PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::Report;
 
@@ -39,6 +39,7 @@ pub(super) fn facts_for_tests() -> Facts {
         hostname: "workstation".into(),
         unprivileged_port_start: 1024,
         mqueue: true,
+        hosts: "127.0.0.1\tlocalhost\n".into(),
         resolv_conf: "nameserver 192.0.2.1\n".into(),
         cgroup: delegated("cpu memory pids"),
         network: NetworkFacts {
@@ -154,6 +155,11 @@ pub(super) fn pod(containers: Vec<Container>) -> Pod {
             host_ipc: false,
             host_pid: false,
             hostname: None,
+            subdomain: None,
+            set_hostname_as_fqdn: false,
+            host_aliases: Vec::new(),
+            dns_policy: DnsPolicy::Default,
+            dns_config: DnsConfig::default(),
             security_context: PodSecurityContext::default(),
             resources: Resources::default(),
         },
@@ -161,7 +167,7 @@ pub(super) fn pod(containers: Vec<Container>) -> Pod {
 }
 
 pub(super) fn env(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.into(), value: value.into() }
+    EnvVar { name: name.into(), value: EnvValue::Text(value.into()) }
 }
 
 pub(super) fn volume(name: &str, source: VolumeSource) -> Volume {

@@ -3,9 +3,11 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `network` (how it reaches the outside), `names` (what it is called, and who answers for names), `resources`
-//! (limits and requests), `cgroup` (where they are written), `storage` (limits of what is on disk), `admission` (whether
-//! there is room), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
+//! give), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `ports` and
+//! `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces), `downward` (what a
+//! container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `storage` (limits
+//! of what is on disk), `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the
+//! plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
@@ -14,9 +16,12 @@ mod annotations;
 pub mod cgroup;
 mod container;
 pub mod degradation;
+mod dns;
+mod downward;
 mod expansion;
 #[cfg(test)]
 mod fixtures;
+mod host_ports;
 pub mod idmap;
 mod mounts;
 mod names;
@@ -29,6 +34,7 @@ mod root;
 mod sandbox;
 mod security;
 pub mod storage;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -107,7 +113,13 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_network,
         host_ipc,
         host_pid,
-        hostname,
+        // By `names`.
+        hostname: _,
+        subdomain: _,
+        set_hostname_as_fqdn: _,
+        host_aliases: _,
+        dns_policy: _,
+        dns_config: _,
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
@@ -134,8 +146,11 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let name = name_asked.as_ref().unwrap_or(name);
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
-    let ports = ports::plan(publish.iter().map(|mapping| mapping.published_for(&main)), namespaces.net, facts)?;
-    let hostname = sandbox::hostname(hostname.as_deref(), name, namespaces.net, facts)?;
+    let wish = names::Wish::of(name, namespace.as_deref(), spec);
+    let names::Names { hostname, etc_files, degradation } = names::decide(&wish, &network, facts)?;
+    degradations.extend(degradation);
+    let wish = host_ports::Wish { containers, publish, main: &main, proxy_protocol: known.proxy_protocol.as_ref() };
+    let ports = host_ports::decide(&wish, namespaces.net, facts)?;
     let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
     if *asked_in == AskedIn::Options {
         resources.name_options();
@@ -147,7 +162,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         // Its root is the container's own cgroup.
         namespaces.cgroup = NamespaceMode::Container;
     }
-    let sysctls = network::sysctls(&network, &idmap);
+    let sysctls = sysctls::decide(&security_context.sysctls, &namespaces, &network, &idmap)?;
     let sandbox = SandboxPlan {
         id: id.clone(),
         name: name.clone(),
@@ -160,7 +175,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         memory_volumes: volumes_planned.memory,
         disk_volumes: volumes_planned.disk,
         host_paths: volumes_planned.host_paths,
-        etc_files: names::etc_files(&hostname, &network, facts),
+        etc_files,
         sysctls,
         network,
         hostname,
@@ -175,6 +190,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let scope = container::PodScope {
         facts,
         sandbox: &sandbox,
+        siblings: containers,
         volumes,
         container_pid: sandbox::container_pid(&sharing),
         security: security_context,

@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::degradation::{self, named};
-use super::idmap::IdMapPlan;
-use super::{Degradation, Sysctl, annotations};
+use super::{Degradation, annotations};
 use crate::host::{Ipv4Network, NetworkFacts, Tun};
 use crate::report::{Report, exit_code};
 
@@ -279,22 +278,4 @@ fn ipv4(taken: &[Ipv4Network]) -> Ipv4Plan {
         dns: host(3),
         address: host(100),
     }
-}
-
-/// What makes a network namespace of one's own pleasant: root's ports for everybody (the kernel's own limit protects a
-/// host that many share), ping without a capability (icmp(7)), an IPv6 address that can be used at once (nobody else is
-/// there who could have it).
-pub(super) fn sysctls(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
-    if *network == NetworkPlan::Host {
-        return Vec::new();
-    }
-    // Ids that are not mapped are refused (EINVAL).
-    let last_gid = idmap.gids.iter().map(|entry| entry.inside.0 + (entry.count - 1)).max().unwrap_or(0);
-    [
-        ("net/ipv4/ip_unprivileged_port_start", "0".to_owned()),
-        ("net/ipv4/ping_group_range", format!("0 {last_gid}")),
-        ("net/ipv6/conf/default/accept_dad", "0".to_owned()),
-    ]
-    .map(|(file, value)| Sysctl { file: file.into(), value, asked_by: None })
-    .into()
 }

@@ -1,9 +1,9 @@
 //! The command, its environment and its directory.
 
-use super::ProcessPlan;
 use super::expansion::expand;
 use super::security::Security;
-use crate::manifest::{EnvVar, Image};
+use super::{ProcessPlan, downward};
+use crate::manifest::{EnvValue, EnvVar, Image};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -24,10 +24,11 @@ pub(super) struct Wish<'a> {
     pub(super) hostname: &'a str,
     pub(super) security: &'a Security,
     pub(super) oom_score_adj: i32,
+    pub(super) sources: downward::Sources<'a>,
 }
 
 pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
-    let declared = declared_env(wish.env);
+    let declared = declared_env(&wish)?;
     let argv = argv(&wish, &declared)?;
     let mut env = default_env(wish.hostname, wish.tty);
     for (name, value) in declared {
@@ -59,13 +60,19 @@ fn default_env(hostname: &str, tty: bool) -> Vec<(String, String)> {
 }
 
 /// A value refers to variables above it only; of two with one name the later one counts.
-fn declared_env(declared: &[EnvVar]) -> Vec<(String, String)> {
+fn declared_env(wish: &Wish<'_>) -> Result<Vec<(String, String)>, Report> {
     let mut env = Vec::new();
-    for EnvVar { name, value } in declared {
-        let value = expand(value, |wanted| get(&env, wanted));
+    for EnvVar { name, value } in wish.env {
+        let asking = downward::Asking { container: wish.container, variable: name };
+        let value = match value {
+            EnvValue::Text(text) => expand(text, |wanted| get(&env, wanted)),
+            // Taken as they are: they are no text of the manifest's.
+            EnvValue::Field(field) => downward::field(field, asking, &wish.sources)?,
+            EnvValue::Resource(field) => downward::resource(field, asking, &wish.sources)?,
+        };
         set(&mut env, name.clone(), value);
     }
-    env
+    Ok(env)
 }
 
 fn argv(wish: &Wish<'_>, env: &[(String, String)]) -> Result<Vec<String>, Report> {

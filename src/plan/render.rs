@@ -198,7 +198,7 @@ fn container(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
             Protocol::Udp => "UDP",
         };
         let name = name.as_ref().map_or(String::new(), |name| format!(" {}", word(name)));
-        row(f, "port", format_args!("{container_port}/{protocol}{name} (not published)"))?;
+        row(f, "port", format_args!("{container_port}/{protocol}{name}"))?;
     }
     let log = &plan.log;
     row(f, "log", format_args!("{}, {} files of {}", path(&log.path), log.max_files, bytes(log.max_size)))

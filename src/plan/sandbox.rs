@@ -1,4 +1,4 @@
-//! What pause holds for all containers: namespaces, hostname, directories, volumes.
+//! What pause holds for all containers: namespaces, directories, volumes.
 
 use super::{HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces};
 use crate::host::Facts;
@@ -10,8 +10,6 @@ mod tests;
 
 /// containerd's default for a sandbox's /dev/shm, in bytes.
 const SHM_SIZE: u64 = 64 << 20;
-/// A DNS label (RFC 1035), and where the kubelet cuts a pod's hostname.
-const HOSTNAME_MAX: usize = 63;
 
 /// What the pod shares with the host, and its containers with each other.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,28 +42,6 @@ pub(super) fn container_pid(sharing: &Sharing) -> NamespaceMode {
         Sharing { process_namespace: true, .. } => NamespaceMode::Pod,
         Sharing { .. } => NamespaceMode::Container,
     }
-}
-
-/// As the kubelet chooses it. A pod on the host's network has the host's name there; one that is asked for by
-/// `hostname` is still given, since the uts namespace is the pod's own.
-pub(super) fn hostname(
-    asked: Option<&str>,
-    pod_name: &str,
-    net: NamespaceMode,
-    facts: &Facts,
-) -> Result<String, Report> {
-    let wanted = match (asked, net) {
-        (Some(asked), _) => asked,
-        (None, NamespaceMode::Node) => return Ok(facts.hostname.clone()),
-        (None, _) => pod_name,
-    };
-    let cut = wanted.char_indices().nth(HOSTNAME_MAX).map_or(wanted, |(end, _)| &wanted[..end]);
-    // Only a cut can leave these at the end; the manifest's own rules forbid them.
-    let hostname = cut.trim_end_matches(['-', '.']);
-    if hostname.is_empty() {
-        return Err(Report::new(exit_code::USAGE, format!("no hostname can be made of `{wanted}`")));
-    }
-    Ok(hostname.to_owned())
 }
 
 pub(super) fn dirs(id: &str, facts: &Facts) -> PodDirs {

@@ -88,8 +88,12 @@ pub(super) fn plan(
         capabilities_add,
         capabilities_drop,
     } = security;
-    let PodSecurityContext { run_as_user: pod_user, run_as_group: pod_group, run_as_non_root: pod_non_root } =
-        scope.security;
+    let PodSecurityContext {
+        run_as_user: pod_user,
+        run_as_group: pod_group,
+        run_as_non_root: pod_non_root,
+        sysctls: _, // the pod's, by `sysctls`
+    } = scope.security;
     let user = run_as_user.or(*pod_user);
     if run_as_non_root.or(*pod_non_root) == Some(true) {
         refuse_root(container, user)?;

@@ -5,10 +5,11 @@ use crate::sys::splice::Pipe;
 
 /// Empty pipes that are kept for the next who needs one.
 const KEPT: usize = 16;
-/// Bytes that a pipe is made for, by how many are open: few and large for throughput, many and small where thousands of
-/// readers are slow. All pipes of a user share `fs.pipe-user-pages-soft` (64 MiB), above which *every* new pipe of that
-/// user, in whatever program, has one page or two (pipe(7)); 2,000 of ours stay below it.
-const SIZES: [(usize, usize); 3] = [(16, 256 << 10), (256, 64 << 10), (usize::MAX, 16 << 10)];
+/// Bytes that a pipe is made for, by how many are open: few and large for throughput (each fill and drain wakes somebody
+/// up), many and small where thousands of readers are slow. All pipes of a user share `fs.pipe-user-pages-soft` (64 MiB),
+/// above which *every* new pipe of that user, in whatever program, has one page or two (pipe(7)); 2,000 of ours stay
+/// below it.
+const SIZES: [(usize, usize); 4] = [(4, 1 << 20), (16, 256 << 10), (256, 64 << 10), (usize::MAX, 16 << 10)];
 
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
@@ -32,7 +33,7 @@ impl Pipes {
     /// Takes back an empty pipe.
     pub(super) fn give_back(&mut self, pipe: Pipe) {
         // After a crowd the small ones go first.
-        let large = pipe.capacity() >= SIZES[0].1 || self.open <= KEPT;
+        let large = pipe.capacity() >= SIZES[1].1 || self.open <= KEPT;
         if large && self.idle.len() < KEPT {
             self.idle.push(pipe);
         } else {

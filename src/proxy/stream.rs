@@ -10,8 +10,9 @@ use crate::sys::event::Ready;
 use crate::sys::inet;
 use crate::sys::splice::{Moved, Pipe};
 
-/// Rounds of fill and drain for one direction before it is another connection's turn.
-const ROUNDS: usize = 16;
+/// Rounds of fill and drain for one direction, and bytes, before it is another connection's turn.
+const ROUNDS: usize = 64;
+const BYTES: usize = 4 << 20;
 
 /// One of the two sockets.
 #[derive(Debug)]
@@ -126,7 +127,11 @@ impl Outcome {
 impl Flow {
     /// Fills and drains until a socket says EAGAIN.
     fn advance(&mut self, from: &mut Side, to: &mut Side, pipes: &mut Pipes) -> Outcome {
+        let mut taken = 0;
         for _ in 0..ROUNDS {
+            if taken >= BYTES && self.held == 0 {
+                break;
+            }
             if self.held > 0 {
                 if !to.writable || to.failed {
                     return Outcome::Wait;
@@ -154,7 +159,10 @@ impl Flow {
             }
             let Some(pipe) = &self.pipe else { return Outcome::WaitForPipe };
             match pipe.fill(from.socket.as_fd()) {
-                Ok(Moved::Bytes(count)) => self.held = count,
+                Ok(Moved::Bytes(count)) => {
+                    self.held = count;
+                    taken += count;
+                }
                 Ok(Moved::End) => self.course = Course::Ended,
                 // The pipe is empty, so it is the socket that has nothing.
                 Ok(Moved::Later) => from.readable = false,

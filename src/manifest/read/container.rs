@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::env::{self, ContainerRefs};
 use super::image;
 use super::metadata::named;
+use super::network::OfTheHost;
+use super::ports::{self, HostPorts};
 use super::resources::{self, Level};
 use super::security::{self, UserRules};
 use super::spec::UniqueNames;
 use crate::manifest::names;
 use crate::manifest::object::{Object, Slot};
-use crate::manifest::pod::{Container, ContainerPort, EnvVar, Image, Protocol, VolumeMount};
+use crate::manifest::pod::{Container, Image, VolumeMount};
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::schema;
 use crate::manifest::tree::Position;
@@ -19,26 +22,54 @@ use crate::nearest::nearest;
 pub(super) struct Surroundings<'s> {
     pub(super) volumes: &'s BTreeSet<String>,
     pub(super) security: &'s UserRules,
+    pub(super) host: OfTheHost,
 }
 
-pub(super) fn read(
-    slot: &Slot<'_>,
+/// What containers share: each finds what those before it took.
+#[derive(Debug, Default)]
+pub(super) struct Siblings<'t> {
+    names: UniqueNames,
+    host_ports: HostPorts,
+    refs: ContainerRefs<'t>,
+}
+
+impl Siblings<'_> {
+    /// Refuses variables about a container that is not there, once all are known.
+    pub(super) fn check_refs(self, containers: &[Container], problems: &mut Problems) {
+        let names: BTreeSet<&str> = containers.iter().map(|container| container.name.as_str()).collect();
+        for (name, slot) in self.refs {
+            // Empty is as good as absent.
+            if !name.is_empty() && !names.contains(name.as_str()) {
+                let compared = if problems.is_full() { 0 } else { MAX_COMPARED };
+                let advice = match nearest(&name, names.iter().copied().take(compared)) {
+                    Some((container, _)) => format!("; did you mean `{}`?", excerpt(container)),
+                    None => String::new(),
+                };
+                let message = format!("no container `{}` in spec.containers{advice}", excerpt(&name));
+                problems.absent(slot.position(), &slot.path, message);
+            }
+        }
+    }
+}
+
+pub(super) fn read<'t>(
+    slot: &Slot<'t>,
     surroundings: &Surroundings<'_>,
-    names: &mut UniqueNames,
+    siblings: &mut Siblings<'t>,
     problems: &mut Problems,
 ) -> Option<Container> {
-    slot.object(&schema::CONTAINER, problems, |object, problems| fields(object, surroundings, names, problems))
+    slot.object(&schema::CONTAINER, problems, |object, problems| fields(object, surroundings, siblings, problems))
 }
 
-fn fields(
-    object: &mut Object<'_>,
+fn fields<'t>(
+    object: &mut Object<'t>,
     surroundings: &Surroundings<'_>,
-    names: &mut UniqueNames,
+    siblings: &mut Siblings<'t>,
     problems: &mut Problems,
 ) -> Container {
     let name = object.require("name", "the container's name, unique in the Pod", problems).and_then(|slot| {
         let name = named(&slot, names::dns_label, problems)?;
-        names.add(&name, "container name", &slot, problems);
+        siblings.names.add(&name, "container name", &slot, problems);
         Some(name)
     });
     let name = name.unwrap_or_default();
@@ -56,14 +87,17 @@ fn fields(
         command: strings(object, "command", problems),
         args: strings(object, "args", problems),
         working_dir: object.take("workingDir").and_then(|slot| working_dir(&slot, problems)),
-        env: object.take("env").map(|slot| env(&slot, problems)).unwrap_or_default(),
+        env: object.take("env").map(|slot| env::read(&slot, &mut siblings.refs, problems)).unwrap_or_default(),
         stdin: flag(object, "stdin", problems),
         tty: flag(object, "tty", problems),
         volume_mounts: object
             .take("volumeMounts")
             .map(|slot| volume_mounts(&slot, surroundings.volumes, problems))
             .unwrap_or_default(),
-        ports: object.take("ports").map(|slot| ports(&slot, problems)).unwrap_or_default(),
+        ports: object
+            .take("ports")
+            .map(|slot| ports::read(&slot, surroundings.host.network, &mut siblings.host_ports, problems))
+            .unwrap_or_default(),
         security_context,
         resources: object
             .take("resources")
@@ -86,18 +120,6 @@ fn working_dir(slot: &Slot<'_>, problems: &mut Problems) -> Option<String> {
         return None;
     }
     named(slot, names::absolute_path, problems)
-}
-
-/// A name may stand twice: the last one wins, as in Kubernetes.
-fn env(slot: &Slot<'_>, problems: &mut Problems) -> Vec<EnvVar> {
-    let read = |object: &mut Object<'_>, problems: &mut Problems| {
-        let name = object
-            .require("name", "the variable's name", problems)
-            .and_then(|slot| named(&slot, names::env_name, problems));
-        let value = object.take("value").and_then(|slot| slot.string(problems));
-        EnvVar { name: name.unwrap_or_default(), value: value.unwrap_or_default().to_owned() }
-    };
-    slot.list(problems).iter().filter_map(|item| item.object(&schema::ENV, problems, read)).collect()
 }
 
 fn volume_mounts(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Vec<VolumeMount> {
@@ -126,7 +148,7 @@ fn volume_mounts(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Pro
     items.iter().filter_map(|item| item.object(&schema::VOLUME_MOUNT, problems, &mut read)).collect()
 }
 
-/// Volumes that a wrong name is compared with: thousands of both would take minutes.
+/// Names that a wrong one is compared with: thousands of both would take minutes.
 const MAX_COMPARED: usize = 100;
 
 fn declared(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Option<String> {
@@ -158,41 +180,4 @@ fn mount_path(slot: &Slot<'_>, problems: &mut Problems) -> Option<String> {
         return None;
     }
     Some(path)
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Transport {
-    Supported(Protocol),
-    Sctp,
-}
-
-const PROTOCOLS: [(&str, Transport); 3] = [
-    ("TCP", Transport::Supported(Protocol::Tcp)),
-    ("UDP", Transport::Supported(Protocol::Udp)),
-    ("SCTP", Transport::Sctp),
-];
-
-fn ports(slot: &Slot<'_>, problems: &mut Problems) -> Vec<ContainerPort> {
-    let mut names = UniqueNames::default();
-    let mut read = |object: &mut Object<'_>, problems: &mut Problems| {
-        let name = object.take("name").and_then(|slot| {
-            let name = named(&slot, names::port_name, problems)?;
-            names.add(&name, "port name", &slot, problems);
-            Some(name)
-        });
-        let number = object
-            .require("containerPort", "a number from 1 to 65535", problems)
-            .and_then(|slot| slot.integer(1..=65535, problems))
-            .and_then(|number| u16::try_from(number).ok());
-        let protocol = object.take("protocol").and_then(|slot| match slot.choice(&PROTOCOLS, problems)? {
-            Transport::Supported(protocol) => Some(protocol),
-            Transport::Sctp => {
-                problems.unsupported(slot.position(), &slot.path, "SCTP is not supported; use TCP or UDP");
-                None
-            }
-        });
-        ContainerPort { name, container_port: number.unwrap_or_default(), protocol: protocol.unwrap_or(Protocol::Tcp) }
-    };
-    let items = slot.list(problems);
-    items.iter().filter_map(|item| item.object(&schema::PORT, problems, &mut read)).collect()
 }

@@ -7,6 +7,7 @@ use crate::manifest::names::{self, Rule};
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::Metadata;
 use crate::manifest::problem::{Problems, excerpt};
+use crate::manifest::proxy_protocol::ProxyProtocol;
 use crate::manifest::scalar::ScalarKind;
 use crate::nearest::nearest;
 
@@ -15,10 +16,12 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Ours, and what they may say; what each does is in docs/manifest.md.
 const OWN_PREFIX: &str = "sandpod.dev/";
-const OWN_ANNOTATIONS: [(&str, Allowed); 3] = [
+const OWN_ANNOTATIONS: [(&str, Allowed); 5] = [
     ("sandpod.dev/userns", Allowed::Words(&["auto", "root-is-you", "isolated", "single"])),
     ("sandpod.dev/swap", Allowed::Words(&["none", "limited"])),
     ("sandpod.dev/pids-limit", Allowed::Count),
+    ("sandpod.dev/network", Allowed::Words(&["private", "slirp4netns", "pasta", "none", "host"])),
+    ("sandpod.dev/proxy-protocol", Allowed::Ports),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +29,8 @@ enum Allowed {
     Words(&'static [&'static str]),
     /// `pids.max`: `max`, or a number.
     Count,
+    /// `v2`, or ports of containers. Whether they are published is the plan's to say: the command line publishes, too.
+    Ports,
 }
 
 pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> Metadata {
@@ -101,6 +106,11 @@ fn check_own_annotation(key: &str, text: &str, value: &Slot<'_>, problems: &mut 
         }
         Allowed::Count => {
             if let Err(wrong) = amount::pids_limit(text) {
+                value.invalid(problems, wrong);
+            }
+        }
+        Allowed::Ports => {
+            if let Err(wrong) = ProxyProtocol::parse(text) {
                 value.invalid(problems, wrong);
             }
         }

@@ -2,8 +2,11 @@
 //! because a Pod with a problem is never handed out.
 
 mod container;
+mod env;
 mod image;
 mod metadata;
+mod network;
+mod ports;
 mod resources;
 mod security;
 mod spec;

@@ -12,6 +12,13 @@ use crate::manifest::schema::{self, Schema, Standing};
 const NAMED: [(&str, Resource); 3] =
     [("cpu", Resource::Cpu), ("memory", Resource::Memory), ("ephemeral-storage", Resource::EphemeralStorage)];
 
+/// The resource of this name, if it is one that can stand in `limits` or `requests`.
+pub(super) fn resource_named(name: &str) -> Option<Resource> {
+    let plain = NAMED.iter().find(|(known, _)| *known == name).map(|(_, resource)| *resource);
+    let huge = || huge_page_size(name).ok().filter(|_| name.starts_with("hugepages-")).map(Resource::HugePages);
+    plain.or_else(huge)
+}
+
 /// Whose resources they are.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Level {

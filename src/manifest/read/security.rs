@@ -1,5 +1,6 @@
 //! `securityContext` of the pod and of a container, and what the two say together.
 
+use super::network::{self, OfTheHost};
 use crate::manifest::capability;
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::{ContainerSecurityContext, PodSecurityContext};
@@ -26,13 +27,14 @@ struct Placed<T> {
     path: String,
 }
 
-pub(super) fn pod(slot: &Slot<'_>, problems: &mut Problems) -> (PodSecurityContext, UserRules) {
+pub(super) fn pod(slot: &Slot<'_>, host: OfTheHost, problems: &mut Problems) -> (PodSecurityContext, UserRules) {
     let read = slot.object(&schema::POD_SECURITY, problems, |object, problems| {
         let rules = user_rules(object, problems);
         let context = PodSecurityContext {
             run_as_user: rules.user_id(),
             run_as_group: group(object, problems),
             run_as_non_root: rules.non_root(),
+            sysctls: object.take("sysctls").map(|slot| network::sysctls(&slot, host, problems)).unwrap_or_default(),
         };
         (context, rules)
     });

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::container::{self, Surroundings};
+use super::container::{self, Siblings, Surroundings};
 use super::metadata::named;
+use super::network::{self, OfTheHost};
 use super::resources::{self, Level};
 use super::{security, volume};
 use crate::manifest::names;
@@ -22,11 +23,12 @@ const DEFAULT_GRACE: i64 = 30;
 pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec {
     // Volumes and the pod's security first, wherever they stand: containers are checked against them.
     let volumes = object.take("volumes").map(|slot| volumes(&slot, problems)).unwrap_or_default();
+    let host = OfTheHost { network: flag(object, "hostNetwork", problems), ipc: flag(object, "hostIPC", problems) };
     let (security_context, pod_security) = match object.take("securityContext") {
-        Some(slot) => security::pod(&slot, problems),
+        Some(slot) => security::pod(&slot, host, problems),
         None => Default::default(),
     };
-    let surroundings = Surroundings { volumes: &volumes.declared, security: &pod_security };
+    let surroundings = Surroundings { volumes: &volumes.declared, security: &pod_security, host };
     let containers = object
         .require("containers", "a Pod has at least one container", problems)
         .map(|slot| containers(&slot, &surroundings, problems))
@@ -46,6 +48,7 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         }
         Some(share)
     });
+    let (dns_policy, dns_config) = network::dns(object, problems);
     let grace = object
         .take("terminationGracePeriodSeconds")
         .and_then(|slot| slot.integer(0..=i64::from(i32::MAX), problems))
@@ -59,10 +62,15 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
             .unwrap_or(RestartPolicy::Always),
         termination_grace_period: Duration::from_secs(grace.unsigned_abs()),
         share_process_namespace: share_process_namespace.unwrap_or(false),
-        host_network: flag(object, "hostNetwork", problems),
-        host_ipc: flag(object, "hostIPC", problems),
+        host_network: host.network,
+        host_ipc: host.ipc,
         host_pid,
         hostname: object.take("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
+        subdomain: object.take("subdomain").and_then(|slot| named(&slot, names::dns_label, problems)),
+        set_hostname_as_fqdn: flag(object, "setHostnameAsFQDN", problems),
+        host_aliases: object.take("hostAliases").map(|slot| network::host_aliases(&slot, problems)).unwrap_or_default(),
+        dns_policy,
+        dns_config,
         security_context,
         resources: resources.resources(),
     }
@@ -112,9 +120,10 @@ fn volumes(slot: &Slot<'_>, problems: &mut Problems) -> Volumes {
 
 fn containers(slot: &Slot<'_>, surroundings: &Surroundings<'_>, problems: &mut Problems) -> Vec<Container> {
     let items = slot.list(problems);
-    let mut names = UniqueNames::default();
-    let containers =
-        items.iter().filter_map(|item| container::read(item, surroundings, &mut names, problems)).collect();
+    let mut siblings = Siblings::default();
+    let containers: Vec<_> =
+        items.iter().filter_map(|item| container::read(item, surroundings, &mut siblings, problems)).collect();
+    siblings.check_refs(&containers, problems);
     if items.is_empty() && slot.is_list() {
         slot.invalid(problems, "is empty; a Pod has at least one container");
     }

@@ -25,7 +25,13 @@ fn two_containers_over_the_hosts_own_root() {
     nginx.image = Image::Host;
     nginx.command = vec!["/usr/sbin/nginx".into(), "-g".into(), "daemon off;".into()];
     nginx.volume_mounts = vec![mounted("log", "/var/log/nginx"), mounted("html", "/usr/share/nginx/html")];
-    nginx.ports = vec![ContainerPort { name: Some("http".into()), container_port: 80, protocol: Protocol::Tcp }];
+    nginx.ports = vec![ContainerPort {
+        name: Some("http".into()),
+        container_port: 80,
+        protocol: Protocol::Tcp,
+        host_port: None,
+        host_ip: None,
+    }];
     let mut busybox = container("busybox");
     busybox.image = Image::Host;
     busybox.env = vec![env("GREETING", "hello\u{1b}[31m")];

@@ -35,25 +35,6 @@ fn host_pid_and_shared_pid_contradict() {
 }
 
 #[test]
-fn hostname_as_the_kubelet_makes_it() {
-    let of = |name: &str, asked: Option<&str>, host_network| {
-        let pod = with(|pod| {
-            pod.metadata.name = name.into();
-            pod.spec.hostname = asked.map(Into::into);
-            pod.spec.host_network = host_network;
-        });
-        planned(&pod).sandbox.hostname
-    };
-    assert_eq!(of("web", None, false), "web");
-    assert_eq!(of("web.example", None, false), "web.example");
-    assert_eq!(of("web", Some("front"), false), "front");
-    assert_eq!(of("web", None, true), "workstation");
-    assert_eq!(of("web", Some("front"), true), "front");
-    assert_eq!(of(&"a".repeat(64), None, false), "a".repeat(63));
-    assert_eq!(of(&format!("{}-.-bcd", "a".repeat(60)), None, false), "a".repeat(60));
-}
-
-#[test]
 fn volumes_go_where_they_live() {
     let plan = planned(&with(|pod| {
         pod.spec.volumes = vec![

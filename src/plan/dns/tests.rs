@@ -1,0 +1,87 @@
+use super::super::fixtures::planned;
+use super::super::fixtures::{container, pod};
+use super::*;
+
+const HOST: &str = "# by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\ndomain ignored\nsearch example.org a.\n\
+                    options edns0 ndots:1\nsortlist 192.0.2.0\n";
+
+fn config(servers: &[&str], searches: &[&str], options: &[(&str, Option<&str>)]) -> DnsConfig {
+    DnsConfig {
+        nameservers: servers.iter().map(|ip| ip.parse().unwrap()).collect(),
+        searches: searches.iter().map(|domain| (*domain).to_owned()).collect(),
+        options: options
+            .iter()
+            .map(|(name, value)| DnsOption { name: (*name).to_owned(), value: value.map(str::to_owned) })
+            .collect(),
+    }
+}
+
+/// The usual host has a user-mode network.
+fn user_mode() -> NetworkPlan {
+    planned(&pod(vec![container("a")])).sandbox.network
+}
+
+#[test]
+fn the_hosts_own_is_left_as_it_is() {
+    let none = DnsConfig::default();
+    for network in [NetworkPlan::Host, NetworkPlan::Loopback] {
+        assert_eq!(resolv_conf(DnsPolicy::Default, &none, &network, HOST), (HOST.to_owned(), None));
+    }
+    let (text, _) = resolv_conf(DnsPolicy::Default, &none, &user_mode(), HOST);
+    assert_eq!(text, "nameserver 10.0.2.3\nsearch example.org a\noptions edns0 ndots:1\nsortlist 192.0.2.0\n");
+}
+
+#[test]
+fn a_cluster_first_policy_says_what_it_is() {
+    for policy in [DnsPolicy::ClusterFirst, DnsPolicy::ClusterFirstWithHostNet] {
+        let (text, _) = resolv_conf(policy, &DnsConfig::default(), &NetworkPlan::Host, HOST);
+        assert_eq!(text, format!("# dnsPolicy: {} is Default here: there is no cluster DNS.\n{HOST}", policy.word()));
+    }
+}
+
+#[test]
+fn what_is_asked_for_comes_after_the_hosts_and_options_instead_of_them() {
+    let asked = config(
+        &["192.0.2.9", "2001:db8::1", "192.0.2.9"],
+        &["b", "example.org"],
+        &[("ndots", Some("5")), ("rotate", None), ("edns0", None)],
+    );
+    let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &user_mode(), HOST);
+    assert_eq!(
+        text,
+        "nameserver 10.0.2.3\nnameserver 192.0.2.9\nnameserver 2001:db8::1\nsearch example.org a b\n\
+         options edns0 ndots:5 rotate\nsortlist 192.0.2.0\n"
+    );
+    assert_eq!(degraded, None);
+}
+
+#[test]
+fn none_is_what_is_asked_for_alone() {
+    let asked = config(&["192.0.2.9"], &["b"], &[("ndots", Some("2"))]);
+    for network in [NetworkPlan::Host, NetworkPlan::Loopback, user_mode()] {
+        let (text, _) = resolv_conf(DnsPolicy::None, &asked, &network, HOST);
+        assert_eq!(text, "nameserver 192.0.2.9\nsearch b\noptions ndots:2\n");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let asked = config(&["192.0.2.7", "192.0.2.8"], &[], &[]);
+    let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &NetworkPlan::Loopback, HOST);
+    assert_eq!(text.matches("nameserver").count(), 3);
+    let degraded = degraded.expect("by name");
+    assert_eq!(degraded.name, degradation::DNS_LIMITS);
+    assert!(degraded.meaning.ends_with(": 192.0.2.8"), "{degraded:?}");
+
+    let host = format!("search {}\n", "a ".to_owned() + &(0..31).map(|n| format!("d{n} ")).collect::<String>());
+    let (text, degraded) = resolv_conf(DnsPolicy::Default, &config(&[], &["more"], &[]), &NetworkPlan::Host, &host);
+    assert!(!text.contains("more") && degraded.expect("by name").meaning.ends_with(": more"));
+
+    let long = |n: u32| format!("{n}{}", "x".repeat(252));
+    let host = format!("search {}\n", (0..8).map(|n| long(n) + " ").collect::<String>());
+    // 8 of 253 with 7 spaces are 2031: room for 16 more, and a space.
+    for (more, fits) in [("y".repeat(16), true), ("y".repeat(17), false)] {
+        let (text, _) = resolv_conf(DnsPolicy::Default, &config(&[], &[&more], &[]), &NetworkPlan::Host, &host);
+        assert_eq!(text.contains(&more), fits);
+    }
+}

@@ -1,0 +1,63 @@
+use super::super::fixtures::*;
+use super::super::network::NetworkChoice;
+use super::super::{PodPlan, Request};
+use super::*;
+use crate::manifest::Pod;
+
+fn port(name: Option<&str>, container_port: u16, protocol: Protocol, host_port: Option<u16>) -> ContainerPort {
+    ContainerPort { name: name.map(str::to_owned), container_port, protocol, host_port, host_ip: None }
+}
+
+fn web() -> Pod {
+    let mut proxy = container("proxy");
+    proxy.ports = vec![
+        port(Some("http"), 80, Protocol::Tcp, Some(8880)),
+        port(Some("dns"), 53, Protocol::Udp, Some(8853)),
+        port(None, 9000, Protocol::Tcp, None),
+    ];
+    pod(vec![proxy, container("app")])
+}
+
+fn plan(pod: &Pod, change: impl Fn(&mut Request)) -> Result<PodPlan, Report> {
+    let mut request = request();
+    change(&mut request);
+    super::super::plan(pod, &facts_for_tests(), &request)
+}
+
+fn shown(plan: &PodPlan) -> Vec<String> {
+    plan.sandbox.ports.iter().map(PublishedPort::shown).collect()
+}
+
+#[test]
+fn what_has_a_host_port_is_published_then_the_command_lines() {
+    let typed = ports::parse("8000:9000").expect("a mapping");
+    let plan = plan(&web(), |request| request.publish.clone_from(&typed)).expect("a plan");
+    assert_eq!(shown(&plan), ["8880->80/tcp", "8853->53/udp", "8000->9000/tcp"]);
+    assert_eq!(plan.sandbox.ports[0].container, "proxy");
+    assert!(plan.sandbox.ports.iter().all(|port| !port.proxy_protocol));
+}
+
+#[test]
+fn on_the_hosts_network_there_is_nothing_to_do() {
+    let mut same = web();
+    same.spec.host_network = true;
+    same.spec.containers[0].ports = vec![port(None, 8080, Protocol::Tcp, Some(8080))];
+    assert_eq!(shown(&plan(&same, |_| ()).expect("a plan")), Vec::<String>::new());
+    plan(&web(), |request| request.network = NetworkChoice::Host).expect_err("8880 is not 80");
+}
+
+#[test]
+fn headers_are_for_tcp_and_for_what_is_published() {
+    let with = |choice: &str| {
+        let mut web = web();
+        web.metadata.annotations.insert(PROXY_PROTOCOL.into(), choice.into());
+        plan(&web, |_| ()).map(|plan| plan.sandbox.ports.iter().map(|port| port.proxy_protocol).collect::<Vec<_>>())
+    };
+    for choice in ["v2", "http", "80", "80, http"] {
+        assert_eq!(with(choice).expect("a plan"), [true, false], "{choice}");
+    }
+    // Not published, UDP, not there, not a port.
+    for choice in ["9000", "dns", "53", "web", "80,81", "-"] {
+        assert_eq!(with(choice).expect_err(choice).exit_code, exit_code::USAGE);
+    }
+}

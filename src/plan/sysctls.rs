@@ -1,0 +1,70 @@
+//! Settings of the kernel that the pod's own namespaces have of their own: ours, then those that are asked for.
+
+use std::path::Path;
+
+use super::idmap::IdMapPlan;
+use super::network::NetworkPlan;
+use super::{NamespaceMode, SandboxNamespaces, Sysctl};
+use crate::manifest::{self, SysctlNamespace};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+const FIELD: &str = "spec.securityContext.sysctls";
+
+pub(super) fn decide(
+    asked: &[manifest::Sysctl],
+    namespaces: &SandboxNamespaces,
+    network: &NetworkPlan,
+    idmap: &IdMapPlan,
+) -> Result<Vec<Sysctl>, Report> {
+    let mut sysctls = kindnesses(network, idmap);
+    sysctls.retain(|ours| asked.iter().all(|theirs| theirs.file != ours.file));
+    for (index, manifest::Sysctl { name, file, namespace, value }) in asked.iter().enumerate() {
+        let field = format!("{FIELD}[{index}]");
+        let (mode, whose) = match namespace {
+            SysctlNamespace::Network => (namespaces.net, "network"),
+            SysctlNamespace::Ipc => (namespaces.ipc, "ipc namespace"),
+        };
+        if mode == NamespaceMode::Node {
+            return Err(Report::new(exit_code::USAGE, format!("{field}: {name} would be set for this host"))
+                .because(format!("the pod is to have the host's {whose}"))
+                .hint("remove the sysctl, or give the pod one of its own"));
+        }
+        if let NetworkPlan::UserMode(user_mode) = network
+            && let Some(parent) = of_interface(file, &user_mode.interface)
+        {
+            let (parent, last) = (parent.display(), file.file_name().unwrap_or_default().display());
+            return Err(Report::new(exit_code::USAGE, format!("{field}: {name} cannot be set"))
+                .because(format!("{} is made after the sysctls are written", user_mode.interface))
+                .hint(format!("set {parent}/default/{last}, which every new interface begins with")));
+        }
+        sysctls.push(Sysctl { file: file.clone(), value: value.clone(), asked_by: Some(field) });
+    }
+    Ok(sysctls)
+}
+
+/// `net/ipv6/conf` of `net/ipv6/conf/eth0/mtu`.
+fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
+    let directory = file.parent()?;
+    (directory.file_name()? == interface).then(|| directory.parent()).flatten()
+}
+
+/// What makes a network namespace of one's own pleasant: root's ports for everybody (the kernel's own limit protects a
+/// host that many share), ping without a capability (icmp(7)), an IPv6 address that can be used at once (nobody else is
+/// there who could have it).
+fn kindnesses(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
+    if *network == NetworkPlan::Host {
+        return Vec::new();
+    }
+    // Ids that are not mapped are refused (EINVAL).
+    let last_gid = idmap.gids.iter().map(|entry| entry.inside.0 + (entry.count - 1)).max().unwrap_or(0);
+    [
+        ("net/ipv4/ip_unprivileged_port_start", "0".to_owned()),
+        ("net/ipv4/ping_group_range", format!("0 {last_gid}")),
+        ("net/ipv6/conf/default/accept_dad", "0".to_owned()),
+    ]
+    .map(|(file, value)| Sysctl { file: file.into(), value, asked_by: None })
+    .into()
+}
