@@ -43,6 +43,8 @@ steps! {
     StartPause => "starting pause",
     /// Only where ports are published; also how `port-forward` gets into a pod.
     StartPortProxy => "starting the port proxy",
+    /// Beside the containers' preparation; their commands wait for it.
+    AttachNetwork => "connecting the pod to the network",
     /// The launcher, one per container start.
     EnterPod => "entering the pod's namespaces",
     OpenSources => "opening the root file system and volumes",

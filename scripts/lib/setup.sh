@@ -77,6 +77,28 @@ apt_install() {
   return $apt_status
 }
 
+# ---- the tap device ----------------------------------------------------------
+
+# need_tun: lets everybody open /dev/net/tun, as udev does where it runs (50-udev-default.rules): what a user makes of it
+# stays in that user's network namespaces. Never fails: pods have no way out without it, and say so.
+need_tun() {
+  tun=/dev/net/tun
+  if [ -c $tun ] && [ "$(stat -c %a $tun)" = 666 ]; then return 0; fi
+  if ! may_become_root; then
+    (: <>$tun) 2>/dev/null || say "$tun cannot be opened: pods will have no network; to change that: sudo chmod 0666 $tun"
+    return 0
+  fi
+  if [ ! -c $tun ]; then
+    say "loading the module tun"
+    as_root modprobe tun 2>/dev/null || :
+    [ -c $tun ] || as_root sh -c "mkdir -p /dev/net && mknod $tun c 10 200" || :
+  fi
+  if [ -c $tun ]; then
+    say "chmod 0666 $tun, as udev does: an ordinary user may make network devices in namespaces of its own"
+    as_root chmod 0666 $tun || :
+  fi
+}
+
 # ---- Rust -------------------------------------------------------------------
 
 # need_rust MAJOR.MINOR: ends the script, with the way out, when cargo is missing or older.

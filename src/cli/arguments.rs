@@ -8,9 +8,11 @@ use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
 mod network;
+mod networking;
 mod running;
 
 pub(crate) use network::{PortArguments, PortForwardArguments};
+pub(crate) use networking::NetworkArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
@@ -110,6 +112,8 @@ pub(crate) struct SourceArguments {
     /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; HOST may be left out; may be repeated
     #[arg(short = 'p', long, value_name = "PORTS")]
     pub(crate) publish: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
     #[command(flatten)]
     pub(crate) single: SingleArguments,
 }

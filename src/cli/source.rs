@@ -55,6 +55,8 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         cgroups: asked.cgroups.into(),
         admission,
         publish,
+        network: asked.network.choice(),
+        host_loopback: asked.network.host_loopback(),
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })

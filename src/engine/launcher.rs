@@ -15,6 +15,7 @@ use std::os::fd::AsFd;
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
 use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
+use super::network::Gate;
 use super::pending::{Expected, Pending};
 use super::process::Command;
 use super::programs::Programs;
@@ -37,6 +38,7 @@ pub fn start(
     pod: &SandboxPlan,
     container: &ContainerPlan,
     leaf: Option<&Leaf>,
+    gate: Option<&Gate>,
 ) -> Result<Pending> {
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
@@ -51,7 +53,8 @@ pub fn start(
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let launcher = Launcher { sandbox, programs, pinned, pod, container, leaf, speaker: &speaker, supervisor };
+            let launcher =
+                Launcher { sandbox, programs, pinned, pod, container, leaf, gate, speaker: &speaker, supervisor };
             match launcher.run() {
                 Ok(root) => {
                     // With our end of it the start is over, when init executes.
@@ -79,6 +82,7 @@ struct Launcher<'a> {
     pod: &'a SandboxPlan,
     container: &'a ContainerPlan,
     leaf: Option<&'a Leaf>,
+    gate: Option<&'a Gate>,
     speaker: &'a Speaker,
     supervisor: i32,
 }
@@ -165,6 +169,9 @@ impl Launcher<'_> {
         mounts::mount_all(container, sources, root)?;
         mount::pivot_to_current_directory().during(Step::EnterRoot, &container.name)?;
         process::make_working_directory(&container.process)?;
+        if let Some(gate) = self.gate {
+            gate.pass(START_DEADLINE)?;
+        }
         let stdio = if container.process.tty { process::Wish::Terminal } else { process::Wish::Pipes };
         Command { process: &container.process, idmap: &self.pod.idmap, name: &container.name, user: None }.execute(
             stdio,

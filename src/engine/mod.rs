@@ -13,6 +13,7 @@ pub mod launcher;
 mod message;
 mod mount_points;
 mod mounts;
+pub mod network;
 pub mod pending;
 pub mod ports;
 pub mod process;

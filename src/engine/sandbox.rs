@@ -17,7 +17,7 @@ use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speak
 use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use crate::plan::idmap::{IdMapPlan, MapWriter};
-use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan, Sysctl};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
@@ -159,6 +159,7 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
         clone::exit_now(125);
     }
 
+    write_sysctls(&plan.sysctls)?;
     stdio::set_umask(0);
     for (name, volumes) in plan.disk_volumes.iter().zip(volumes.iter().cycle()) {
         // Made in here so that it belongs to the pod's root id; 0777 as the kubelet makes an emptyDir.
@@ -176,6 +177,17 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     stdio::close_from_on_exec(3).during(step, "")?;
     let error = memfd::execute(programs.pause(), &[pause_argv()], &[]);
     Err(Failure::new(step, "", &error))
+}
+
+/// Those of the namespaces that this process is in.
+fn write_sysctls(sysctls: &[Sysctl]) -> Result<()> {
+    for Sysctl { file, value, asked_by } in sysctls {
+        let written = path::write_sysctl(file, value);
+        if asked_by.is_some() {
+            written.during(Step::SetUpSandbox, asked_by.as_deref().unwrap_or_default())?;
+        }
+    }
+    Ok(())
 }
 
 /// Mounts the pod's tmpfs on the current directory, enters it, and puts into it what the pod shares.

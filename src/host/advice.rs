@@ -62,6 +62,8 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         | Step::PlanPod
         | Step::BindPorts
         | Step::CreateRecord
+        // Its own words have the fix.
+        | Step::AttachNetwork
         | Step::EnterRoot
         | Step::OpenStdio => None,
     }

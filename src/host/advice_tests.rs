@@ -33,6 +33,7 @@ fn good() -> Facts {
         host_root: None,
         rootfs: Vec::new(),
         cgroup: super::super::CgroupFacts::default(),
+        network: super::super::NetworkFacts::default(),
         warnings: Vec::new(),
     }
 }

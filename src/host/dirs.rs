@@ -15,6 +15,8 @@ pub(super) struct Environment {
     pub(super) home: Option<OsString>,
     pub(super) xdg_runtime_dir: Option<OsString>,
     pub(super) xdg_data_home: Option<OsString>,
+    pub(super) slirp4netns: Option<OsString>,
+    pub(super) pasta: Option<OsString>,
 }
 
 impl Environment {
@@ -25,6 +27,8 @@ impl Environment {
             home: std::env::var_os("HOME"),
             xdg_runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
             xdg_data_home: std::env::var_os("XDG_DATA_HOME"),
+            slirp4netns: std::env::var_os("SANDPOD_SLIRP4NETNS"),
+            pasta: std::env::var_os("SANDPOD_PASTA"),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupFacts;
+use super::network::NetworkFacts;
 
 /// Everything the plan may know about the machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,7 @@ pub struct Facts {
     /// Who owns each `rootfs:` directory of the manifest; read only for those.
     pub rootfs: Vec<RootfsFact>,
     pub cgroup: CgroupFacts,
+    pub network: NetworkFacts,
     /// What was odd and tolerated: garbage lines in /etc/subuid, and the like. For stderr and `doctor`.
     pub warnings: Vec<String>,
 }

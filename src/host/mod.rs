@@ -11,6 +11,7 @@ mod facts;
 mod idmap_tool;
 mod kernel;
 mod mountinfo;
+mod network;
 mod port_holder;
 mod probe;
 #[cfg(test)]
@@ -23,5 +24,6 @@ mod user;
 pub use advice::advice;
 pub use cgroup::*;
 pub use facts::*;
+pub use network::{Ipv4Network, NetworkFacts, Tun};
 pub use port_holder::{PortHolder, Transport, port_holder};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};

@@ -10,7 +10,7 @@ use super::mountinfo::MountTable;
 use super::subid::{self, SubIds, Wanted};
 use super::switches::{self, Caller};
 use super::user::{self, Privileges};
-use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, tree};
+use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, network, tree};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::{self, probe as look};
@@ -118,6 +118,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let home = account.as_ref().map(|account| account.home.as_str());
     Ok(Facts {
         cgroup: cgroup::find(&view(source, &mounts, &own_map), &asked.cgroup),
+        network: network::probe(&proc, &source.root.join("dev/net/tun"), &source.environment),
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
         user_namespaces: switches::probe(&proc, caller),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::idmap::UsernsChoice;
+use super::network::NetworkChoice;
 use crate::manifest;
 use crate::report::{Report, exit_code};
 
@@ -12,7 +13,9 @@ pub(super) const USERNS: &str = "sandpod.dev/userns";
 /// Of each container.
 pub(super) const PIDS_LIMIT: &str = "sandpod.dev/pids-limit";
 pub(super) const SWAP: &str = "sandpod.dev/swap";
-const KNOWN: [&str; 3] = [USERNS, PIDS_LIMIT, SWAP];
+/// `--network`, in the manifest.
+pub(super) const NETWORK: &str = "sandpod.dev/network";
+const KNOWN: [&str; 4] = [USERNS, PIDS_LIMIT, SWAP, NETWORK];
 /// Kubernetes' well-known annotation, which `kubectl logs` and `kubectl exec` follow too.
 pub(super) const MAIN: &str = "kubectl.kubernetes.io/default-container";
 
@@ -23,6 +26,7 @@ pub(super) struct Annotations<'a> {
     /// `Some(None)` is `max`.
     pub(super) pids_limit: Option<Option<u64>>,
     pub(super) swap: Swap,
+    pub(super) network: Option<NetworkChoice>,
 }
 
 /// The kubelet's `memorySwap.swapBehavior`, which is for a whole node there.
@@ -48,6 +52,7 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Annotations
         userns: annotations.get(USERNS).map(|value| parse_userns(value)).transpose()?,
         default_container: annotations.get(MAIN).map(String::as_str),
         pids_limit: annotations.get(PIDS_LIMIT).map(|value| parse_pids_limit(value)).transpose()?,
+        network: annotations.get(NETWORK).map(|value| parse_network(value)).transpose()?,
         swap: annotations.get(SWAP).map(|value| parse_swap(value)).transpose()?.unwrap_or_default(),
     })
 }
@@ -55,6 +60,10 @@ pub(super) fn read(annotations: &BTreeMap<String, String>) -> Result<Annotations
 fn parse_userns(value: &str) -> Result<UsernsChoice, Report> {
     let choices = [UsernsChoice::Auto, UsernsChoice::RootIsYou, UsernsChoice::Isolated, UsernsChoice::Single];
     one_of(USERNS, value, &choices.map(|choice| (choice.word(), choice)))
+}
+
+fn parse_network(value: &str) -> Result<NetworkChoice, Report> {
+    one_of(NETWORK, value, &NetworkChoice::ALL.map(|choice| (choice.word(), choice)))
 }
 
 fn parse_swap(value: &str) -> Result<Swap, Report> {

@@ -24,6 +24,7 @@ pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
 pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
+pub const NO_NETWORK: &str = "no-network";
 
 /// Every name that a plan can hold, for `--require` and `doctor`.
 pub const NAMES: &[&str] = &[
@@ -39,6 +40,7 @@ pub const NAMES: &[&str] = &[
     NO_TINY_PROGRAMS,
     NO_CGROUP,
     NO_LIMITS,
+    NO_NETWORK,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
@@ -67,7 +69,7 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
     .collect()
 }
 
-fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
+pub(super) fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
     Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::idmap::UsernsChoice;
+use super::network::{HostLoopback, NetworkChoice};
 use super::{Admission, CgroupsChoice, PodPlan, Request};
 use crate::host::{
     Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
-    OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, UserNamespaces,
+    NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UserNamespaces,
 };
 use crate::manifest::{
     Amounts, Container, ContainerSecurityContext, EnvVar, Image, Metadata, Pod, PodSecurityContext, PodSpec, Resource,
@@ -40,6 +41,13 @@ pub(super) fn facts_for_tests() -> Facts {
         mqueue: true,
         resolv_conf: "nameserver 192.0.2.1\n".into(),
         cgroup: delegated("cpu memory pids"),
+        network: NetworkFacts {
+            slirp4netns: Some("/usr/bin/slirp4netns".into()),
+            pasta: None,
+            tun: Tun::Usable,
+            ipv4_routes: Vec::new(),
+            ipv6: false,
+        },
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],
             dirs: ["usr", "etc"].map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new() }).into(),
@@ -80,6 +88,8 @@ pub(super) fn request() -> Request {
         cgroups: CgroupsChoice::Auto,
         admission: Admission::Checked { others: Vec::new() },
         publish: Vec::new(),
+        network: NetworkChoice::AsWritten,
+        host_loopback: HostLoopback::Closed,
     }
 }
 

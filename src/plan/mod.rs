@@ -3,7 +3,7 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (what pause holds), `container`
 //! (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
+//! give), `network` (how it reaches the outside), `names` (what it is called, and who answers for names), `resources` (limits and requests), `cgroup` (where they are written), `admission` (whether there is room),
 //! `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
@@ -18,6 +18,8 @@ mod expansion;
 mod fixtures;
 pub mod idmap;
 mod mounts;
+mod names;
+pub mod network;
 pub mod ports;
 mod process;
 pub mod render;
@@ -37,6 +39,7 @@ use crate::manifest::{Metadata, Pod, PodSpec};
 use crate::report::{Report, exit_code};
 use annotations::Annotations;
 use idmap::UsernsChoice;
+use network::{HostLoopback, NetworkChoice, NetworkPlan};
 
 /// What the command line adds to the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,10 @@ pub struct Request {
     pub userns: UsernsChoice,
     pub cgroups: CgroupsChoice,
     pub admission: Admission,
+    /// `--network`
+    pub network: NetworkChoice,
+    /// `--allow-host-loopback`
+    pub host_loopback: HostLoopback,
     /// `-p`.
     pub publish: Vec<ports::Mapping>,
 }
@@ -93,14 +100,22 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, publish } = request;
+    let Request { id, name: name_asked, userns, cgroups, admission, network, host_loopback, publish } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
     let (idmap, mut degradations) = idmap::decide(facts, &idmap::Wish::new(*userns, &known), containers, volumes)?;
+    let wish = network::Wish {
+        choice: *network,
+        annotated: known.network,
+        host_network: *host_network,
+        host_loopback: *host_loopback,
+    };
+    let (network, no_network) = network::decide(wish, &facts.network)?;
+    degradations.extend(no_network);
     let sharing = sandbox::Sharing {
         process_namespace: *share_process_namespace,
-        host_network: *host_network,
+        host_network: network == NetworkPlan::Host,
         host_ipc: *host_ipc,
         host_pid: *host_pid,
     };
@@ -117,6 +132,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         // Its root is the container's own cgroup.
         namespaces.cgroup = NamespaceMode::Container;
     }
+    let sysctls = network::sysctls(&network, &idmap);
     let sandbox = SandboxPlan {
         id: id.clone(),
         name: name.clone(),
@@ -129,7 +145,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         memory_volumes: volumes_planned.memory,
         disk_volumes: volumes_planned.disk,
         host_paths: volumes_planned.host_paths,
-        etc_files: sandbox::etc_files(&hostname, namespaces.net, facts),
+        etc_files: names::etc_files(&hostname, &network, facts),
+        sysctls,
+        network,
         hostname,
         ports,
         cgroup,

@@ -12,10 +12,12 @@ use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, PodPlan, PortP
 use crate::manifest::{Image, Protocol};
 
 mod cgroups;
+mod network;
 #[cfg(test)]
 mod tests;
 
 use cgroups::cgroups;
+use network::network;
 
 /// ```
 /// # fn show(plan: &sandpod::plan::PodPlan) {
@@ -33,6 +35,7 @@ impl Display for Text<'_> {
         row(f, "restart", format_args!("{:?}; SIGKILL {grace} s after SIGTERM", lifecycle.restart_policy))?;
         id_map(f, &sandbox.idmap)?;
         namespaces(f, sandbox, containers)?;
+        network(f, sandbox)?;
         cgroups(f, sandbox, containers)?;
         prepared(f, sandbox)?;
         for plan in containers {
@@ -125,12 +128,8 @@ fn namespaces(f: &mut Formatter<'_>, sandbox: &SandboxPlan, containers: &[Contai
     line("", ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])?;
     line("pause", columns("own", mode(shared.pid)))?;
     containers.iter().try_for_each(|container| line(&container.name, columns("own", mode(container.pid))))?;
-    let net = match shared.net {
-        NamespaceMode::Node => "the host's",
-        NamespaceMode::Pod | NamespaceMode::Container => "lo only",
-    };
     writeln!(f, "  pod: pause's, shared by all with that word; own: of that container alone; host: this host's")?;
-    row(f, "network", net)
+    Ok(())
 }
 
 fn mode(mode: NamespaceMode) -> &'static str {

@@ -1,6 +1,6 @@
-//! What pause holds for all containers: namespaces, names, directories, volumes, the pod's own /etc files.
+//! What pause holds for all containers: namespaces, hostname, directories, volumes.
 
-use super::{EtcFile, HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces};
+use super::{HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces};
 use crate::host::Facts;
 use crate::manifest::{Volume, VolumeSource};
 use crate::report::{Report, exit_code};
@@ -98,32 +98,4 @@ pub(super) fn volumes(declared: &[Volume], sharing: &Sharing) -> Volumes {
         }
     }
     volumes
-}
-
-pub(super) fn etc_files(hostname: &str, net: NamespaceMode, facts: &Facts) -> Vec<EtcFile> {
-    let file = |name: &str, text: String| EtcFile { name: name.to_owned(), text };
-    vec![
-        file("hostname", format!("{hostname}\n")),
-        file("hosts", hosts(hostname, net)),
-        file("resolv.conf", facts.resolv_conf.clone()),
-    ]
-}
-
-/// The kubelet's format. Its last line has the pod's address; a pod with only `lo` has 127.0.0.1. On the host's
-/// network it is 127.0.1.1, Debian's address for a host's own name that no resolver has to know.
-fn hosts(hostname: &str, net: NamespaceMode) -> String {
-    let address = match net {
-        NamespaceMode::Node => "127.0.1.1",
-        NamespaceMode::Pod | NamespaceMode::Container => "127.0.0.1",
-    };
-    format!(
-        "# Written by sandpod.\n\
-         127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         fe00::0\tip6-mcastprefix\n\
-         fe00::1\tip6-allnodes\n\
-         fe00::2\tip6-allrouters\n\
-         {address}\t{hostname}\n"
-    )
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
 use super::idmap::{ContainerId, IdMapPlan};
+use super::network::NetworkPlan;
 use super::ports::PublishedPort;
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, Protocol, RestartPolicy};
@@ -47,6 +48,11 @@ pub struct SandboxPlan {
     pub host_paths: Vec<HostPathPlan>,
     /// Written once into the pod's own tmpfs, bound into every container.
     pub etc_files: Vec<EtcFile>,
+    #[serde(default)]
+    pub network: NetworkPlan,
+    /// Written by the process that will be pause, in this order.
+    #[serde(default)]
+    pub sysctls: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
     /// Ports of the host that lead into the pod.
     #[serde(default)]
@@ -116,6 +122,16 @@ pub struct HostPathPlan {
     pub volume: String,
     pub path: PathBuf,
     pub kind: HostPathType,
+}
+
+/// One of the kernel's settings that each network or ipc namespace has its own of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Below /proc/sys: `net/ipv4/ip_unprivileged_port_start`.
+    pub file: PathBuf,
+    pub value: String,
+    /// Where the manifest asks for it; `None`: a kindness of ours, which a host may refuse (a read-only /proc/sys).
+    pub asked_by: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,9 @@ pub struct Record {
     /// The directory of the pod's cgroup, as the host sees it.
     pub cgroup: Option<PathBuf>,
     pub containers: Vec<ContainerRecord>,
+    /// Of a pod with a user-mode network.
+    #[serde(default)]
+    pub network: Option<NetworkRecord>,
 }
 
 /// Whether a `Starting` or `Running` pod still lives is not believed but looked up: its supervisor holds `lock`.
@@ -29,6 +32,25 @@ pub enum Phase {
     Stopping,
     Succeeded,
     Failed { reason: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    pub state: NetworkState,
+    /// Why it is not up, or is up only without its sandbox.
+    pub trouble: Option<String>,
+    /// Whether the network program has locked itself up.
+    pub sandboxed: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkState {
+    Attaching,
+    Up,
+    /// Between two attempts.
+    Down,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

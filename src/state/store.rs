@@ -232,6 +232,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
         supervisor: None,
         pause: None,
         cgroup: None,
+        network: None,
         containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
     };
     commit(dirs, &record)?;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::clients::{Client, Clients};
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
+use super::network::Connection;
 use super::ports::Publishing;
 use super::prepared::Prepared;
 use super::protocol::StartReply;
@@ -43,6 +44,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) connection: Option<Connection<'a>>,
     pub(super) publishing: Publishing,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
@@ -83,8 +85,19 @@ impl<'a> Supervisor<'a> {
             Ok(prepared) => prepared,
             Err(failure) => return answer(failure.into_report(what())),
         };
-        let Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups } =
-            prepared;
+        let Prepared {
+            record,
+            containers,
+            sandbox,
+            programs,
+            pinned,
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection,
+        } = prepared;
         let mut supervisor = Supervisor {
             plan,
             sandbox,
@@ -96,6 +109,7 @@ impl<'a> Supervisor<'a> {
             execs: BTreeMap::new(),
             watch,
             cgroups,
+            connection,
             publishing: Publishing::new(sockets),
             changed: None,
             plan_lock: None,
@@ -108,7 +122,8 @@ impl<'a> Supervisor<'a> {
             finished: false,
         };
         supervisor.handle(Event::SandboxReady);
-        match supervisor.sandbox.finish_start().and_then(|()| supervisor.start_port_proxy()) {
+        let up = supervisor.sandbox.finish_start().and_then(|()| supervisor.start_port_proxy());
+        match up.map(|()| supervisor.connect()) {
             Ok(()) => supervisor.run(&signals, &timer, &control),
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
@@ -121,7 +136,9 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
         let mut settled = false;
         while !self.finished {
-            let next = self.pod.next_deadline().map(|at| at.saturating_sub(self.origin.elapsed()));
+            let network = self.connection.as_ref().and_then(Connection::next_deadline);
+            let next = self.pod.next_deadline().into_iter().chain(network).min();
+            let next = next.map(|at| at.saturating_sub(self.now()));
             let delay = next.into_iter().chain(self.start_deadline()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = timer.set(delay);
@@ -146,9 +163,12 @@ impl<'a> Supervisor<'a> {
             Source::Timer => {
                 timer.acknowledge();
                 self.hear_all();
+                self.network_timer();
                 self.handle(Event::TimerFired);
             }
             Source::Control => drop(self.accept(control)),
+            Source::NetworkReady => self.on_network_ready(),
+            Source::NetworkWords => self.on_network_words(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
@@ -180,7 +200,8 @@ impl<'a> Supervisor<'a> {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) || self.port_proxy_ended(pid) {
+        let known = self.note_exit(pid, exit) || self.exec_ended(pid, exit);
+        if known || self.note_network_exit(pid, exit) || self.port_proxy_ended(pid) {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.
@@ -201,7 +222,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn handle(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for action in self.pod.handle(event, self.origin.elapsed()) {
+            for action in self.pod.handle(event, self.now()) {
                 events.extend(self.act(action));
             }
         }
@@ -251,8 +272,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn commit(&mut self) {
+    /// On the clock of the machines.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    pub(super) fn commit(&mut self) {
         self.record.phase = self.pod.phase();
+        self.record.network = self.connection.as_ref().map(Connection::record);
         for (view, (container, record)) in
             self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
         {

@@ -10,6 +10,7 @@ mod container;
 mod event_loop;
 pub mod lifecycle;
 pub mod log;
+mod network;
 mod output;
 mod pausing;
 mod ports;

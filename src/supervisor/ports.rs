@@ -50,9 +50,12 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Where in the pod connections go.
+    /// Where in the pod connections go: to its own addresses, as kube-proxy's and docker's do. Not to its localhost: what
+    /// listens there only is not published, and whoever trusts 127.0.0.1 would trust every client (podman's
+    /// CVE-2021-20199). A pod that has no network has nothing else.
     fn targets(&self) -> Vec<IpAddr> {
-        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        let addresses = self.plan.sandbox.network.addresses();
+        if addresses.is_empty() { vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] } else { addresses }
     }
 
     /// True: `pid` was the proxy, and another has taken its place. One that does not live is given up, with its ports:

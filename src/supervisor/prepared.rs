@@ -1,8 +1,10 @@
 //! From a created pod to a running pause: what the loop needs before it can turn.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::container::Container;
+use super::network::Connection;
 use super::output::Output;
 use super::watch::{Source, Watch};
 use crate::engine::cgroup::Cgroups;
@@ -17,7 +19,7 @@ use crate::sys::process::ProcessId;
 use crate::sys::socket::{self, Listener};
 
 /// What exists before the loop runs.
-pub(super) struct Prepared {
+pub(super) struct Prepared<'a> {
     pub(super) record: Record,
     pub(super) containers: Vec<Container>,
     pub(super) sandbox: Sandbox,
@@ -28,10 +30,11 @@ pub(super) struct Prepared {
     pub(super) control: Listener,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) connection: Option<Connection<'a>>,
 }
 
-impl Prepared {
-    pub(super) fn new(plan: &PodPlan, mut record: Record, cgroups: Option<Cgroups>) -> Result<Prepared> {
+impl<'a> Prepared<'a> {
+    pub(super) fn new(plan: &'a PodPlan, mut record: Record, cgroups: Option<Cgroups>) -> Result<Prepared<'a>> {
         let step = Step::StartSupervisor;
         let dirs = &plan.sandbox.dirs;
         let signals = Signals::block().during(step, "")?;
@@ -74,7 +77,20 @@ impl Prepared {
             })?;
         record.pause = ProcessId::of(sandbox.pid);
         write(plan, &record)?;
-        Ok(Prepared { record, containers, sandbox, programs, pinned, signals, timer, control, watch, cgroups })
+        let connection = Connection::new(&plan.sandbox.network, Duration::ZERO)?;
+        Ok(Prepared {
+            record,
+            containers,
+            sandbox,
+            programs,
+            pinned,
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection,
+        })
     }
 }
 

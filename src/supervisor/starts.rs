@@ -10,6 +10,7 @@ use super::clients::{not_running, refuse};
 use super::container::Running;
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
+use super::network::Connection;
 use super::protocol::ExecRequest;
 use super::watch::Source;
 use crate::engine::pending::{Pending, Started};
@@ -24,7 +25,8 @@ impl Supervisor<'_> {
         let plan = &self.plan.containers[index];
         let started = self.fresh_leaf(index).and_then(|()| {
             let leaf = self.containers[index].leaf.as_ref();
-            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf)
+            let gate = self.connection.as_ref().map(Connection::gate);
+            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf, gate)
         });
         match started {
             Ok(pending) => {
@@ -95,7 +97,7 @@ impl Supervisor<'_> {
         Event::ContainerStarted { index }
     }
 
-    fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
+    pub(super) fn start_failed(&mut self, index: usize, failure: Failure) -> Event {
         let report = failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));

@@ -12,6 +12,10 @@ pub(super) enum Source {
     Signals,
     Timer,
     Control,
+    /// The network program's word that it is up.
+    NetworkReady,
+    /// Its stderr.
+    NetworkWords,
     Client(u64),
     /// A container on its way.
     Starting(usize),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
@@ -93,6 +94,28 @@ fn ready(event: &EpollEvent) -> Ready {
         readable: flags.contains(EpollFlags::EPOLLIN),
         writable: flags.contains(EpollFlags::EPOLLOUT),
         ended: flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR),
+    }
+}
+
+/// An eventfd(2) that is readable once it has been raised, for everybody who holds it and for good: nobody reads it.
+#[derive(Debug)]
+pub struct Flag(EventFd);
+
+impl Flag {
+    pub fn new() -> Result<Flag> {
+        EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map(Flag)
+            .named(|| "eventfd()".to_owned())
+    }
+
+    pub fn raise(&self) -> Result<()> {
+        self.0.write(1).map(drop).named(|| "write(eventfd)".to_owned())
+    }
+}
+
+impl AsFd for Flag {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

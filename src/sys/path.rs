@@ -198,6 +198,16 @@ pub fn write_file(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> Result<()> {
     std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).named(call)
 }
 
+/// Writes a kernel setting: /proc/sys/FILE, in one write(2) as proc_sys(5) wants it.
+pub fn write_sysctl(file: &Path, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(file);
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()))
+        .named(|| format!("write({}, {value:?})", path.display()))
+}
+
 /// A path that leads to what a descriptor refers to, for calls that take only paths. `/proc` must be mounted.
 #[must_use]
 pub fn through_proc(fd: BorrowedFd<'_>) -> String {

@@ -54,20 +54,6 @@ fn hostname_as_the_kubelet_makes_it() {
 }
 
 #[test]
-fn the_pods_own_etc_files() {
-    let text =
-        |plan: &PodPlan, name: &str| plan.sandbox.etc_files.iter().find(|file| file.name == name).unwrap().text.clone();
-    let plan = planned(&with(|_| {}));
-    assert_eq!(text(&plan, "hostname"), "web\n");
-    assert_eq!(text(&plan, "resolv.conf"), "nameserver 192.0.2.1\n");
-    let hosts = text(&plan, "hosts");
-    assert!(hosts.starts_with("# Written by sandpod.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-"), "{hosts}");
-    assert!(hosts.ends_with("\n127.0.0.1\tweb\n"), "{hosts}");
-    let on_host = planned(&with(|pod| pod.spec.host_network = true));
-    assert!(text(&on_host, "hosts").ends_with("\n127.0.1.1\tworkstation\n"));
-}
-
-#[test]
 fn volumes_go_where_they_live() {
     let plan = planned(&with(|pod| {
         pod.spec.volumes = vec![

@@ -15,6 +15,7 @@
 mod backoff;
 mod container;
 mod event;
+pub mod network;
 mod status;
 #[cfg(test)]
 mod tests;

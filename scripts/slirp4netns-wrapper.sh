@@ -1,0 +1,138 @@
+#!/bin/sh
+# Gives the network namespace of a process a way to the outside, through slirp4netns(1).
+#
+# sandpod has this text inside and runs it with sh; it is as good by hand:
+#
+#   unshare --user --map-root-user --net sleep 1000 &
+#   scripts/slirp4netns-wrapper.sh --cidr 10.0.2.0/24 $!
+set -u
+
+usage() {
+  cat <<'USAGE'
+usage: slirp4netns-wrapper.sh [OPTION]... PID
+
+Checks what slirp4netns needs, then becomes slirp4netns for the network namespace of process PID. Runs in the foreground
+and ends when it is killed, or when the other end of --exit-fd is closed.
+
+  --interface NAME        what the interface is called inside (eth0)
+  --cidr NETWORK/PREFIX   IPv4 network inside (10.0.2.0/24): its .2 is the gateway, .3 the DNS server, .100 the address
+  --mtu BYTES             (65520: one segment carries as much as fits, which is what makes it fast)
+  --mac ADDRESS           of the interface; a fixed one fixes the IPv6 address, too
+  --ipv6                  also IPv6, network fd00::/64
+  --allow-host-loopback   the gateway address leads to 127.0.0.1 of this machine; without it that is closed
+  --no-sandbox            without a mount namespace of its own and without dropped capabilities
+  --api-socket PATH       see slirp4netns(1)
+  --ready-fd FD           gets a byte when the interface can be used
+  --exit-fd FD            whose hang-up ends it
+  --check                 only say what would be run
+  -h, --help
+
+SANDPOD_SLIRP4NETNS names another program than the slirp4netns of PATH.
+
+exit status: that of slirp4netns, or
+  64  wrong usage
+  80  slirp4netns was not found
+  81  it cannot be run, or lacks an option that is needed (too old)
+  82  /dev/net/tun cannot be opened
+  83  the process is not there, or its namespaces are not yours to enter
+USAGE
+}
+
+# fail STATUS WHAT FIX
+fail() {
+  printf '%s\nfix: %s\n' "$2" "$3" >&2
+  exit "$1"
+}
+
+misused() { fail 64 "slirp4netns-wrapper.sh: $1" 'see slirp4netns-wrapper.sh --help'; }
+
+interface=eth0 cidr=10.0.2.0/24 mtu=65520 mac='' ipv6=no loopback=closed sandbox=yes api='' ready='' lifeline='' check=no
+pid=''
+while [ $# -gt 0 ]; do
+  case $1 in
+  --interface | --cidr | --mtu | --mac | --api-socket | --ready-fd | --exit-fd)
+    [ $# -ge 2 ] || misused "$1 needs a value"
+    case $1 in
+    --interface) interface=$2 ;;
+    --cidr) cidr=$2 ;;
+    --mtu) mtu=$2 ;;
+    --mac) mac=$2 ;;
+    --api-socket) api=$2 ;;
+    --ready-fd) ready=$2 ;;
+    --exit-fd) lifeline=$2 ;;
+    esac
+    shift
+    ;;
+  --ipv6) ipv6=yes ;;
+  --allow-host-loopback) loopback=open ;;
+  --no-sandbox) sandbox=no ;;
+  --check) check=yes ;;
+  -h | --help) usage && exit 0 ;;
+  -*) misused "$1 is no option" ;;
+  *)
+    [ -z "$pid" ] || misused "one PID, not $pid and $1"
+    pid=$1
+    ;;
+  esac
+  shift
+done
+case $pid in
+'') misused 'PID is missing' ;;
+*[!0-9]*) misused "$pid is no process id" ;;
+esac
+
+# ---- the program, and what it can do -------------------------------------------------------------------------------
+program=${SANDPOD_SLIRP4NETNS:-slirp4netns}
+if ! found=$(command -v -- "$program"); then
+  if [ -n "${SANDPOD_SLIRP4NETNS:-}" ]; then
+    fail 80 "SANDPOD_SLIRP4NETNS names $program, which is not there" 'correct it, or unset it'
+  fi
+  fail 80 'slirp4netns was not found in PATH' \
+    'install it (Debian, Ubuntu: apt install slirp4netns; Fedora: dnf install slirp4netns), or use --network none'
+fi
+# Its help names the options that it has, which says more than its version: distributions patch both ways.
+if ! options=$("$found" --help 2>&1); then
+  fail 81 "$found cannot be run: $options" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
+fi
+has() {
+  case $options in
+  *"$1"*) true ;;
+  *) false ;;
+  esac
+}
+needed='--configure --mtu --cidr --disable-host-loopback --ready-fd --exit-fd'
+[ $sandbox = no ] || needed="$needed --enable-sandbox --enable-seccomp"
+[ -z "$mac" ] || needed="$needed --macaddress"
+for option in $needed; do
+  has "$option" || fail 81 \
+    "$found has no $option: it is $("$found" --version 2>/dev/null | head -n 1)" \
+    'install slirp4netns 1.1 or newer, or name another one with SANDPOD_SLIRP4NETNS'
+done
+
+# ---- what it needs of the machine ----------------------------------------------------------------------------------
+# Opening tells more than the file's mode: a container may have the node without the right to use it.
+if ! refusal=$( (: <>/dev/net/tun) 2>&1); then
+  refusal=${refusal##*: }
+  case $refusal in
+  *ermission*) fix='sudo chmod 0666 /dev/net/tun (which is what udev does where it runs)' ;;
+  *) fix='sudo modprobe tun; in a container, start that with --device /dev/net/tun' ;;
+  esac
+  fail 82 "/dev/net/tun cannot be opened: $refusal" "$fix; or use --network none"
+fi
+[ -e "/proc/$pid/ns/net" ] || fail 83 "process $pid is not there, or its namespaces are not yours" 'name a process of yours'
+
+# ---- run -----------------------------------------------------------------------------------------------------------
+set -- --configure "--mtu=$mtu" "--cidr=$cidr"
+[ -z "$mac" ] || set -- "$@" "--macaddress=$mac"
+[ $loopback = open ] || set -- "$@" --disable-host-loopback
+[ $sandbox = no ] || set -- "$@" --enable-sandbox --enable-seccomp
+[ $ipv6 = no ] || ! has --enable-ipv6 || set -- "$@" --enable-ipv6
+[ -z "$api" ] || set -- "$@" "--api-socket=$api"
+[ -z "$ready" ] || set -- "$@" "--ready-fd=$ready"
+[ -z "$lifeline" ] || set -- "$@" "--exit-fd=$lifeline"
+set -- "$@" "$pid" "$interface"
+if [ $check = yes ]; then
+  printf '%s' "$found" && printf ' %s' "$@" && echo
+  exit 0
+fi
+exec "$found" "$@"

@@ -1,0 +1,220 @@
+//! The pod's user-mode network: a process of the host's side, started beside the containers' preparation, whose life
+//! hangs on the supervisor's.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+mod minder;
+
+use super::failure::{During, Failure, Result};
+use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
+use crate::step::Step;
+use crate::sys::process::PidFd;
+use crate::sys::{event, poll, stdio};
+
+const STEP: Step = Step::AttachNetwork;
+/// Finds and starts slirp4netns; its exit statuses are its own (`--help`).
+const WRAPPER: &str = include_str!("../../../scripts/slirp4netns-wrapper.sh");
+/// Last words that are kept of a program, in bytes.
+const MOST_WORDS: usize = 2048;
+
+/// A running slirp4netns or pasta. Dropped, it is killed; its exit is reaped by the supervisor's loop.
+#[derive(Debug)]
+pub struct Attachment {
+    pub pid: i32,
+    process: PidFd,
+    ready: OwnedFd,
+    words: OwnedFd,
+    /// Its other end is the program's exit-fd: all copies of this one end with the supervisor.
+    _lifeline: OwnedFd,
+    said: Vec<u8>,
+}
+
+impl Attachment {
+    /// Sends the program on its way to the network namespace of process `pause`.
+    pub fn start(plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Result<Attachment> {
+        let (ready, ready_theirs) = stdio::pipe().during(STEP, "")?;
+        let (lifeline_theirs, lifeline) = stdio::pipe().during(STEP, "")?;
+        let (words, said) = stdio::pipe().during(STEP, "")?;
+        stdio::set_nonblocking(words.as_fd()).during(STEP, "")?;
+        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, said };
+        let mut command = match plan.backend {
+            Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
+            Backend::Pasta => ends.pasta(plan, pause),
+        };
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let (pid, process) = match plan.backend {
+            Backend::Slirp4netns => {
+                let pid = ends.spawn(&mut command)?.id().cast_signed();
+                (pid, PidFd::open(pid).during(STEP, "")?)
+            }
+            Backend::Pasta => minder::start(&mut command, &ends)?,
+        };
+        Ok(Attachment { pid, process, ready, words, _lifeline: lifeline, said: Vec::new() })
+    }
+
+    /// Readable when the network is there, or when there will be none.
+    #[must_use]
+    pub fn ready(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+
+    /// What became of [`ready`](Self::ready): true when the interface can be used.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(stdio::read_some(self.ready.as_fd(), 64), Ok(Some(bytes)) if !bytes.is_empty())
+    }
+
+    /// Readable when the program has said something on stderr.
+    #[must_use]
+    pub fn words(&self) -> BorrowedFd<'_> {
+        self.words.as_fd()
+    }
+
+    /// Takes in what it said, so that it never waits for us; the last of it is kept. False at its end.
+    pub fn listen(&mut self) -> bool {
+        loop {
+            match stdio::read_some(self.words.as_fd(), 4096) {
+                Ok(Some(bytes)) if bytes.is_empty() => return false,
+                Ok(Some(bytes)) => {
+                    self.said.extend(bytes);
+                    let excess = self.said.len().saturating_sub(MOST_WORDS);
+                    self.said.drain(..excess);
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The last of what it said, in lines; a program's chatter about itself left out.
+    #[must_use]
+    pub fn last_words(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.said);
+        let told = |line: &&str| !line.is_empty() && !line.starts_with("WARNING: Support for");
+        text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        // Gone already: just as well.
+        let _ = self.process.signal(9);
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The ends that the program gets.
+struct Ends {
+    ready: OwnedFd,
+    lifeline: OwnedFd,
+    /// stderr.
+    said: OwnedFd,
+}
+
+impl Ends {
+    fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
+        let mut command = Command::new("/bin/sh");
+        // `sh -c TEXT NAME ARGUMENTS`
+        command.args(["-c", WRAPPER, "slirp4netns-wrapper.sh"]);
+        let network = plan.ipv4.network;
+        command.args(["--interface", &plan.interface, "--mac", &plan.mac, "--mtu", &plan.mtu.to_string()]);
+        command.args(["--cidr", &format!("{}/{}", network.address, network.prefix_length)]);
+        command.args(["--ready-fd", &self.ready.as_raw_fd().to_string()]);
+        command.args(["--exit-fd", &self.lifeline.as_raw_fd().to_string()]);
+        if plan.ipv6.is_some() {
+            command.arg("--ipv6");
+        }
+        if plan.host_loopback == HostLoopback::Open {
+            command.arg("--allow-host-loopback");
+        }
+        if sandboxing == Sandboxing::Off {
+            command.arg("--no-sandbox");
+        }
+        command.arg(pause.to_string());
+        command.env("SANDPOD_SLIRP4NETNS", &plan.program);
+        command
+    }
+
+    /// In the foreground; the file of its pid, which it writes when everything is set up, is our pipe.
+    fn pasta(&self, plan: &UserMode, pause: i32) -> Command {
+        let mut command = Command::new(&plan.program);
+        let Ipv4Plan { network, gateway, dns, address } = plan.ipv4;
+        command.args(["--foreground", "--quiet", "--config-net", "--ns-ifname", &plan.interface]);
+        command.args(["--mac-addr", &plan.mac, "--mtu", &plan.mtu.to_string()]);
+        command.args(["--address", &address.to_string(), "--netmask", &network.prefix_length.to_string()]);
+        command.args(["--gateway", &gateway.to_string(), "--dns-forward", &dns.to_string()]);
+        // Ports are published by sandpod alone.
+        command.args(["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]);
+        match plan.ipv6 {
+            Some(ipv6) => command.args(["--address", &ipv6.address.to_string()]),
+            None => command.arg("--ipv4-only"),
+        };
+        if plan.host_loopback == HostLoopback::Closed {
+            command.arg("--no-map-gw");
+        }
+        command.args(["--pid", &format!("/proc/self/fd/{}", self.ready.as_raw_fd())]);
+        command.arg(pause.to_string());
+        command
+    }
+
+    fn all(&self) -> [BorrowedFd<'_>; 3] {
+        [self.ready.as_fd(), self.lifeline.as_fd(), self.said.as_fd()]
+    }
+
+    /// The child inherits the ends, and nobody else: this process has one thread.
+    fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let call = format!("execve({})", command.get_program().display());
+        let failed = |error: io::Error| Failure {
+            step: STEP,
+            on: String::new(),
+            call,
+            errno: error.raw_os_error().unwrap_or_default(),
+        };
+        for fd in self.all() {
+            stdio::keep_on_exec(fd).during(STEP, "")?;
+        }
+        let child = self.said.try_clone().and_then(|said| command.stderr(Stdio::from(said)).spawn());
+        for fd in self.all() {
+            // They are closed in a moment, whether or not this works.
+            let _ = stdio::close_on_exec(fd);
+        }
+        child.map_err(failed)
+    }
+}
+
+/// Holds containers back until the pod has its network: the last thing that their first processes wait for.
+#[derive(Debug)]
+pub struct Gate(event::Flag);
+
+impl Gate {
+    pub fn closed() -> Result<Gate> {
+        event::Flag::new().during(STEP, "").map(Gate)
+    }
+
+    /// For good.
+    pub fn open(&self) {
+        // It cannot overflow, and nothing else can go wrong with an eventfd.
+        let _ = self.0.raise();
+    }
+
+    /// In a container's first process.
+    pub fn pass(&self, patience: Duration) -> Result<()> {
+        if poll::readable(self.0.as_fd(), patience).during(STEP, "")? {
+            return Ok(());
+        }
+        Err(Failure::because(STEP, "", "the network was not there in time"))
+    }
+}

@@ -1,0 +1,300 @@
+//! How the pod reaches the outside: which user-mode network, with which addresses; or none, or the host's.
+//!
+//! A user-mode network is a process of yours that turns the packets of the pod's interface into sockets of the host
+//! (slirp4netns(1), pasta(1)). Every pod has the same addresses: they mean something inside its own network namespace
+//! only, and what is published is reached by the host's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::degradation::{self, named};
+use super::idmap::IdMapPlan;
+use super::{Degradation, Sysctl, annotations};
+use crate::host::{Ipv4Network, NetworkFacts, Tun};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// `--network`, and the annotation `sandpod.dev/network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkChoice {
+    /// What the manifest says; without a word there, [`NetworkChoice::Private`].
+    #[default]
+    AsWritten,
+    /// Of the pod's own, through whichever user-mode network there is; `lo` alone, by name (`no-network`), where there is
+    /// none.
+    Private,
+    Slirp4netns,
+    Pasta,
+    /// `lo` alone.
+    None,
+    Host,
+}
+
+impl NetworkChoice {
+    /// Those that can be written.
+    pub const ALL: [NetworkChoice; 5] = [
+        NetworkChoice::Private,
+        NetworkChoice::Slirp4netns,
+        NetworkChoice::Pasta,
+        NetworkChoice::None,
+        NetworkChoice::Host,
+    ];
+
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            NetworkChoice::AsWritten => "as-written",
+            NetworkChoice::Private => "private",
+            NetworkChoice::Slirp4netns => "slirp4netns",
+            NetworkChoice::Pasta => "pasta",
+            NetworkChoice::None => "none",
+            NetworkChoice::Host => "host",
+        }
+    }
+}
+
+/// `--allow-host-loopback`: whether the gateway's address leads to 127.0.0.1 of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum HostLoopback {
+    #[default]
+    Closed,
+    Open,
+}
+
+/// Whether the program locks itself up: in a mount namespace of its own, without capabilities, with seccomp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandboxing {
+    On,
+    /// Where an outer container forbids it.
+    Off,
+}
+
+/// Its default is for plans of before there were networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkPlan {
+    /// The host's own: `hostNetwork`.
+    Host,
+    /// `lo` alone.
+    #[default]
+    Loopback,
+    UserMode(UserMode),
+}
+
+/// Everything the wrapper or pasta is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserMode {
+    pub backend: Backend,
+    pub program: PathBuf,
+    /// Inside.
+    pub interface: String,
+    /// Fixed, and with it the IPv6 address, which the kernel makes of it (RFC 4291, appendix A).
+    pub mac: String,
+    /// Bytes. The greatest that both programs take: a packet is a system call for them.
+    pub mtu: u32,
+    pub ipv4: Ipv4Plan,
+    /// `None` where the host has no way out with it.
+    pub ipv6: Option<Ipv6Plan>,
+    pub host_loopback: HostLoopback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    Slirp4netns,
+    Pasta,
+}
+
+impl Backend {
+    /// The program's name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Backend::Slirp4netns => "slirp4netns",
+            Backend::Pasta => "pasta",
+        }
+    }
+}
+
+/// slirp4netns's own layout, which pasta is told to follow: network.2, .3 and .100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv4Plan {
+    pub network: Ipv4Network,
+    pub gateway: Ipv4Addr,
+    /// A forwarder to the host's own name server, also where that listens on the host's loopback.
+    pub dns: Ipv4Addr,
+    pub address: Ipv4Addr,
+}
+
+/// libslirp's: fd00::/64, with the router at fe80::2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Plan {
+    pub address: Ipv6Addr,
+}
+
+impl NetworkPlan {
+    /// The pod's own, beside `lo`'s; IPv4 first, as in `status.podIPs`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match self {
+            NetworkPlan::Host | NetworkPlan::Loopback => Vec::new(),
+            NetworkPlan::UserMode(UserMode { ipv4, ipv6, .. }) => {
+                [IpAddr::V4(ipv4.address)].into_iter().chain(ipv6.map(|ipv6| IpAddr::V6(ipv6.address))).collect()
+            }
+        }
+    }
+}
+
+const INTERFACE: &str = "eth0";
+const MAC: &str = "02:00:00:00:00:64";
+/// fd00::/64 and MAC as a modified EUI-64.
+const IPV6_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0xff, 0xfe00, 0x64);
+const MTU: u32 = 65520;
+/// slirp4netns's default, then others of the private ranges (RFC 1918), for a host that is in the default itself: a guest
+/// of QEMU or VirtualBox is.
+const NETWORKS: [[u8; 4]; 4] = [[10, 0, 2, 0], [10, 202, 2, 0], [172, 29, 202, 0], [192, 168, 202, 0]];
+
+/// What is asked for, from everywhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wish {
+    pub(super) choice: NetworkChoice,
+    pub(super) annotated: Option<NetworkChoice>,
+    pub(super) host_network: bool,
+    pub(super) host_loopback: HostLoopback,
+}
+
+pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {
+    let choice = choose(wish)?;
+    let open = wish.host_loopback == HostLoopback::Open;
+    if open && matches!(choice, NetworkChoice::None | NetworkChoice::Host) {
+        let why = if choice == NetworkChoice::Host {
+            "the pod is on the host's network and has its loopback anyway"
+        } else {
+            "the pod is to have no network"
+        };
+        return Err(Report::new(exit_code::USAGE, "--allow-host-loopback means nothing here").because(why));
+    }
+    let backend = match choice {
+        NetworkChoice::None => return Ok((NetworkPlan::Loopback, None)),
+        NetworkChoice::Host => return Ok((NetworkPlan::Host, None)),
+        NetworkChoice::Slirp4netns => one(Backend::Slirp4netns, facts).map_err(refused(choice))?,
+        NetworkChoice::Pasta => one(Backend::Pasta, facts).map_err(refused(choice))?,
+        NetworkChoice::AsWritten | NetworkChoice::Private => match any(facts) {
+            Ok(found) => found,
+            Err(lack) if open => return Err(refused(NetworkChoice::Private)(lack)),
+            Err(Lack { why, fix }) => {
+                let meaning = format!("{why}: the pod has `lo` alone, and no way out");
+                let fix = format!("{fix}; or say that you want none: --network none");
+                return Ok((NetworkPlan::Loopback, Some(named(degradation::NO_NETWORK, meaning, fix))));
+            }
+        },
+    };
+    let (backend, program) = backend;
+    let user_mode = UserMode {
+        backend,
+        program,
+        interface: INTERFACE.to_owned(),
+        mac: MAC.to_owned(),
+        mtu: MTU,
+        ipv4: ipv4(&facts.ipv4_routes),
+        ipv6: facts.ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
+        host_loopback: wish.host_loopback,
+    };
+    Ok((NetworkPlan::UserMode(user_mode), None))
+}
+
+/// The command line decides over the annotation. `hostNetwork` is the manifest's own word, and neither can take it back:
+/// a pod that was written for the host's network means its ports and its names.
+fn choose(Wish { choice, annotated, host_network, .. }: Wish) -> Result<NetworkChoice, Report> {
+    let (asked, by) = match (choice, annotated) {
+        (NetworkChoice::AsWritten, None) if host_network => return Ok(NetworkChoice::Host),
+        (NetworkChoice::AsWritten, None) => return Ok(NetworkChoice::Private),
+        (NetworkChoice::AsWritten, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),
+        (typed, _) => (typed, "--network".to_owned()),
+    };
+    if host_network && asked != NetworkChoice::Host {
+        return Err(Report::new(exit_code::USAGE, format!("{by} says `{}`, spec.hostNetwork is true", asked.word()))
+            .because("a pod is either on the host's network or on one of its own")
+            .hint("remove one of the two"));
+    }
+    Ok(asked)
+}
+
+/// Why there is no user-mode network.
+struct Lack {
+    why: String,
+    fix: String,
+}
+
+fn refused(choice: NetworkChoice) -> impl Fn(Lack) -> Report {
+    move |Lack { why, fix }| {
+        Report::new(exit_code::FAILURE, format!("no network as asked for: {}", choice.word())).because(why).hint(fix)
+    }
+}
+
+fn one(backend: Backend, facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
+    let (found, package) = match backend {
+        Backend::Slirp4netns => (&facts.slirp4netns, "slirp4netns"),
+        Backend::Pasta => (&facts.pasta, "passt"),
+    };
+    let program = found.clone().ok_or_else(|| Lack {
+        why: format!("{} is not installed", backend.word()),
+        fix: format!("install it: sudo apt install {package}"),
+    })?;
+    usable_tun(facts)?;
+    Ok((backend, program))
+}
+
+/// slirp4netns first: it closes more of the host by itself, and needs no address of the host's to be there.
+fn any(facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
+    usable_tun(facts)?;
+    one(Backend::Slirp4netns, facts).or_else(|_| one(Backend::Pasta, facts)).map_err(|_| Lack {
+        why: "neither slirp4netns nor pasta is installed".to_owned(),
+        fix: "sudo apt install slirp4netns".to_owned(),
+    })
+}
+
+fn usable_tun(facts: &NetworkFacts) -> Result<(), Lack> {
+    match &facts.tun {
+        Tun::Usable => Ok(()),
+        Tun::Refused { why, fix } => Err(Lack { why: format!("/dev/net/tun: {why}"), fix: fix.clone() }),
+    }
+}
+
+fn ipv4(taken: &[Ipv4Network]) -> Ipv4Plan {
+    let [first, ..] = NETWORKS;
+    let free = |candidate: &[u8; 4]| {
+        let network = Ipv4Network { address: (*candidate).into(), prefix_length: 24 };
+        !taken.iter().any(|route| route.overlaps(&network))
+    };
+    // All taken: the pod cannot reach the host's neighbours in that one, and everything else.
+    let [a, b, c, _] = NETWORKS.into_iter().find(free).unwrap_or(first);
+    let host = |last: u8| Ipv4Addr::new(a, b, c, last);
+    Ipv4Plan {
+        network: Ipv4Network { address: host(0), prefix_length: 24 },
+        gateway: host(2),
+        dns: host(3),
+        address: host(100),
+    }
+}
+
+/// What makes a network namespace of one's own pleasant: root's ports for everybody (the kernel's own limit protects a
+/// host that many share), ping without a capability (icmp(7)), an IPv6 address that can be used at once (nobody else is
+/// there who could have it).
+pub(super) fn sysctls(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
+    if *network == NetworkPlan::Host {
+        return Vec::new();
+    }
+    // Ids that are not mapped are refused (EINVAL).
+    let last_gid = idmap.gids.iter().map(|entry| entry.inside.0 + (entry.count - 1)).max().unwrap_or(0);
+    [
+        ("net/ipv4/ip_unprivileged_port_start", "0".to_owned()),
+        ("net/ipv4/ping_group_range", format!("0 {last_gid}")),
+        ("net/ipv6/conf/default/accept_dad", "0".to_owned()),
+    ]
+    .map(|(file, value)| Sysctl { file: file.into(), value, asked_by: None })
+    .into()
+}

@@ -1,0 +1,99 @@
+use super::*;
+
+fn host() -> NetworkFacts {
+    NetworkFacts {
+        slirp4netns: Some("/usr/bin/slirp4netns".into()),
+        pasta: Some("/usr/bin/pasta".into()),
+        tun: Tun::Usable,
+        ipv4_routes: vec![Ipv4Network { address: [192, 0, 2, 0].into(), prefix_length: 24 }],
+        ipv6: false,
+    }
+}
+
+fn backend(wish: Wish, facts: &NetworkFacts) -> Option<Backend> {
+    match decide(wish, facts).expect("a network").0 {
+        NetworkPlan::UserMode(user_mode) => Some(user_mode.backend),
+        NetworkPlan::Host | NetworkPlan::Loopback => None,
+    }
+}
+
+fn asked(choice: NetworkChoice) -> Wish {
+    Wish { choice, ..Wish::default() }
+}
+
+#[test]
+fn whatever_is_installed() {
+    assert_eq!(backend(Wish::default(), &host()), Some(Backend::Slirp4netns));
+    assert_eq!(backend(Wish::default(), &NetworkFacts { slirp4netns: None, ..host() }), Some(Backend::Pasta));
+    assert_eq!(backend(asked(NetworkChoice::Pasta), &host()), Some(Backend::Pasta));
+}
+
+#[test]
+fn nothing_installed_is_a_degradation_unless_it_was_asked_for_by_name() {
+    let bare = NetworkFacts { slirp4netns: None, pasta: None, ..host() };
+    let (plan, degraded) = decide(Wish::default(), &bare).expect("lo");
+    assert_eq!(plan, NetworkPlan::Loopback);
+    assert_eq!(degraded.expect("by name").name, degradation::NO_NETWORK);
+    for choice in [NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
+        assert_eq!(decide(asked(choice), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
+    }
+    let (_, degraded) = decide(asked(NetworkChoice::None), &bare).expect("lo");
+    assert_eq!(degraded, None);
+}
+
+#[test]
+fn no_tun_names_the_device_and_the_fix() {
+    let tun = Tun::Refused { why: "Permission denied (EACCES)".into(), fix: "sudo chmod".into() };
+    let (plan, degraded) = decide(Wish::default(), &NetworkFacts { tun, ..host() }).expect("lo");
+    let degraded = degraded.expect("by name");
+    assert_eq!(plan, NetworkPlan::Loopback);
+    assert!(degraded.meaning.contains("/dev/net/tun: Permission denied"), "{degraded:?}");
+    assert!(degraded.fix.contains("sudo chmod"), "{degraded:?}");
+}
+
+#[test]
+fn host_network_and_another_one_contradict_each_other() {
+    let wish = |choice, annotated| Wish { choice, annotated, host_network: true, ..Wish::default() };
+    assert_eq!(decide(wish(NetworkChoice::AsWritten, None), &host()).expect("host").0, NetworkPlan::Host);
+    assert_eq!(decide(wish(NetworkChoice::Host, None), &host()).expect("host").0, NetworkPlan::Host);
+    decide(wish(NetworkChoice::None, None), &host()).expect_err("--network none");
+    decide(wish(NetworkChoice::AsWritten, Some(NetworkChoice::Pasta)), &host()).expect_err("the annotation");
+}
+
+#[test]
+fn the_command_line_decides_over_the_annotation() {
+    let wish = Wish { choice: NetworkChoice::Pasta, annotated: Some(NetworkChoice::None), ..Wish::default() };
+    assert_eq!(backend(wish, &host()), Some(Backend::Pasta));
+    let wish = Wish { annotated: Some(NetworkChoice::None), ..Wish::default() };
+    assert_eq!(backend(wish, &host()), None);
+}
+
+#[test]
+fn the_hosts_loopback_is_opened_only_where_there_is_a_gateway() {
+    let open = |choice| Wish { choice, host_loopback: HostLoopback::Open, ..Wish::default() };
+    for choice in [NetworkChoice::None, NetworkChoice::Host] {
+        assert_eq!(decide(open(choice), &host()).expect_err("refused").exit_code, exit_code::USAGE);
+    }
+    let bare = NetworkFacts { slirp4netns: None, pasta: None, ..host() };
+    assert_eq!(decide(open(NetworkChoice::AsWritten), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
+}
+
+#[test]
+fn the_pods_network_is_none_of_the_hosts() {
+    let route = |address: [u8; 4], prefix_length| Ipv4Network { address: address.into(), prefix_length };
+    assert_eq!(ipv4(&[]).address, Ipv4Addr::new(10, 0, 2, 100));
+    let in_qemu = ipv4(&[route([10, 0, 2, 0], 24)]);
+    assert_eq!((in_qemu.gateway, in_qemu.dns), (Ipv4Addr::new(10, 202, 2, 2), Ipv4Addr::new(10, 202, 2, 3)));
+    assert_eq!(ipv4(&[route([10, 0, 0, 0], 8)]).address, Ipv4Addr::new(172, 29, 202, 100));
+    assert_eq!(ipv4(&[route([0, 0, 0, 0], 0)]).address, Ipv4Addr::new(10, 0, 2, 100));
+}
+
+#[test]
+fn ipv6_where_the_host_has_it() {
+    let (plan, _) = decide(Wish::default(), &NetworkFacts { ipv6: true, ..host() }).expect("a network");
+    assert_eq!(
+        plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.2.100", "fd00::ff:fe00:64"]
+    );
+    assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
+}

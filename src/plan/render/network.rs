@@ -1,0 +1,47 @@
+//! The network, as `sandpod plan` shows it.
+
+use std::fmt::{self, Formatter};
+
+use super::super::network::{HostLoopback, Ipv4Plan, NetworkPlan, UserMode};
+use super::super::{SandboxPlan, Sysctl};
+use super::{path, row, word};
+
+pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
+    writeln!(f, "\nnetwork")?;
+    match &sandbox.network {
+        NetworkPlan::Host => {
+            row(
+                f,
+                "kind",
+                "the host's own: the pod reaches every service of its loopback, and the abstract sockets of",
+            )?;
+            row(f, "", "whoever runs here (X11, D-Bus, containerd: unix(7)); its ports are the host's")?;
+        }
+        NetworkPlan::Loopback => row(f, "kind", "lo only")?,
+        NetworkPlan::UserMode(user_mode) => connected(f, user_mode)?,
+    }
+    for Sysctl { file, value, asked_by } in &sandbox.sysctls {
+        let by = asked_by.as_ref().map(|by| format!(", asked for by {by}")).unwrap_or_default();
+        row(f, "sysctl", format_args!("{} = {}{by}", path(file), word(value)))?;
+    }
+    Ok(())
+}
+
+fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
+    let UserMode { backend, program, interface, mac, mtu, ipv4, ipv6, host_loopback } = user_mode;
+    let Ipv4Plan { network, gateway, dns, address } = ipv4;
+    row(f, "kind", format_args!("the pod's own, through {} ({})", backend.word(), path(program)))?;
+    row(f, "interface", format_args!("{} {mac}, MTU {mtu}", word(interface)))?;
+    row(f, "IPv4", format_args!("{address}/{}, gateway {gateway}, DNS {dns}", network.prefix_length))?;
+    match ipv6 {
+        Some(ipv6) => row(f, "IPv6", format_args!("{}/64", ipv6.address))?,
+        None => row(f, "IPv6", "none: this host has no default route")?,
+    }
+    let loopback = match host_loopback {
+        HostLoopback::Closed => "not reachable".to_owned(),
+        HostLoopback::Open => {
+            format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 here")
+        }
+    };
+    row(f, "host loopback", loopback)
+}
