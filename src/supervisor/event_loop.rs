@@ -128,11 +128,13 @@ impl<'a> Supervisor<'a> {
             finished: false,
         };
         supervisor.handle(Event::SandboxReady);
-        match supervisor.sandbox.finish_start().and_then(|()| supervisor.start_port_proxy()) {
-            Ok(()) => {
-                supervisor.connect();
-                supervisor.run(&signals, &timer, &control);
-            }
+        let up = supervisor.sandbox.finish_start().and_then(|()| {
+            // First, since it takes longest.
+            supervisor.connect();
+            supervisor.start_port_proxy()
+        });
+        match up {
+            Ok(()) => supervisor.run(&signals, &timer, &control),
             Err(failure) => {
                 supervisor.containers.iter_mut().for_each(|container| container.starting = None);
                 supervisor.start_failure =
