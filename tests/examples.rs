@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::path::Path;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{Home, Pod, until};
@@ -21,7 +25,9 @@ fn every_example_has_a_test() {
     let mut names: Vec<_> =
         std::fs::read_dir(dir).expect("examples").map(|entry| entry.expect("entry").file_name()).collect();
     names.sort();
-    assert_eq!(names, ["helloworld.yaml", "nginx-busybox.yaml", "shared-memory.yaml"]);
+    let tested =
+        ["adapter-sidecar.yaml", "helloworld.yaml", "nginx-busybox.yaml", "proxy-sidecar.yaml", "shared-memory.yaml"];
+    assert_eq!(names, tested);
 }
 
 #[test]
@@ -87,6 +93,81 @@ fn nginx_busybox() {
     pod.does(&["stop"]);
     assert!(!support::is_live(nginx) && !support::is_live(busybox));
     pod.does(&["rm"]);
+}
+
+/// The example with its port of the host, which may be in use here, replaced by one that is free.
+fn published(home: &Home, name: &str, host_port: &str) -> (PathBuf, SocketAddr) {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let text = std::fs::read_to_string(example(name)).expect("the example");
+    let written = format!("hostPort: {host_port}\n");
+    assert!(text.contains(&written), "{name}");
+    let changed = text.replace(&written, &format!("hostPort: {}\n          hostIP: 127.0.0.1\n", free.port()));
+    (home.file(name, changed, 0o644), free)
+}
+
+/// Status and body. An error is a request that was lost.
+fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: pod\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no status: {answer:?}")))?;
+    Ok((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+}
+
+/// Issue 4, "Done when": 10,000 requests, none lost, also while the application restarts.
+#[test]
+fn proxy_sidecar() {
+    let Some(home) = Home::with("proxy_sidecar", &["nginx", "slirp4netns"]) else { return };
+    let (manifest, address) = published(&home, "proxy-sidecar.yaml", "8880");
+    home.sandpod(&["run", "-d", "-q", manifest.to_str().expect("UTF-8")]).ends_with(0);
+    let pod = Pod { home: &home, name: "proxy-sidecar".to_owned() };
+    until("nginx and the app are up", || get(address, "/").ok().filter(|(status, _)| *status == 200));
+
+    let (count, good, bad) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while count.fetch_add(1, Ordering::Relaxed) < 10_000 {
+                    match get(address, "/").expect("no request is lost") {
+                        (200, body) => {
+                            assert_eq!(body, "hello from behind the proxy\n");
+                            good.fetch_add(1, Ordering::Relaxed);
+                        }
+                        (502, _) => drop(bad.fetch_add(1, Ordering::Relaxed)),
+                        other => panic!("neither the page nor 502: {other:?}"),
+                    }
+                }
+            });
+        }
+        until("a third of them", || (count.load(Ordering::Relaxed) > 3_333).then_some(()));
+        pod.does(&["kill", "-c", "app", "-s", "KILL"]);
+        until("the app is restarted", || (pod.restarts("app") == 1).then_some(()));
+    });
+    let (good, bad) = (good.into_inner(), bad.into_inner());
+    assert_eq!(good + bad, 10_000);
+    assert!(good > 5_000, "{good} pages, {bad} times 502");
+    until("the app serves again", || get(address, "/").ok().filter(|(status, _)| *status == 200));
+    assert_eq!(pod.restarts("nginx"), 0);
+    pod.does(&["rm", "-f"]);
+    assert!(TcpStream::connect(address).is_err(), "the port is free");
+}
+
+#[test]
+fn adapter_sidecar() {
+    let Some(home) = Home::with("adapter_sidecar", &["perl", "slirp4netns"]) else { return };
+    let (manifest, address) = published(&home, "adapter-sidecar.yaml", "9880");
+    home.sandpod(&["run", "-d", "-q", manifest.to_str().expect("UTF-8")]).ends_with(0);
+    let pod = Pod { home: &home, name: "adapter-sidecar".to_owned() };
+    let metrics = || get(address, "/metrics").ok().filter(|(status, _)| *status == 200).map(|(_, body)| body);
+    let body = until("the adapter sees the app", || metrics().filter(|body| body.contains("app_up 1")));
+    assert!(body.contains("# TYPE app_requests gauge\napp_requests 17\n") && body.contains("app_queue 3\n"), "{body}");
+    assert_eq!(get(address, "/health").expect("an answer").0, 404, "only the adapter is reached");
+    pod.sh("app", "rm /www/health");
+    until("the adapter tells", || metrics().filter(|body| body.contains("app_up 0")));
+    pod.does(&["rm", "-f"]);
 }
 
 fn fetched(pod: &Pod<'_>) -> Option<String> {

@@ -341,3 +341,43 @@ fn the_wrapper_by_hand() {
     let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
     assert!(said.ends_with(82).stderr.contains("/dev/net/tun cannot be opened: No such file"));
 }
+
+/// As docker's `--network container:NAME`.
+#[test]
+fn a_pod_joins_the_network_of_another() {
+    let test = "a_pod_joins_the_network_of_another";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let server =
+        sh("server", "mkdir /www; echo page > /www/index.html; exec busybox httpd -f -p 127.0.0.1:8080 -h /www");
+    let first = home.start_with("first", &json!({ "containers": [server] }), &[]);
+    let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [idle("one")] });
+    let second = home.start_with("second", &spec, &["--network", "pod:first"]);
+    until("the other's localhost", || {
+        (second.sh("one", "busybox wget -qO- http://127.0.0.1:8080/ || true") == "page").then_some(())
+    });
+    let of = |pod: &Pod<'_>, kind: &str| pod.inspect()["pause"]["namespaces"][kind].clone();
+    assert_eq!((of(&second, "net"), of(&second, "user")), (of(&first, "net"), of(&first, "user")));
+    for kind in ["pid", "ipc", "uts", "mnt"] {
+        assert_ne!(of(&second, kind), of(&first, kind), "{kind}");
+    }
+    assert!(second.sh("one", "cat /etc/hosts").contains("10.0.2.100\tsecond"));
+    assert!(second.sh("one", "cat /etc/resolv.conf").starts_with("nameserver 10.0.2.3"));
+    assert!(!second.sh("one", "busybox ps").contains("httpd"), "their processes are apart");
+
+    let manifest = home.manifest_of("third", &spec);
+    let refused = |options: &[&str], code| {
+        home.sandpod(&[&["run", "-d", "-q"], options, &[manifest.to_str().unwrap()]].concat()).ends_with(code)
+    };
+    refused(&["--network", "pod:nobody"], 125);
+    refused(&["--network", "pod:first", "--userns", "isolated"], 2).complains("user namespace");
+    refused(&["--network", "pod:first", "--allow-host-loopback"], 2);
+    refused(&["--network", "pods"], 2).complains("pod:NAME");
+
+    first.does(&["rm", "-f"]).ends_with(0);
+    until("ps says so", || home.sandpod(&["ps"]).stdout.contains("Running (network down)").then_some(()));
+    assert!(record(&second)["trouble"].as_str().is_some_and(|why| why.contains("`first`")));
+    second.sh("one", "true");
+    refused(&["--network", "pod:first"], 125);
+    second.does(&["rm", "-f"]).ends_with(0);
+    assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
+}

@@ -3,16 +3,43 @@
 use serde_json::{Value, json};
 
 use super::ports;
-use crate::plan::network::NetworkPlan;
-use crate::state::{NetworkRecord, NetworkState, Status, StoredPod};
+use crate::plan::network::{Join, Joined, NetworkPlan};
+use crate::report::{Report, exit_code};
+use crate::state::{NetworkRecord, NetworkState, PortsState, Status, Store, StoredPod};
+
+/// What joining a pod's network takes.
+pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
+    let pod = store.find(name)?;
+    let refuse = |why: &str| {
+        Report::new(exit_code::FAILURE, format!("the network of pod `{}` cannot be joined", pod.name)).because(why)
+    };
+    let pause = pod.record().filter(|_| pod.status().is_live()).and_then(|record| record.pause);
+    let (Some(pause), Some(plan)) = (pause, &pod.plan) else {
+        return Err(refuse("it does not run"));
+    };
+    let network = plan.sandbox.network.inside().clone();
+    if network == NetworkPlan::Host {
+        return Err(refuse("it is on the host's network").hint("so can this one be: --network host"));
+    }
+    let joined = Joined {
+        id: pod.id.clone(),
+        name: pod.name.clone(),
+        pause: (pause.pid, pause.start_time),
+        network: Box::new(network),
+    };
+    Ok(Join { joined, idmap: plan.sandbox.idmap.clone() })
+}
 
 /// What a running pod lacks of its network just now.
 pub(crate) fn trouble(pod: &StoredPod) -> Option<&'static str> {
     if pod.status() != Status::Running {
         return None;
     }
-    let network = pod.record()?.network.as_ref()?;
-    (network.state != NetworkState::Up).then_some("network down")
+    let record = pod.record()?;
+    if record.network.as_ref().is_some_and(|network| network.state != NetworkState::Up) {
+        return Some("network down");
+    }
+    (record.ports == Some(PortsState::Lost)).then_some("ports down")
 }
 
 /// IPv4 first; `host` for a pod on the host's network.
@@ -36,10 +63,12 @@ pub(crate) fn published(pod: &StoredPod) -> String {
 
 pub(crate) fn describe(pod: &StoredPod) -> Value {
     let Some(plan) = &pod.plan else { return Value::Null };
-    let (kind, program) = match &plan.sandbox.network {
+    let network = &plan.sandbox.network;
+    let (kind, by) = match network {
         NetworkPlan::Host => ("host", None),
         NetworkPlan::Loopback => ("none", None),
         NetworkPlan::UserMode(user_mode) => ("private", Some(user_mode.backend.word())),
+        NetworkPlan::Joined(joined) => ("pod", Some(joined.name.as_str())),
     };
     let record = pod.record().and_then(|record| record.network.as_ref());
     let live = record.map(|NetworkRecord { state, trouble, sandboxed, restarts }| {
@@ -47,9 +76,10 @@ pub(crate) fn describe(pod: &StoredPod) -> Value {
     });
     json!({
         "kind": kind,
-        "program": program,
+        "by": by,
         "addresses": plan.sandbox.network.addresses(),
         "published": plan.sandbox.ports.iter().flat_map(ports::arrows).collect::<Vec<String>>(),
+        "ports": pod.record().and_then(|record| record.ports),
         "now": live,
     })
 }

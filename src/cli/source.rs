@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Cgroups, SourceArguments};
-use super::compose;
+use super::{compose, networks};
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
@@ -61,11 +61,16 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         admission,
         asked_in: if asked.file.is_some() { AskedIn::Manifest } else { AskedIn::Options },
         network: asked.network.choice(),
+        join: asked.network.of_pod().map(|pod| networks::join(&store(&facts), pod)).transpose()?,
         host_loopback: asked.network.host_loopback(),
         publish,
     };
     let plan = plan::plan(&pod, &facts, &request)?;
     Ok(Planned { facts, plan, admitted })
+}
+
+fn store(facts: &Facts) -> Store {
+    Store::new(&facts.runtime_dir.path, &facts.data_dir.path)
 }
 
 /// The claims that this pod's is held against. Of two pods that are started at once and fit only one by one, one is
@@ -82,7 +87,7 @@ fn admission(
     if plan::resources::claim(&pod.spec) == Claim::default() {
         return Ok((Admission::Checked { others: Vec::new() }, None));
     }
-    let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    let store = store(facts);
     let lock = match purpose {
         Purpose::Run => Some(store.lock_admission()?),
         Purpose::Show => None,

@@ -9,6 +9,7 @@ mod copy;
 pub mod exec;
 mod failure;
 pub mod idmap;
+mod join;
 pub mod launcher;
 mod message;
 mod mount_points;

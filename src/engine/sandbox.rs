@@ -13,11 +13,13 @@ use std::time::Duration;
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
+use super::join;
 use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
 use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use super::sysctls;
 use crate::plan::idmap::{IdMapPlan, MapWriter};
+use crate::plan::network::NetworkPlan;
 use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
@@ -79,7 +81,13 @@ pub fn start<T>(
     path::change_directory(&plan.dirs.runtime).during(step, "")?;
     let (ours, theirs) = Channel::pair().during(step, "")?;
     let cgroup = leaf.map(cgroup::destination);
-    match clone::fork_into_cgroup(new_namespaces(plan.namespaces), clone::Parent::Caller, cgroup).during(step, "")? {
+    let forked = match &plan.network {
+        NetworkPlan::Joined(joined) => join::fork(joined, new_namespaces(plan), cgroup)?,
+        NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::UserMode(_) => {
+            clone::fork_into_cgroup(new_namespaces(plan), clone::Parent::Caller, cgroup).during(step, "")?
+        }
+    };
+    match forked {
         clone::Fork::Child => {
             drop(ours);
             let speaker = Speaker::new(theirs);
@@ -90,9 +98,15 @@ pub fn start<T>(
         clone::Fork::Parent { pid, pidfd } => {
             drop(theirs);
             let child = KillOnDrop::new(pidfd);
-            let maps = MapsInProgress::begin(pid, &plan.idmap)?;
+            let maps = match &plan.network {
+                // The user namespace has its maps since it was made.
+                NetworkPlan::Joined(_) => None,
+                NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::UserMode(_) => {
+                    Some(MapsInProgress::begin(pid, &plan.idmap)?)
+                }
+            };
             let made = meanwhile()?;
-            maps.finish()?;
+            maps.map_or(Ok(()), MapsInProgress::finish)?;
             let (workshop, listener) = bring_up(plan, ours)?;
             let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
             Ok((Sandbox { pid, process, workshop, starting: Some(listener) }, made))
@@ -118,8 +132,8 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)>
     }
 }
 
-fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
-    let SandboxNamespaces { pid, net, ipc, uts, cgroup: _ } = modes;
+fn new_namespaces(plan: &SandboxPlan) -> Namespaces {
+    let SandboxNamespaces { pid, net, ipc, uts, cgroup: _ } = plan.namespaces;
     let mut flags = Namespaces::CLONE_NEWUSER | Namespaces::CLONE_NEWNS;
     for (mode, flag) in [
         (pid, Namespaces::CLONE_NEWPID),
@@ -131,7 +145,10 @@ fn new_namespaces(modes: SandboxNamespaces) -> Namespaces {
             flags |= flag;
         }
     }
-    flags
+    match &plan.network {
+        NetworkPlan::Joined(_) => flags.difference(join::NAMESPACES),
+        NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::UserMode(_) => flags,
+    }
 }
 
 /// Who: the first process in the pod's namespaces. Why: sets up what the pod shares, with the rights of its root id.
@@ -147,7 +164,7 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     if plan.namespaces.uts == NamespaceMode::Pod {
         net::set_hostname(&plan.hostname).during(step, "hostname")?;
     }
-    if plan.namespaces.net == NamespaceMode::Pod {
+    if plan.namespaces.net == NamespaceMode::Pod && !matches!(plan.network, NetworkPlan::Joined(_)) {
         net::bring_loopback_up().during(step, "loopback")?;
     }
     let volumes = speaker.wait_for_maps()?;

@@ -90,6 +90,7 @@ pub(super) fn request() -> Request {
         admission: Admission::Checked { others: Vec::new() },
         asked_in: AskedIn::Manifest,
         network: NetworkChoice::AsWritten,
+        join: None,
         host_loopback: HostLoopback::Closed,
         publish: Vec::new(),
     }

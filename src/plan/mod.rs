@@ -47,7 +47,7 @@ use crate::manifest::{Metadata, Pod, PodSpec};
 use crate::report::{Report, exit_code};
 use annotations::Annotations;
 use idmap::UsernsChoice;
-use network::{HostLoopback, NetworkChoice, NetworkPlan};
+use network::{HostLoopback, Join, NetworkChoice, NetworkPlan};
 
 /// What the command line adds to the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Request {
     pub asked_in: AskedIn,
     /// `--network`
     pub network: NetworkChoice,
+    /// `--network pod:NAME`; then `network` says nothing.
+    pub join: Option<Join>,
     /// `--allow-host-loopback`
     pub host_loopback: HostLoopback,
     /// `-p`.
@@ -123,20 +125,27 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, host_loopback, publish } =
+    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, join, host_loopback, publish } =
         request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
-    let (idmap, mut degradations) = idmap::decide(facts, &idmap::Wish::new(*userns, &known), containers, volumes)?;
+    let mut degradations = Vec::new();
     let wish = network::Wish {
         choice: *network,
         annotated: known.network,
         host_network: *host_network,
         host_loopback: *host_loopback,
     };
-    let (network, no_network) = network::decide(wish, &facts.network)?;
-    degradations.extend(no_network);
+    let (network, idmap) = match join {
+        Some(join) => network::join(wish, join, *userns)?,
+        None => {
+            let (idmap, few_ids) = idmap::decide(facts, &idmap::Wish::new(*userns, &known), containers, volumes)?;
+            let (network, no_network) = network::decide(wish, &facts.network)?;
+            degradations.extend(few_ids.into_iter().chain(no_network));
+            (network, idmap)
+        }
+    };
     let sharing = sandbox::Sharing {
         process_namespace: *share_process_namespace,
         host_network: network == NetworkPlan::Host,
@@ -147,7 +156,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let volumes_planned = sandbox::volumes(volumes, &sharing);
     let mut namespaces = sandbox::namespaces(&sharing)?;
     let wish = names::Wish::of(name, namespace.as_deref(), spec);
-    let names::Names { hostname, etc_files, degradation } = names::decide(&wish, &network, facts)?;
+    let names::Names { hostname, etc_files, degradation } = names::decide(&wish, network.inside(), facts)?;
     degradations.extend(degradation);
     let wish = host_ports::Wish { containers, publish, main: &main, proxy_protocol: known.proxy_protocol.as_ref() };
     let ports = host_ports::decide(&wish, namespaces.net, facts)?;

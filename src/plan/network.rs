@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::degradation::{self, named};
+use super::idmap::{IdMapPlan, UsernsChoice};
 use super::{Degradation, annotations};
 use crate::host::{Ipv4Network, NetworkFacts, Tun};
 use crate::report::{Report, exit_code};
@@ -81,6 +82,27 @@ pub enum NetworkPlan {
     #[default]
     Loopback,
     UserMode(UserMode),
+    /// Another pod's: `--network pod:NAME`.
+    Joined(Joined),
+}
+
+/// A pod of yours that runs, and whose network another one joins. A network namespace belongs to a user namespace, and only
+/// from within that can it be entered: so the two share the user namespace, and with it the id map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub id: String,
+    pub name: String,
+    /// Its pause, as /proc knows it: the pid alone may be another's tomorrow.
+    pub pause: (i32, u64),
+    /// What it has; never `Host` or `Joined`.
+    pub network: Box<NetworkPlan>,
+}
+
+/// What joining takes of the other pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    pub joined: Joined,
+    pub idmap: IdMapPlan,
 }
 
 /// Everything the wrapper or pasta is told.
@@ -135,11 +157,20 @@ pub struct Ipv6Plan {
 }
 
 impl NetworkPlan {
+    /// As it looks from inside: a joined one is like that of the pod which it belongs to.
+    #[must_use]
+    pub fn inside(&self) -> &NetworkPlan {
+        match self {
+            NetworkPlan::Joined(joined) => joined.network.inside(),
+            NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::UserMode(_) => self,
+        }
+    }
+
     /// The pod's own, beside `lo`'s; IPv4 first, as in `status.podIPs`.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
-        match self {
-            NetworkPlan::Host | NetworkPlan::Loopback => Vec::new(),
+        match self.inside() {
+            NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::Joined(_) => Vec::new(),
             NetworkPlan::UserMode(UserMode { ipv4, ipv6, .. }) => {
                 [IpAddr::V4(ipv4.address)].into_iter().chain(ipv6.map(|ipv6| IpAddr::V6(ipv6.address))).collect()
             }
@@ -163,6 +194,25 @@ pub(super) struct Wish {
     pub(super) annotated: Option<NetworkChoice>,
     pub(super) host_network: bool,
     pub(super) host_loopback: HostLoopback,
+}
+
+/// With the id map of the pod that is joined, where one is.
+pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(NetworkPlan, IdMapPlan), Report> {
+    let name = &join.joined.name;
+    let refuse = |why: &str| {
+        Err(Report::new(exit_code::USAGE, format!("the pod cannot join the network of pod `{name}`")).because(why))
+    };
+    if wish.host_network {
+        return refuse("spec.hostNetwork is true");
+    }
+    if wish.host_loopback == HostLoopback::Open {
+        return refuse("--allow-host-loopback is decided by the pod whose network it is");
+    }
+    if userns != UsernsChoice::Auto {
+        return refuse("it would share that pod's user namespace, and --userns asks for one of its own");
+    }
+    let why = format!("it joins the network of pod `{name}`, and with it its user namespace");
+    Ok((NetworkPlan::Joined(join.joined.clone()), IdMapPlan { why, ..join.idmap.clone() }))
 }
 
 pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {

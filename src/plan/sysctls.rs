@@ -32,6 +32,14 @@ pub(super) fn decide(
                 .because(format!("the pod is to have the host's {whose}"))
                 .hint("remove the sysctl, or give the pod one of its own"));
         }
+        if let (NetworkPlan::Joined(joined), SysctlNamespace::Network) = (network, namespace) {
+            return Err(Report::new(
+                exit_code::USAGE,
+                format!("{field}: {name} would be set for pod `{}`", joined.name),
+            )
+            .because("its network is joined")
+            .hint("set it in that pod"));
+        }
         if let NetworkPlan::UserMode(user_mode) = network
             && let Some(parent) = of_interface(file, &user_mode.interface)
         {
@@ -56,7 +64,7 @@ fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
 /// there who could have it), and many short connections from the pod to itself: the port proxy's clients have one address
 /// together, whose ports would be used up by those that wait for stray packets (TIME_WAIT; tcp(7)).
 fn kindnesses(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
-    if *network == NetworkPlan::Host {
+    if matches!(network, NetworkPlan::Host | NetworkPlan::Joined(_)) {
         return Vec::new();
     }
     // Ids that are not mapped are refused (EINVAL).

@@ -22,6 +22,17 @@ pub struct Record {
     /// Of a pod with a user-mode network.
     #[serde(default)]
     pub network: Option<NetworkRecord>,
+    /// Of a pod that publishes ports.
+    #[serde(default)]
+    pub ports: Option<PortsState>,
+}
+
+/// Whether the published ports lead into the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortsState {
+    Open,
+    /// The port proxy died again and again; the ports were given back.
+    Lost,
 }
 
 /// How the reason of a pod begins that had more on disk than it may (Kubernetes' word).

@@ -11,7 +11,7 @@ use super::clients::{Client, Clients};
 use super::container::Container;
 use super::ending;
 use super::lifecycle::{self, Action, Event};
-use super::network::Connection;
+use super::network::{Connection, JoinedNetwork};
 use super::pausing::Pausing;
 use super::ports::Publishing;
 use super::prepared::Prepared;
@@ -46,6 +46,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
+    pub(super) joined: Option<JoinedNetwork<'a>>,
     pub(super) publishing: Publishing,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
@@ -101,6 +102,7 @@ impl<'a> Supervisor<'a> {
             watch,
             cgroups,
             connection,
+            joined,
         } = prepared;
         let mut supervisor = Supervisor {
             plan,
@@ -114,6 +116,7 @@ impl<'a> Supervisor<'a> {
             watch,
             cgroups,
             connection,
+            joined,
             publishing: Publishing::new(sockets),
             changed: None,
             plan_lock: None,
@@ -184,6 +187,7 @@ impl<'a> Supervisor<'a> {
             Source::Control => drop(self.accept(control)),
             Source::NetworkReady => self.on_network_ready(),
             Source::NetworkWords => self.on_network_words(),
+            Source::JoinedPod => self.on_joined_pod_ended(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
             Source::ExecStarting(id) => self.on_exec_starting(id),
@@ -287,7 +291,9 @@ impl<'a> Supervisor<'a> {
 
     pub(super) fn commit(&mut self) {
         self.record.phase = self.pod.phase();
-        self.record.network = self.connection.as_ref().map(Connection::record);
+        let joined = || self.joined.as_ref().map(JoinedNetwork::record);
+        self.record.network = self.connection.as_ref().map(Connection::record).or_else(joined);
+        self.record.ports = self.publishing.state();
         for (view, (container, record)) in
             self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
         {

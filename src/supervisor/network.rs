@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::lifecycle::network::{End, Network, Order, PATIENCE, State};
-use super::watch::Source;
+use super::watch::{Source, Watch};
 use crate::engine::network::{Attachment, Gate};
-use crate::engine::{Failure, Result};
+use crate::engine::{During, Failure, Result};
 use crate::plan::network::{Backend, NetworkPlan, Sandboxing, UserMode};
 use crate::state::{NetworkRecord, NetworkState};
 use crate::step::Step;
 use crate::sys::event::Interest;
-use crate::sys::process::{Exit, signal_name};
+use crate::sys::process::{Exit, PidFd, ProcessId, signal_name};
 
 /// The wrapper's own exit statuses, each of which names what is lacking (`--help`).
 const REFUSALS: std::ops::RangeInclusive<i32> = 64..=83;
@@ -68,7 +68,41 @@ impl<'a> Connection<'a> {
     }
 }
 
+/// The network of another pod, which ends with that pod: nothing can bring it back.
+#[derive(Debug)]
+pub(super) struct JoinedNetwork<'a> {
+    name: &'a str,
+    pause: PidFd,
+    ended: bool,
+}
+
+impl<'a> JoinedNetwork<'a> {
+    /// `None` where the plan joins none.
+    pub(super) fn new(plan: &'a NetworkPlan, watch: &mut Watch) -> Result<Option<JoinedNetwork<'a>>> {
+        let NetworkPlan::Joined(joined) = plan else { return Ok(None) };
+        let (pid, start_time) = joined.pause;
+        let ended = || Failure::because(Step::AttachNetwork, "", format!("pod `{}` has ended", joined.name));
+        let pause = ProcessId { pid, start_time }.open().during(Step::AttachNetwork, "")?.ok_or_else(ended)?;
+        watch.add(pause.as_fd(), Source::JoinedPod, Interest::Readable);
+        Ok(Some(JoinedNetwork { name: &joined.name, pause, ended: false }))
+    }
+
+    pub(super) fn record(&self) -> NetworkRecord {
+        let trouble = self.ended.then(|| format!("pod `{}`, whose network this is, has ended", self.name));
+        let state = if self.ended { NetworkState::Down } else { NetworkState::Up };
+        NetworkRecord { state, trouble, sandboxed: true, restarts: 0 }
+    }
+}
+
 impl Supervisor<'_> {
+    pub(super) fn on_joined_pod_ended(&mut self) {
+        if let Some(joined) = &mut self.joined {
+            joined.ended = true;
+            self.watch.remove(joined.pause.as_fd(), Source::JoinedPod);
+        }
+        self.commit();
+    }
+
     /// As soon as pause can be entered. The containers are prepared meanwhile.
     pub(super) fn connect(&mut self) {
         if self.connection.is_some() {

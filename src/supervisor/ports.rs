@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::event_loop::Supervisor;
 use crate::engine::ports::{self, PortProxy, Sockets};
 use crate::engine::{During, Result};
+use crate::state::PortsState;
 use crate::step::Step;
 use crate::sys::clone;
 
@@ -22,11 +23,19 @@ pub(super) struct Publishing {
     sockets: Sockets,
     proxy: Option<(PortProxy, Instant)>,
     young_deaths: u32,
+    given_up: bool,
 }
 
 impl Publishing {
     pub(super) fn new(sockets: Sockets) -> Publishing {
-        Publishing { sockets, proxy: None, young_deaths: 0 }
+        Publishing { sockets, ..Publishing::default() }
+    }
+
+    pub(super) fn state(&self) -> Option<PortsState> {
+        if self.given_up {
+            return Some(PortsState::Lost);
+        }
+        (!self.sockets.is_empty()).then_some(PortsState::Open)
     }
 
     /// Nobody can be reached any more: the proxy goes, and the ports are free.
@@ -65,6 +74,8 @@ impl Supervisor<'_> {
         self.publishing.young_deaths = if young { self.publishing.young_deaths + 1 } else { 0 };
         if self.publishing.young_deaths > YOUNG_DEATHS || self.start_port_proxy().is_err() {
             self.publishing.end();
+            self.publishing.given_up = true;
+            self.commit();
         }
         true
     }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::container::Container;
-use super::network::Connection;
+use super::network::{Connection, JoinedNetwork};
 use super::output::Output;
 use super::watch::{Source, Watch};
 use crate::engine::cgroup::Cgroups;
@@ -31,6 +31,7 @@ pub(super) struct Prepared<'a> {
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
+    pub(super) joined: Option<JoinedNetwork<'a>>,
 }
 
 impl<'a> Prepared<'a> {
@@ -46,7 +47,7 @@ impl<'a> Prepared<'a> {
         record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
         let programs = Programs::prepare()?;
         let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
-        let (sandbox, (pinned, control, timer, watch, containers)) =
+        let (sandbox, (pinned, control, timer, mut watch, containers)) =
             sandbox::start(&plan.sandbox, &programs, leaf, || {
                 write(plan, &record)?;
                 let pinned = volumes::prepare(plan)?;
@@ -78,6 +79,7 @@ impl<'a> Prepared<'a> {
         record.pause = ProcessId::of(sandbox.pid);
         write(plan, &record)?;
         let connection = Connection::new(&plan.sandbox.network, Duration::ZERO)?;
+        let joined = JoinedNetwork::new(&plan.sandbox.network, &mut watch)?;
         Ok(Prepared {
             record,
             containers,
@@ -90,6 +92,7 @@ impl<'a> Prepared<'a> {
             watch,
             cgroups,
             connection,
+            joined,
         })
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Source {
     NetworkReady,
     /// Its stderr.
     NetworkWords,
+    /// The pause of the pod whose network this one has joined.
+    JoinedPod,
     Client(u64),
     /// A look at what the pod has on disk.
     Storage,

@@ -1,14 +1,16 @@
 //! The words about a pod's network, its ports among them.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::plan::network::{HostLoopback, NetworkChoice};
 
 /// Of `run` and `plan`.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArguments {
-    /// How the pod reaches the outside; by default what the manifest says, or `private`
-    #[arg(long, value_enum, value_name = "MODE")]
+    /// How the pod reaches the outside: `private` (slirp4netns or pasta, whichever is installed), `slirp4netns`, `pasta`,
+    /// `none` (only localhost), `host` (this host's, with all that listens on it) or `pod:NAME` (that of another pod).
+    /// By default what the manifest says, or `private`
+    #[arg(long, value_name = "MODE", value_parser = network)]
     network: Option<Network>,
     /// Let the gateway's address lead to 127.0.0.1 of this host, and so to every service there
     #[arg(long)]
@@ -18,29 +20,35 @@ pub(crate) struct NetworkArguments {
     pub(crate) publish: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Network {
-    /// A network of the pod's own, through slirp4netns or pasta, whichever is installed
-    Private,
-    /// The same, through slirp4netns
-    Slirp4netns,
-    /// The same, through pasta
-    Pasta,
-    /// Only localhost
-    None,
-    /// This host's, with all that listens on it
-    Host,
+    Choice(NetworkChoice),
+    /// Its name or id.
+    OfPod(String),
+}
+
+fn network(typed: &str) -> Result<Network, String> {
+    if let Some(pod) = typed.strip_prefix("pod:").filter(|pod| !pod.is_empty()) {
+        return Ok(Network::OfPod(pod.to_owned()));
+    }
+    let words = NetworkChoice::ALL.map(NetworkChoice::word).join("`, `");
+    let found = NetworkChoice::ALL.into_iter().find(|choice| choice.word() == typed);
+    found.map(Network::Choice).ok_or_else(|| format!("it can be `{words}` or `pod:NAME`"))
 }
 
 impl NetworkArguments {
     pub(crate) fn choice(&self) -> NetworkChoice {
         match self.network {
-            None => NetworkChoice::AsWritten,
-            Some(Network::Private) => NetworkChoice::Private,
-            Some(Network::Slirp4netns) => NetworkChoice::Slirp4netns,
-            Some(Network::Pasta) => NetworkChoice::Pasta,
-            Some(Network::None) => NetworkChoice::None,
-            Some(Network::Host) => NetworkChoice::Host,
+            Some(Network::Choice(choice)) => choice,
+            Some(Network::OfPod(_)) | None => NetworkChoice::AsWritten,
+        }
+    }
+
+    /// The pod whose network is to be joined.
+    pub(crate) fn of_pod(&self) -> Option<&str> {
+        match &self.network {
+            Some(Network::OfPod(pod)) => Some(pod),
+            Some(Network::Choice(_)) | None => None,
         }
     }
 

@@ -13,7 +13,7 @@ fn host() -> NetworkFacts {
 fn backend(wish: Wish, facts: &NetworkFacts) -> Option<Backend> {
     match decide(wish, facts).expect("a network").0 {
         NetworkPlan::UserMode(user_mode) => Some(user_mode.backend),
-        NetworkPlan::Host | NetworkPlan::Loopback => None,
+        NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::Joined(_) => None,
     }
 }
 

@@ -19,6 +19,15 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
         }
         NetworkPlan::Loopback => row(f, "kind", "lo only")?,
         NetworkPlan::UserMode(user_mode) => connected(f, user_mode)?,
+        NetworkPlan::Joined(joined) => {
+            row(
+                f,
+                "kind",
+                format_args!("that of pod {} ({}), with its user namespace", word(&joined.name), joined.id),
+            )?;
+            let own: Vec<String> = joined.network.addresses().iter().map(ToString::to_string).collect();
+            row(f, "addresses", if own.is_empty() { "lo only".to_owned() } else { own.join(", ") })?;
+        }
     }
     for Sysctl { file, value, asked_by } in &sandbox.sysctls {
         let by = asked_by.as_ref().map(|by| format!(", asked for by {by}")).unwrap_or_default();
