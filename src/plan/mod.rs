@@ -46,7 +46,7 @@ use crate::host::{Facts, UserNamespaces};
 use crate::manifest::{Metadata, Pod, PodSpec};
 use crate::report::{Report, exit_code};
 use annotations::Annotations;
-use idmap::UsernsChoice;
+use idmap::{IdMapPlan, UsernsChoice};
 use network::{HostLoopback, Join, NetworkChoice, NetworkPlan};
 
 /// What the command line adds to the manifest.
@@ -112,7 +112,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         restart_policy,
         termination_grace_period,
         share_process_namespace,
-        host_network,
+        host_network: _, // by `network`
         host_ipc,
         host_pid,
         // By `names`.
@@ -125,27 +125,12 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         security_context,
         resources: asked, // decided with the containers' own, by `resources`
     } = spec;
-    let Request { id, name: name_asked, userns, cgroups, admission, asked_in, network, join, host_loopback, publish } =
-        request;
+    let Request { id, name: name_asked, publish, .. } = request;
 
     let known = annotations::read(annotations)?;
     let main = main_container(&known, containers)?;
     let mut degradations = Vec::new();
-    let wish = network::Wish {
-        choice: *network,
-        annotated: known.network,
-        host_network: *host_network,
-        host_loopback: *host_loopback,
-    };
-    let (network, idmap) = match join {
-        Some(join) => network::join(wish, join, *userns)?,
-        None => {
-            let (idmap, few_ids) = idmap::decide(facts, &idmap::Wish::new(*userns, &known), containers, volumes)?;
-            let (network, no_network) = network::decide(wish, &facts.network)?;
-            degradations.extend(few_ids.into_iter().chain(no_network));
-            (network, idmap)
-        }
-    };
+    let (network, idmap) = network_and_ids(spec, &known, facts, request, &mut degradations)?;
     let sharing = sandbox::Sharing {
         process_namespace: *share_process_namespace,
         host_network: network == NetworkPlan::Host,
@@ -160,13 +145,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     degradations.extend(degradation);
     let wish = host_ports::Wish { containers, publish, main: &main, proxy_protocol: known.proxy_protocol.as_ref() };
     let ports = host_ports::decide(&wish, namespaces.net, facts)?;
-    let mut resources = resources::decide(spec, &known, &facts.cgroup.capacity)?;
-    if *asked_in == AskedIn::Options {
-        resources.name_options();
-    }
-    let (cgroup, no_cgroups) = cgroup::place((name, id), &mut resources, &facts.cgroup, *cgroups)?;
-    admission::admit(&resources.claim, containers.len(), &facts.cgroup.capacity, admission)?;
-    degradations.extend(no_cgroups);
+    let (resources, cgroup) = limits(spec, name, &known, facts, request, &mut degradations)?;
     if let cgroup::CgroupPlan::Tree(_) = &cgroup {
         // Its root is the container's own cgroup.
         namespaces.cgroup = NamespaceMode::Container;
@@ -214,6 +193,49 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let lifecycle =
         LifecyclePlan { restart_policy: *restart_policy, termination_grace_period: *termination_grace_period };
     Ok(PodPlan { sandbox, containers, main, lifecycle, degradations })
+}
+
+/// A network that is joined brings its user namespace along, so the two are one decision.
+fn network_and_ids(
+    spec: &PodSpec,
+    known: &Annotations,
+    facts: &Facts,
+    request: &Request,
+    degradations: &mut Vec<Degradation>,
+) -> Result<(NetworkPlan, IdMapPlan), Report> {
+    let wish = network::Wish {
+        choice: request.network,
+        annotated: known.network,
+        host_network: spec.host_network,
+        host_loopback: request.host_loopback,
+    };
+    if let Some(join) = &request.join {
+        return network::join(wish, join, request.userns);
+    }
+    let wanted = idmap::Wish::new(request.userns, known);
+    let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
+    let (network, no_network) = network::decide(wish, &facts.network)?;
+    degradations.extend(few_ids.into_iter().chain(no_network));
+    Ok((network, idmap))
+}
+
+/// What the pod may use, where that is written, and whether there is room for it.
+fn limits(
+    spec: &PodSpec,
+    name: &str,
+    known: &Annotations,
+    facts: &Facts,
+    request: &Request,
+    degradations: &mut Vec<Degradation>,
+) -> Result<(resources::Decided, cgroup::CgroupPlan), Report> {
+    let mut resources = resources::decide(spec, known, &facts.cgroup.capacity)?;
+    if request.asked_in == AskedIn::Options {
+        resources.name_options();
+    }
+    let (cgroup, no_cgroups) = cgroup::place((name, &request.id), &mut resources, &facts.cgroup, request.cgroups)?;
+    admission::admit(&resources.claim, spec.containers.len(), &facts.cgroup.capacity, &request.admission)?;
+    degradations.extend(no_cgroups);
+    Ok((resources, cgroup))
 }
 
 /// Without a user namespace there is no pod, so this is said before anything else.
