@@ -20,7 +20,7 @@ and ends when it is killed, or when the other end of --exit-fd is closed.
   --mac ADDRESS           of the interface; a fixed one fixes the IPv6 address, too
   --ipv6                  also IPv6, network fd00::/64
   --allow-host-loopback   the gateway address leads to 127.0.0.1 of this machine; without it that is closed
-  --no-sandbox            without a mount namespace of its own and without dropped capabilities
+  --no-sandbox            without a mount namespace of its own, and outside of the process's user namespace
   --api-socket PATH       see slirp4netns(1)
   --ready-fd FD           gets a byte when the interface can be used
   --exit-fd FD            whose hang-up ends it
@@ -92,7 +92,7 @@ if ! found=$(command -v -- "$program"); then
 fi
 # Its help names the options that it has, which says more than its version: distributions patch both ways.
 if ! options=$("$found" --help 2>&1); then
-  fail 81 "$found cannot be run: $options" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
+  fail 81 "$found cannot be run: $(printf '%s\n' "$options" | head -n 1)" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
 fi
 has() {
   case $options in
@@ -127,7 +127,8 @@ fi
 set -- --configure "--mtu=$mtu" "--cidr=$cidr"
 [ -z "$mac" ] || set -- "$@" "--macaddress=$mac"
 [ $loopback = open ] || set -- "$@" --disable-host-loopback
-[ $sandbox = no ] || set -- "$@" --enable-sandbox --enable-seccomp
+[ $sandbox = no ] || set -- "$@" --enable-sandbox
+! has --enable-seccomp || set -- "$@" --enable-seccomp
 [ $ipv6 = no ] || ! has --enable-ipv6 || set -- "$@" --enable-ipv6
 [ -z "$api" ] || set -- "$@" "--api-socket=$api"
 [ -z "$ready" ] || set -- "$@" "--ready-fd=$ready"

@@ -136,7 +136,7 @@ fn command_lines() {
         ),
         (
             vec!["run", "--image", "nope:", "--", "true"],
-            "error: --image nope: is not supported yet\n\
+            "error: --image nope:: images from a registry are not supported yet\n\
              hint: `host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory\n"
                 .into(),
         ),

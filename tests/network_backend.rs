@@ -7,8 +7,9 @@ mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -130,6 +131,45 @@ fn the_hosts_loopback_is_closed_unless_it_is_opened() {
         let shown = home.sandpod(&["plan", "--network", backend, "--allow-host-loopback", manifest.to_str().unwrap()]);
         assert!(shown.stdout.contains("REACHABLE"), "{}", shown.explain());
         open.does(&["rm", "-f"]).ends_with(0);
+    }
+}
+
+/// A socket that is bound to the interface skips the kernel's table of local addresses: what it sends to 127.0.0.1 would go to
+/// slirp4netns or pasta, which take it for the host's. A raw packet would, too, and nobody may send one by default.
+#[test]
+fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
+    let test = "the_hosts_loopback_is_closed_to_sockets_of_the_interface";
+    let four = UdpSocket::bind("127.0.0.1:0").expect("127.0.0.1");
+    let port = four.local_addr().expect("an address").port();
+    let six = UdpSocket::bind(("::1", port));
+    let send = format!(
+        "use Socket qw(:all); \
+         for ([PF_INET, '127.0.0.1', 0], [PF_INET6, '::1', 1], [PF_INET, '127.1.2.3', 0]) {{ \
+           my ($family, $address, $v6) = @$_; \
+           socket(S, $family, SOCK_DGRAM, 0) or die \"socket: $!\"; \
+           setsockopt(S, 1, 25, \"eth0\\0\") or die \"SO_BINDTODEVICE: $!\"; \
+           my $to = $v6 ? pack_sockaddr_in6({port}, inet_pton(AF_INET6, $address)) \
+                        : pack_sockaddr_in({port}, inet_aton($address)); \
+           print defined send(S, 'from the pod', 0, $to) ? 'sent ' : 'refused '; \
+         }} \
+         print socket(R, 17, 3, 0) ? 'raw' : 'no-raw';"
+    );
+    // Not with pasta, which says that every address is its own: `loopback-datagrams`.
+    let backend = "slirp4netns";
+    {
+        let Some(home) = connected(test, backend) else { return };
+        let container = and(sh("main", ""), json!({ "command": ["perl", "-e", send] }));
+        let said = home.run_with(&once([container]), &["--network", backend]).ends_with(0);
+        // IPv4 takes what has no route for on-link, and asks in vain who has that address.
+        assert_eq!(said.stdout.trim(), "sent refused sent no-raw", "{backend}");
+        let raw = and(sh("main", "true"), json!({ "securityContext": { "capabilities": { "add": ["NET_RAW"] } } }));
+        let manifest = home.manifest(&once([raw]));
+        let plan = home.sandpod(&["plan", "--network", backend, manifest.to_str().expect("UTF-8")]).ends_with(0);
+        assert!(plan.stdout.contains("raw-packets"), "{}", plan.explain());
+    }
+    for socket in [Ok(four), six].into_iter().flatten() {
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
+        socket.recv(&mut [0; 64]).expect_err("nothing came from the pod");
     }
 }
 

@@ -13,6 +13,9 @@ mod running;
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
+/// clap's own heading: what comes after a flattened group would otherwise stand below that group's.
+const OPTIONS: &str = "Options";
+
 /// Kubernetes-equivalent Pods for an unprivileged user: no root, no daemon, one static binary.
 #[derive(Debug, Parser)]
 #[command(name = "sandpod", version, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -76,13 +79,13 @@ pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,
     /// Print the pod's id once it is ready, and leave it running
-    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"], help_heading = OPTIONS)]
     pub(crate) detach: bool,
     /// Remove the pod when it has ended
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIONS)]
     pub(crate) rm: bool,
     /// No warnings or degradations on stderr
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = OPTIONS)]
     pub(crate) quiet: bool,
 }
 
@@ -147,7 +150,7 @@ pub(crate) struct SingleArguments {
     /// Give the container a terminal
     #[arg(long, short, conflicts_with = "file")]
     pub(crate) tty: bool,
-    /// The command and its arguments; without one, the image's own
+    /// The command and its arguments; without one, /bin/sh
     #[arg(last = true, value_name = "CMD", conflicts_with = "file")]
     pub(crate) command: Vec<String>,
 }

@@ -108,7 +108,10 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
         return Ok(Image::Host);
     }
     let Some(dir) = typed.strip_prefix("rootfs:") else {
-        return Err(usage(format!("--image {typed} is not supported yet"))
+        if typed == "host" {
+            return Err(usage("--image host lacks its colon".to_owned()).hint("--image host:"));
+        }
+        return Err(usage(format!("--image {typed}: images from a registry are not supported yet"))
             .hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
     };
     existing(dir).map(Image::Rootfs).map_err(|error| usage(format!("--image {typed}")).because(error))

@@ -33,6 +33,7 @@ mod ps;
 mod relay;
 mod rm;
 mod run;
+mod slips;
 mod source;
 mod stats;
 mod stop;
@@ -99,6 +100,9 @@ pub fn main() -> ExitCode {
         Err(usage) => {
             // Help and version go to stdout with 0, errors to stderr with 2 (clap's own convention).
             let _ = usage.print();
+            if let Some(tip) = slips::tip(usage.kind(), &std::env::args().collect::<Vec<String>>()) {
+                print::notice("tip", tip);
+            }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(exit_code::USAGE));
         }
     };

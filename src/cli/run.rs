@@ -31,6 +31,9 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
     }
     let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    if !plan.sandbox.ports.is_empty() {
+        store.refuse_taken(&plan)?;
+    }
     let sockets = ports::bind(&mut plan.sandbox, &store)?;
     let created = store.create(&plan, Timestamp::now())?;
     // Before the supervisor is forked, which would hold the lock on.

@@ -224,6 +224,9 @@ fn become_proxy(
     stdio::reset_signals().during(step, "")?;
     // The originals are closed with everything else that is the supervisor's.
     let sockets = sockets.try_clone().map_err(|error| Failure::because(step, "", error.to_string()))?;
+    // The supervisor's lock and sockets above all, and before anybody in the pod's user namespace could reach in.
+    let kept: Vec<_> = sockets.descriptors().chain([speaker.as_fd(), network]).collect();
+    stdio::close_all_but(&kept).during(step, "")?;
     enter(network)?;
     // After the change of credentials that joining a user namespace is, which clears it.
     if !clone::die_with_parent(Some(supervisor)).during(step, "")? {
@@ -243,14 +246,14 @@ fn become_proxy(
 /// It is not ours to join.
 pub fn enter(network: BorrowedFd<'_>) -> Result<()> {
     let step = Step::StartPortProxy;
+    // First: from the moment of joining it belongs to the pod's user namespace, where somebody may have CAP_SYS_PTRACE.
+    privileges::hide_from_ptrace().during(step, "")?;
     let owner = clone::owner_of(network).during(step, "the pod's network")?;
     clone::join(owner.as_fd(), Namespaces::CLONE_NEWUSER).during(step, "the pod's network")?;
     clone::join(network, Namespaces::CLONE_NEWNET).during(step, "the pod's network")?;
     privileges::limit_bounding_set(&[]).during(step, "")?;
     privileges::limit_capabilities(&[]).during(step, "")?;
-    privileges::no_new_privileges().during(step, "")?;
-    // Of the pod's user namespace now, where somebody may have CAP_SYS_PTRACE.
-    privileges::hide_from_ptrace().during(step, "")
+    privileges::no_new_privileges().during(step, "")
 }
 
 #[cfg(test)]

@@ -167,6 +167,11 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     if plan.namespaces.net == NamespaceMode::Pod && !matches!(plan.network, NetworkPlan::Joined(_)) {
         net::bring_loopback_up().during(step, "loopback")?;
     }
+    if let NetworkPlan::UserMode(user_mode) = &plan.network {
+        for (destination, prefix_length) in &user_mode.prohibited {
+            net::prohibit(*destination, *prefix_length).during(step, "host's loopback")?;
+        }
+    }
     let volumes = speaker.wait_for_maps()?;
     // With your ids: an isolated map's root is a stranger to your directories.
     let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;

@@ -104,12 +104,16 @@ fn measure(
     }
     let mut usage = StorageUsage::default();
     for (name, root, logs) in roots {
-        let bytes: u64 = logs;
-        usage.containers.push((name.clone(), bytes.saturating_add(bytes_below(root))));
+        let logs: u64 = logs;
+        let (bytes, whole) = bytes_below(root);
+        usage.incomplete |= !whole;
+        usage.containers.push((name.clone(), logs.saturating_add(bytes)));
     }
     for name in volumes.iter().flat_map(|_| &pod.disk_volumes) {
         let Some(all) = &volumes else { break };
-        usage.volumes.push((name.clone(), bytes_below(open(all.as_fd(), name)?)));
+        let (bytes, whole) = bytes_below(open(all.as_fd(), name)?);
+        usage.incomplete |= !whole;
+        usage.volumes.push((name.clone(), bytes));
     }
     Ok(usage)
 }
@@ -124,12 +128,11 @@ struct Level {
 }
 
 /// What lies below `top` takes on disk, as du(1) counts: a file with several names once, holes not at all. What cannot be
-/// looked at, or is moved away meanwhile, is left out; it is counted when it is looked at again.
-fn bytes_below(top: OwnedFd) -> u64 {
+/// looked at is left out. False: it lost its way in a tree that was moved meanwhile, and there may be more.
+fn bytes_below(top: OwnedFd) -> (u64, bool) {
     let mut walk = Walk { bytes: 0, linked: HashSet::new(), levels: Vec::new() };
-    // What it counted until it lost its way still counts.
-    let _ = walk.run(top);
-    walk.bytes
+    let whole = walk.run(top).is_ok();
+    (walk.bytes, whole)
 }
 
 struct Walk {
@@ -205,7 +208,7 @@ mod tests {
 
     fn measured(top: &Path) -> u64 {
         let parent = path::open_host_path(top.parent().expect("below")).expect("open");
-        bytes_below(open_to_read(parent.as_fd(), top.file_name().expect("a name")).expect("open"))
+        bytes_below(open_to_read(parent.as_fd(), top.file_name().expect("a name")).expect("open")).0
     }
 
     fn blocks(path: &Path) -> u64 {

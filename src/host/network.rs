@@ -77,7 +77,9 @@ fn program(name: &str, named: Option<&OsStr>, search: &OsStr) -> Option<PathBuf>
     }
     // A name that is not UTF-8 cannot be in a plan, which is JSON; a relative directory is as bad as `.` in PATH.
     let listed = std::env::split_paths(search).filter(|dir| dir.is_absolute() && dir.to_str().is_some());
-    listed.map(|dir| dir.join(wanted)).find(|path| path.is_file() && probe::may_execute(path).is_ok())
+    let found = listed.map(|dir| dir.join(wanted)).find(|path| path.is_file() && probe::may_execute(path).is_ok());
+    // One that is named and not there is what its error is about, not a reason to take another network.
+    found.or_else(|| named.map(PathBuf::from))
 }
 
 /// Opened, not only looked at: a container may have the node without the right to use it. Nothing comes of an open
@@ -162,5 +164,6 @@ mod tests {
         assert_eq!(program("x", Some(OsStr::new("/opt/x")), search), Some("/opt/x".into()));
         assert!(program("sh", None, search).is_some_and(|path| path.ends_with("sh")));
         assert_eq!(program("no-such-program", None, search), None);
+        assert_eq!(program("x", Some(OsStr::new("no-such")), search), Some("no-such".into()));
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::network::NetworkPlan;
 use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
 use crate::TINY_PROGRAMS;
 use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
@@ -25,6 +26,8 @@ pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
+pub const LOOPBACK_DATAGRAMS: &str = "loopback-datagrams";
+pub const RAW_PACKETS: &str = "raw-packets";
 pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
@@ -47,6 +50,8 @@ pub const NAMES: &[&str] = &[
     NO_LIMITS,
     NO_NETWORK,
     NETWORK_UNSANDBOXED,
+    RAW_PACKETS,
+    LOOPBACK_DATAGRAMS,
     DNS_LIMITS,
 ];
 
@@ -70,6 +75,7 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
         usr_read_only(containers, facts),
         hostpid_kill_chain(sandbox),
         no_tiny_programs(),
+        raw_packets(sandbox, containers),
     ]
     .into_iter()
     .flatten()
@@ -78,6 +84,22 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
 
 pub(super) fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
     Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
+}
+
+/// slirp4netns and pasta connect to whatever a packet is addressed to, 127.0.0.1 of the host included; the kernel sends no such
+/// packet to them, but who makes packets by hand, or changes routing rules, does.
+fn raw_packets(sandbox: &SandboxPlan, containers: &[ContainerPlan]) -> Option<Degradation> {
+    let NetworkPlan::UserMode(_) = sandbox.network.inside() else { return None };
+    let may = |container: &&ContainerPlan| {
+        container.process.capabilities.iter().any(|name| ["NET_RAW", "NET_ADMIN"].contains(&name.as_str()))
+    };
+    let names: Vec<String> = containers.iter().filter(may).map(|c| format!("`{}`", c.name)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let meaning = format!("with NET_RAW or NET_ADMIN {} can reach this host's loopback", names.join(", "));
+    let fix = "leave those capabilities out (ping needs none), or use --network none";
+    Some(named(RAW_PACKETS, meaning, fix))
 }
 
 /// Known only once the network program has tried: `why` is what it said.

@@ -207,6 +207,7 @@ fn network_and_ids(
         choice: request.network,
         annotated: known.network,
         host_network: spec.host_network,
+        host_pid: spec.host_pid,
         host_loopback: request.host_loopback,
     };
     if let Some(join) = &request.join {

@@ -21,11 +21,11 @@ mod tests;
 /// `--network`, and the annotation `sandpod.dev/network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NetworkChoice {
-    /// What the manifest says; without a word there, [`NetworkChoice::Private`].
+    /// What the manifest says. Without a word there, one of the pod's own, through whichever user-mode network there is;
+    /// `lo` alone, by name (`no-network`), where there is none.
     #[default]
     AsWritten,
-    /// Of the pod's own, through whichever user-mode network there is; `lo` alone, by name (`no-network`), where there is
-    /// none.
+    /// Of the pod's own, through whichever user-mode network there is.
     Private,
     Slirp4netns,
     Pasta,
@@ -66,10 +66,10 @@ pub enum HostLoopback {
 }
 
 /// Whether the program locks itself up: in a mount namespace of its own, without capabilities, with seccomp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sandboxing {
     On,
-    /// Where an outer container forbids it.
+    /// Where an outer container forbids it, or with hostPID.
     Off,
 }
 
@@ -120,6 +120,9 @@ pub struct UserMode {
     /// `None` where the host has no way out with it.
     pub ipv6: Option<Ipv6Plan>,
     pub host_loopback: HostLoopback,
+    /// Where nothing may be sent by way of the interface: the program would send it on to the host's own loopback.
+    pub prohibited: Vec<(IpAddr, u8)>,
+    pub sandboxing: Sandboxing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +196,7 @@ pub(super) struct Wish {
     pub(super) choice: NetworkChoice,
     pub(super) annotated: Option<NetworkChoice>,
     pub(super) host_network: bool,
+    pub(super) host_pid: bool,
     pub(super) host_loopback: HostLoopback,
 }
 
@@ -231,7 +235,8 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         NetworkChoice::Host => return Ok((NetworkPlan::Host, None)),
         NetworkChoice::Slirp4netns => one(Backend::Slirp4netns, facts).map_err(refused(choice))?,
         NetworkChoice::Pasta => one(Backend::Pasta, facts).map_err(refused(choice))?,
-        NetworkChoice::AsWritten | NetworkChoice::Private => match any(facts) {
+        NetworkChoice::Private => any(facts).map_err(refused(choice))?,
+        NetworkChoice::AsWritten => match any(facts) {
             Ok(found) => found,
             Err(lack) if open => return Err(refused(NetworkChoice::Private)(lack)),
             Err(Lack { why, fix }) => {
@@ -251,8 +256,18 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         ipv4: ipv4(&facts.ipv4_routes),
         ipv6: facts.ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
         host_loopback: wish.host_loopback,
+        prohibited: vec![(Ipv4Addr::new(127, 0, 0, 0).into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
+        // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
+        sandboxing: if wish.host_pid { Sandboxing::Off } else { Sandboxing::On },
     };
-    Ok((NetworkPlan::UserMode(user_mode), None))
+    let degraded = (backend == Backend::Pasta && !open).then(|| {
+        let meaning = format!(
+            "what a container sends by way of {INTERFACE} to 127.0.0.1 (UDP, SO_BINDTODEVICE) arrives at this host's loopback; \
+             no answer comes back"
+        );
+        named(degradation::LOOPBACK_DATAGRAMS, meaning, "use slirp4netns: --network slirp4netns")
+    });
+    Ok((NetworkPlan::UserMode(user_mode), degraded))
 }
 
 /// The command line decides over the annotation. `hostNetwork` is the manifest's own word, and neither can take it back:
@@ -260,7 +275,7 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
 fn choose(Wish { choice, annotated, host_network, .. }: Wish) -> Result<NetworkChoice, Report> {
     let (asked, by) = match (choice, annotated) {
         (NetworkChoice::AsWritten, None) if host_network => return Ok(NetworkChoice::Host),
-        (NetworkChoice::AsWritten, None) => return Ok(NetworkChoice::Private),
+        (NetworkChoice::AsWritten, None) => return Ok(NetworkChoice::AsWritten),
         (NetworkChoice::AsWritten, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),
         (typed, _) => (typed, "--network".to_owned()),
     };

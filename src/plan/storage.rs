@@ -36,6 +36,9 @@ pub struct StorageLimit {
 pub struct StorageUsage {
     pub volumes: Vec<(String, u64)>,
     pub containers: Vec<(String, u64)>,
+    /// Something was moved while it was looked at, so that there may be more.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 pub(super) fn decide(containers: &[Container], volumes: &[Volume]) -> StoragePlan {

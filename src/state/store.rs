@@ -50,6 +50,21 @@ impl Store {
         &self.data
     }
 
+    /// Said once more by [`create`](Self::create), under a lock; before that, it spares whoever wants a pod a second time
+    /// an error about what the first one has: its ports, say.
+    ///
+    /// # Errors
+    /// The name or the id is taken.
+    pub fn refuse_taken(&self, plan: &PodPlan) -> Result<(), Report> {
+        let (name, id) = (&plan.sandbox.name, &plan.sandbox.id);
+        match self.read_all().into_iter().find(|pod| pod.name == *name || pod.id == *id) {
+            None => Ok(()),
+            Some(taken) => Err(Report::new(exit_code::FAILURE, format!("there is already a pod `{}`", taken.name))
+                .because(format!("its id is {}, it is {}", taken.id, taken.status()))
+                .hint(removal_hint(&taken))),
+        }
+    }
+
     /// Reserves the pod's name and directories, takes its lock, and writes plan and record, before anything else of the
     /// pod exists. On failure nothing is left.
     ///
@@ -61,12 +76,7 @@ impl Store {
         self.make_private(what)?;
         let one_at_a_time = self.lock_file(true).map_err(|error| error.into_report(what()))?;
         one_at_a_time.lock().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
-        let id = &plan.sandbox.id;
-        if let Some(taken) = self.read_all().into_iter().find(|pod| pod.name == *name || pod.id == *id) {
-            return Err(Report::new(exit_code::FAILURE, format!("there is already a pod `{}`", taken.name))
-                .because(format!("its id is {}, it is {}", taken.id, taken.status()))
-                .hint(removal_hint(&taken)));
-        }
+        self.refuse_taken(plan)?;
         let dirs = plan.sandbox.dirs.clone();
         reserve(plan, &dirs, created_at).map_err(|error| {
             // Only what `reserve` itself made can be there: no pod has this id.

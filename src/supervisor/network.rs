@@ -45,7 +45,7 @@ impl<'a> Connection<'a> {
         let gate = Gate::closed()?;
         Ok(Some(Connection {
             plan,
-            machine: Network::new(now),
+            machine: Network::new(plan.sandboxing, now),
             attachment: None,
             gate,
             trouble: None,
@@ -71,7 +71,11 @@ impl<'a> Connection<'a> {
             state,
             trouble: self.trouble.as_ref().map(|trouble| trouble.why.clone()),
             sandboxed: self.machine.sandboxing() == Sandboxing::On,
-            unsandboxed: self.unsandboxed.as_ref().map(|trouble| trouble.why.clone()),
+            unsandboxed: match (&self.unsandboxed, self.plan.sandboxing) {
+                (Some(trouble), _) => Some(trouble.why.clone()),
+                (None, Sandboxing::Off) => Some("with hostPID the pod could reach into its sandbox".to_owned()),
+                (None, Sandboxing::On) => None,
+            },
             restarts: self.machine.restarts(),
         }
     }
@@ -114,8 +118,8 @@ impl Supervisor<'_> {
 
     /// As soon as pause can be entered. The containers are prepared meanwhile.
     pub(super) fn connect(&mut self) {
-        if self.connection.is_some() {
-            self.obey(Some(Order::Start(Sandboxing::On)));
+        if let Some(connection) = &self.connection {
+            self.obey(Some(Order::Start(connection.machine.sandboxing())));
         }
     }
 

@@ -13,20 +13,22 @@ use crate::sys::event::Interest;
 /// Between two looks: that of the kubelet's eviction manager (`monitoringInterval`).
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A walk that takes longer hangs in a file system, or never ends.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So many looks in a row that came to no end are a way to keep more than one may.
+const MOST_FAILURES: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Storage {
     /// When to look next, or to give up the look that goes on; on the supervisor's clock.
     due: Duration,
     pub(super) measuring: Option<Measuring>,
-    /// Whether the log says that it could not be measured.
-    told: bool,
+    /// Looks in a row that told nothing.
+    failures: u32,
 }
 
 impl Default for Storage {
     fn default() -> Storage {
-        Storage { due: INTERVAL, measuring: None, told: false }
+        Storage { due: INTERVAL, measuring: None, failures: 0 }
     }
 }
 
@@ -61,22 +63,28 @@ impl Supervisor<'_> {
         self.watch.remove(measuring.as_fd(), Source::Storage);
         self.storage.due = self.now().saturating_add(INTERVAL);
         match measuring.finish() {
-            Ok(usage) => {
-                if let Some(why) = self.plan.sandbox.storage.excess(&usage) {
-                    self.handle(Event::Evicted { why });
-                }
-            }
+            Ok(usage) => match self.plan.sandbox.storage.excess(&usage) {
+                Some(why) => self.handle(Event::Evicted { why }),
+                None if usage.incomplete => self.not_measured("it was moved about meanwhile"),
+                None => self.storage.failures = 0,
+            },
             Err(failure) => self.not_measured(&failure.to_string()),
         }
     }
 
-    /// Tried again; whoever wonders why a limit does not hold finds it in the logs.
+    /// Tried again, and noted in the log, for whoever wonders why a limit does not hold; but not for ever.
     fn not_measured(&mut self, why: &str) {
         self.storage.due = self.now().saturating_add(INTERVAL);
-        if !std::mem::replace(&mut self.storage.told, true)
+        self.storage.failures += 1;
+        let what = format!("what the pod has on disk could not be measured for its limits: {why}");
+        if self.storage.failures >= MOST_FAILURES {
+            self.storage.failures = 0;
+            return self.handle(Event::Evicted { why: format!("{MOST_FAILURES} times in a row, {what}") });
+        }
+        if self.storage.failures == 1
             && let Some(container) = self.containers.first_mut()
         {
-            container.output.note(&format!("what the pod has on disk could not be measured for its limits: {why}"));
+            container.output.note(&what);
         }
     }
 }

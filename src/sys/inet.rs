@@ -27,6 +27,7 @@ pub fn listen_tcp(address: SocketAddr) -> Result<OwnedFd> {
     // Past connections in TIME_WAIT do not keep the port; living listeners do (socket(7)).
     setsockopt(&fd, sockopt::ReuseAddr, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
+    setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
     setsockopt(&fd, sockopt::KeepAlive, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS).named(call)?;
     only_ipv6(&fd, address).named(call)?;
@@ -73,6 +74,7 @@ pub fn connect_tcp(to: SocketAddr) -> Result<Connecting> {
     let call = || format!("connect({to}/tcp)");
     let fd = new_socket(to, SockType::Stream).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
+    setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) => Ok(Connecting::Connected(fd)),
         Err(Errno::EINPROGRESS) => Ok(Connecting::Waiting(fd)),
@@ -231,6 +233,20 @@ fn standard(address: &SockaddrStorage) -> Option<SocketAddr> {
         AddressFamily::Inet6 => address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())),
         _ => None,
     }
+}
+
+/// Of asm-generic/sockios.h; libc has it for other systems only.
+const SIOCATMARK: libc::Ioctl = 0x8905;
+
+nix::ioctl_read_bad!(siocatmark, SIOCATMARK, libc::c_int);
+
+/// Whether the next byte is one of urgent data (sockatmark(3)). False for what is no TCP socket.
+#[must_use]
+pub fn is_at_urgent_mark(fd: BorrowedFd<'_>) -> bool {
+    let mut at_mark: libc::c_int = 0;
+    // SAFETY: SIOCATMARK writes an int, which outlives the call.
+    let asked = unsafe { siocatmark(fd.as_raw_fd(), &raw mut at_mark) };
+    asked.is_ok() && at_mark != 0
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Bytes from socket to socket without a copy in between: pipe(7) and splice(2).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::sys::socket::{MsgFlags, recv};
 
-use super::Result;
 use super::error::Named;
+use super::{Result, inet};
 
 /// What one splice did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,24 @@ impl Pipe {
 
     /// Takes from a socket as much as there is and fits.
     pub fn fill(&self, from: BorrowedFd<'_>) -> Result<Moved> {
-        moved(from, self.write.as_fd(), self.capacity)
+        match moved(from, self.write.as_fd(), self.capacity)? {
+            // splice(2) never gets past a byte of urgent data (tcp(7)): it would look like the end, or like nothing to read.
+            Moved::End | Moved::Later if inet::is_at_urgent_mark(from) => self.copy(from),
+            moved => Ok(moved),
+        }
+    }
+
+    /// As [`fill`](Self::fill) into an empty pipe, byte by byte; urgent data comes in its place (SO_OOBINLINE).
+    fn copy(&self, from: BorrowedFd<'_>) -> Result<Moved> {
+        let mut bytes = [0; 4096];
+        let count = match recv(from.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Ok(Moved::End),
+            Ok(count) => count,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Moved::Later),
+            Err(errno) => return Err(errno).named(|| "recv()".to_owned()),
+        };
+        // The smallest pipe is a page.
+        nix::unistd::write(&self.write, &bytes[..count]).map(Moved::Bytes).named(|| "write(pipe)".to_owned())
     }
 
     /// Gives up to `length` bytes to a socket.

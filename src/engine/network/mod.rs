@@ -75,7 +75,8 @@ impl Attachment {
 
     /// Takes in what it said, so that it never waits for us; the last of it is kept. False at its end.
     pub fn listen(&mut self) -> bool {
-        loop {
+        // So much at a time: whoever never stops talking must not keep us from everybody else.
+        for _ in 0..16 {
             match stdio::read_some(self.words.as_fd(), 4096) {
                 Ok(Some(bytes)) if bytes.is_empty() => return false,
                 Ok(Some(bytes)) => {
@@ -87,6 +88,7 @@ impl Attachment {
                 Err(_) => return false,
             }
         }
+        true
     }
 
     /// The last of what it said, in lines; a program's chatter about itself left out.

@@ -34,7 +34,7 @@ fn nothing_installed_is_a_degradation_unless_it_was_asked_for_by_name() {
     let (plan, degraded) = decide(Wish::default(), &bare).expect("lo");
     assert_eq!(plan, NetworkPlan::Loopback);
     assert_eq!(degraded.expect("by name").name, degradation::NO_NETWORK);
-    for choice in [NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
+    for choice in [NetworkChoice::Private, NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
         assert_eq!(decide(asked(choice), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
     }
     let (_, degraded) = decide(asked(NetworkChoice::None), &bare).expect("lo");

@@ -18,7 +18,11 @@ fn limited(limits: &[Option<u64>], size: Option<u64>) -> Pod {
 
 fn excess(pod: &Pod, volume: u64, containers: &[u64]) -> Option<String> {
     let containers = containers.iter().enumerate().map(|(index, bytes)| (format!("c{index}"), *bytes)).collect();
-    planned(pod).sandbox.storage.excess(&StorageUsage { volumes: vec![("v".to_owned(), volume)], containers })
+    planned(pod).sandbox.storage.excess(&StorageUsage {
+        volumes: vec![("v".to_owned(), volume)],
+        containers,
+        incomplete: false,
+    })
 }
 
 #[test]

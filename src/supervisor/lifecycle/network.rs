@@ -63,12 +63,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// To be started at `now`, locked up.
+    /// To be started at `now`.
     #[must_use]
-    pub fn new(now: Duration) -> Network {
+    pub fn new(sandboxing: Sandboxing, now: Duration) -> Network {
         Network {
             state: State::Attaching { until: now + PATIENCE },
-            sandboxing: Sandboxing::On,
+            sandboxing,
             was_up: false,
             failures: 0,
             restarts: 0,
@@ -162,23 +162,23 @@ mod tests {
 
     #[test]
     fn one_that_never_comes_up_fails_the_pod() {
-        let mut network = Network::new(Duration::ZERO);
+        let mut network = Network::new(Sandboxing::On, Duration::ZERO);
         assert_eq!(network.ended(End::Refused, SECOND), Some(Order::Fail));
         assert_eq!((network.state(), network.next_deadline()), (State::Failed, None));
     }
 
     #[test]
     fn without_its_sandbox_before_not_at_all() {
-        let mut network = Network::new(Duration::ZERO);
+        let mut network = Network::new(Sandboxing::On, Duration::ZERO);
         assert_eq!(network.ended(End::Exited, SECOND), Some(Order::Start(Sandboxing::Off)));
         assert_eq!(network.ended(End::Exited, SECOND * 2), Some(Order::Fail));
-        let mut shot = Network::new(Duration::ZERO);
+        let mut shot = Network::new(Sandboxing::On, Duration::ZERO);
         assert_eq!(shot.ended(End::Signalled, SECOND), Some(Order::Fail));
     }
 
     #[test]
     fn one_that_hangs_is_killed() {
-        let mut network = Network::new(Duration::ZERO);
+        let mut network = Network::new(Sandboxing::On, Duration::ZERO);
         let deadline = network.next_deadline().expect("a deadline");
         assert_eq!(network.timer_fired(deadline - Duration::from_millis(1)), None);
         assert_eq!(network.timer_fired(deadline), Some(Order::Kill));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn one_that_dies_is_started_again_ever_later() {
-        let mut network = Network::new(Duration::ZERO);
+        let mut network = Network::new(Sandboxing::On, Duration::ZERO);
         network.came_up(SECOND);
         let mut now = SECOND;
         let mut last = Duration::ZERO;
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_restart_that_fails_does_not_fail_the_pod() {
-        let mut network = Network::new(Duration::ZERO);
+        let mut network = Network::new(Sandboxing::On, Duration::ZERO);
         network.came_up(SECOND);
         assert_eq!(network.ended(End::Signalled, SECOND), None);
         let at = network.next_deadline().expect("a restart");
