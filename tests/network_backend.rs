@@ -336,6 +336,17 @@ fn the_wrapper_by_hand() {
         assert!(said.stderr.contains(says) && said.stderr.contains("\nfix: "), "{}", said.explain());
     }
     assert!(run(&["1"], Some("no-such-program")).ends_with(80).stderr.contains("no-such-program"));
+    let four = home.file("four", "#!/bin/sh\nexec slirp4netns --help | grep -v ipv6\n", 0o755);
+    let refused = run(&["--ipv6", "1"], four.to_str()).ends_with(81);
+    assert!(refused.stderr.contains("four has no --enable-ipv6") && refused.stderr.contains("\nfix: install"));
+    let check = format!("exec sh {script} --check $0 $$");
+    let checked = |option| {
+        let mut command = home.program("/bin/sh", &["-c", &check, option]);
+        command.env("SANDPOD_SLIRP4NETNS", &four);
+        home.said(command, b"")
+    };
+    assert!(!checked("--allow-host-loopback").ends_with(0).stdout.contains("ipv6"));
+    checked("--ipv6").ends_with(81);
     assert!(run(&["1"], Some("/bin/false")).ends_with(81).stderr.contains("/bin/false cannot be run"));
     let without = format!("mount -t tmpfs none /dev/net && exec sh {script} 1");
     let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
