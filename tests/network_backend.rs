@@ -201,7 +201,7 @@ fn names_are_asked_of_the_hosts_own_server() {
         home.file("server.pl", server, 0o644);
         home.file("resolv.conf", format!("nameserver {address}\n"), 0o644);
         let sandpod = env!("CARGO_BIN_EXE_sandpod");
-        // The pod's IPv6 address comes by itself, a moment after its first process.
+        // The pod's IPv6 address comes by itself, a moment after its network is up.
         let ask = "for i in 1 2 3 4 5 6; do getent ahostsv4 thing.example && exit; sleep 1; done; exit 1";
         // A route to somewhere, since pasta looks for an interface that has one.
         let host = format!(
