@@ -85,7 +85,9 @@ need_tun() {
   tun=/dev/net/tun
   if [ -c $tun ] && [ "$(stat -c %a $tun)" = 666 ]; then return 0; fi
   if ! may_become_root; then
-    [ -c $tun ] && (: <>$tun) 2>/dev/null || say "$tun cannot be opened: pods will have no network; to change that: sudo chmod 0666 $tun"
+    if [ ! -c $tun ] || ! (: <>$tun) 2>/dev/null; then
+      say "$tun cannot be opened: pods will have no network; to change that: sudo chmod 0666 $tun"
+    fi
     return 0
   fi
   if [ ! -c $tun ]; then

@@ -71,8 +71,8 @@ pub(crate) fn describe(pod: &StoredPod) -> Value {
         NetworkPlan::Joined(joined) => ("pod", Some(joined.name.as_str())),
     };
     let record = pod.record().and_then(|record| record.network.as_ref());
-    let live = record.map(|NetworkRecord { state, trouble, sandboxed, restarts }| {
-        json!({ "state": state, "trouble": trouble, "sandboxed": sandboxed, "restarts": restarts })
+    let live = record.map(|NetworkRecord { state, trouble, sandboxed, unsandboxed, restarts }| {
+        json!({ "state": state, "trouble": trouble, "sandboxed": sandboxed, "unsandboxed": unsandboxed, "restarts": restarts })
     });
     json!({
         "kind": kind,

@@ -84,7 +84,7 @@ fn tell_of_the_network(store: &Store, id: &str) {
     let Ok(pod) = store.find(id) else { return };
     let network = pod.record().and_then(|record| record.network.as_ref());
     if let Some(network) = network.filter(|network| !network.sandboxed) {
-        let lost = degradation::network_unsandboxed(network.trouble.as_deref().unwrap_or("it did not say why"));
+        let lost = degradation::network_unsandboxed(network.unsandboxed.as_deref().unwrap_or("it did not say why"));
         print::notice("degraded", &format!("{}: {}", lost.name, lost.meaning));
     }
 }

@@ -6,9 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::failure::{During, Failure, Result};
-use super::message::{Heard, KillOnDrop, Listener, START_DEADLINE, Speaker, died};
+use super::message::{Heard, KillOnDrop, Listener, Speaker, died};
 use crate::plan::Protocol;
 use crate::plan::ports::PublishedPort;
 use crate::proxy::{ClientAddress, Proxy, TcpPort, UdpPort};
@@ -168,6 +169,10 @@ impl PortProxy {
     }
 }
 
+/// The supervisor waits for it, and with it everybody else. It takes a millisecond, and could be stopped by a container
+/// with hostPID.
+const DEADLINE: Duration = Duration::from_secs(2);
+
 /// Starts the proxy of a pod. `network` is the pod's network namespace, as [`clone::namespace_of`] opens it once pause is a
 /// program of its own.
 ///
@@ -176,7 +181,7 @@ impl PortProxy {
 pub fn start(sockets: &Sockets, network: BorrowedFd<'_>, targets: &[IpAddr]) -> Result<PortProxy> {
     let step = Step::StartPortProxy;
     let (ours, theirs) = Channel::pair().during(step, "")?;
-    let listener = Listener::new(ours, START_DEADLINE)?;
+    let listener = Listener::new(ours, DEADLINE)?;
     let supervisor = std::process::id().cast_signed();
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, "")? {
         clone::Fork::Child => {

@@ -13,7 +13,7 @@ use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
 use crate::sys::tree::{Extent, Identity, extent, for_each_entry, open_parent, open_to_read};
-use crate::sys::{self, Errno, Error, Namespaces, clone, path, privileges};
+use crate::sys::{self, Errno, Error, Namespaces, clone, path, privileges, stdio};
 
 const STEP: Step = Step::EnterPod;
 const ON: &str = "what the pod has on disk";
@@ -36,7 +36,8 @@ pub fn start(sandbox: &Sandbox, pod: &SandboxPlan, containers: &[ContainerPlan])
         clone::Fork::Parent { pidfd, .. } => Ok(Measuring { channel, process: pidfd }),
         clone::Fork::Child => {
             drop(channel);
-            let answer: std::result::Result<StorageUsage, Failure> = measure(sandbox, pod, containers, supervisor);
+            let answer: std::result::Result<StorageUsage, Failure> =
+                measure(sandbox, pod, containers, supervisor, &theirs);
             let told = serde_json::to_vec(&answer).is_ok_and(|bytes| theirs.send(&bytes, &[]).is_ok());
             clone::exit_now(i32::from(!told));
         }
@@ -73,7 +74,9 @@ fn measure(
     pod: &SandboxPlan,
     containers: &[ContainerPlan],
     supervisor: i32,
+    channel: &Channel,
 ) -> Result<StorageUsage> {
+    stdio::reset_signals().during(STEP, ON)?;
     // With hostPID the pod's root could otherwise take it over, and with it the descriptors of your directories.
     privileges::hide_from_ptrace().during(STEP, ON)?;
     let open = |at: BorrowedFd<'_>, name: &str| open_to_read(at, name.as_ref()).during(STEP, name);
@@ -89,6 +92,11 @@ fn measure(
         roots.push((name, open(data.as_fd(), &container_root(name))?, logs));
     }
     let volumes = (!pod.disk_volumes.is_empty()).then(|| open(data.as_fd(), "volumes")).transpose()?;
+    // Not the supervisor's lock, nor ends of pipes that a container waits on.
+    let own = [channel.as_fd(), sandbox.process.as_fd(), data.as_fd()];
+    let kept =
+        own.into_iter().chain(roots.iter().map(|(_, root, _)| root.as_fd())).chain(volumes.iter().map(AsFd::as_fd));
+    stdio::close_all_but(&kept.collect::<Vec<_>>()).during(STEP, ON)?;
     clone::join_all(&sandbox.process, Namespaces::CLONE_NEWUSER).during(STEP, ON)?;
     privileges::become_identity(&root_of(&pod.idmap)).during(Step::BecomeRoot, ON)?;
     if !clone::die_with_parent(Some(supervisor)).during(Step::BecomeRoot, ON)? {

@@ -51,10 +51,13 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {
     pub state: NetworkState,
-    /// Why it is not up, or is up only without its sandbox.
+    /// Why it is not up.
     pub trouble: Option<String>,
     /// Whether the network program has locked itself up.
     pub sandboxed: bool,
+    /// Why it has not.
+    #[serde(default)]
+    pub unsandboxed: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
 }

@@ -14,7 +14,7 @@ use crate::plan::{PodDirs, PodPlan};
 /// What `record.json` gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredRecord {
-    Read(Record),
+    Read(Box<Record>),
     /// Empty, cut off, or not ours: why.
     Damaged(String),
     /// No runtime directory, or none that got so far.
@@ -108,7 +108,7 @@ fn read_record(dirs: &PodDirs) -> StoredRecord {
     match fs::read(dirs.runtime.join("record.json")) {
         Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
         Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(record) => StoredRecord::Read(record),
+            Ok(record) => StoredRecord::Read(Box::new(record)),
             Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => StoredRecord::Missing,

@@ -20,6 +20,8 @@ impl Supervisor<'_> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     pub(super) fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
         self.publishing.end();
+        self.connection = None;
+        self.storage.measuring = None;
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
             remove::remove_layers(self.plan);

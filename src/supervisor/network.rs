@@ -32,9 +32,10 @@ pub(super) struct Connection<'a> {
     machine: Network,
     attachment: Option<Attachment>,
     gate: Gate,
-    /// Why it is not up, or not as it should be.
+    /// Why it is not up.
     trouble: Option<Trouble>,
-    hung: bool,
+    /// Why it is up without its sandbox.
+    unsandboxed: Option<Trouble>,
 }
 
 impl<'a> Connection<'a> {
@@ -42,7 +43,14 @@ impl<'a> Connection<'a> {
     pub(super) fn new(plan: &'a NetworkPlan, now: Duration) -> Result<Option<Connection<'a>>> {
         let NetworkPlan::UserMode(plan) = plan else { return Ok(None) };
         let gate = Gate::closed()?;
-        Ok(Some(Connection { plan, machine: Network::new(now), attachment: None, gate, trouble: None, hung: false }))
+        Ok(Some(Connection {
+            plan,
+            machine: Network::new(now),
+            attachment: None,
+            gate,
+            trouble: None,
+            unsandboxed: None,
+        }))
     }
 
     pub(super) fn gate(&self) -> &Gate {
@@ -55,7 +63,7 @@ impl<'a> Connection<'a> {
 
     pub(super) fn record(&self) -> NetworkRecord {
         let state = match self.machine.state() {
-            State::Attaching { .. } => NetworkState::Attaching,
+            State::Attaching { .. } | State::Killed => NetworkState::Attaching,
             State::Up { .. } => NetworkState::Up,
             State::Down { .. } | State::Failed => NetworkState::Down,
         };
@@ -63,6 +71,7 @@ impl<'a> Connection<'a> {
             state,
             trouble: self.trouble.as_ref().map(|trouble| trouble.why.clone()),
             sandboxed: self.machine.sandboxing() == Sandboxing::On,
+            unsandboxed: self.unsandboxed.as_ref().map(|trouble| trouble.why.clone()),
             restarts: self.machine.restarts(),
         }
     }
@@ -90,7 +99,7 @@ impl<'a> JoinedNetwork<'a> {
     pub(super) fn record(&self) -> NetworkRecord {
         let trouble = self.ended.then(|| format!("pod `{}`, whose network this is, has ended", self.name));
         let state = if self.ended { NetworkState::Down } else { NetworkState::Up };
-        NetworkRecord { state, trouble, sandboxed: true, restarts: 0 }
+        NetworkRecord { state, trouble, sandboxed: true, unsandboxed: None, restarts: 0 }
     }
 }
 
@@ -115,7 +124,6 @@ impl Supervisor<'_> {
         match order {
             None => {}
             Some(Order::Kill) => {
-                connection.hung = true;
                 connection.attachment.iter_mut().for_each(Attachment::kill);
             }
             Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
@@ -138,10 +146,7 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         if attachment.is_up() {
             connection.machine.came_up(now);
-            // That of an attempt with the sandbox stays: it says why there is none.
-            if connection.machine.sandboxing() == Sandboxing::On {
-                connection.trouble = None;
-            }
+            connection.trouble = None;
             connection.gate.open();
             self.commit();
         }
@@ -165,10 +170,14 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         attachment.listen();
         self.watch.remove(attachment.words(), Source::NetworkWords);
-        let hung = std::mem::take(&mut connection.hung);
-        let refused = hung || matches!(exit, Exit::Code(code) if REFUSALS.contains(&code));
+        let hung = connection.machine.state() == State::Killed;
+        let end = match exit {
+            Exit::Code(code) if REFUSALS.contains(&code) => End::Refused,
+            Exit::Code(_) => End::Exited,
+            Exit::Signal(_) => End::Signalled,
+        };
         let trouble = trouble(connection.plan.backend, hung, exit, attachment.last_words());
-        self.network_ended(if refused { End::Refused } else { End::Other }, trouble);
+        self.network_ended(end, trouble);
         true
     }
 
@@ -176,8 +185,11 @@ impl Supervisor<'_> {
         let now = self.now();
         let Some(connection) = &mut self.connection else { return };
         let order = connection.machine.ended(end, now);
-        // What the first attempt said is what is wrong; the second one only lacked a sandbox.
-        connection.trouble.get_or_insert(trouble);
+        if order == Some(Order::Start(Sandboxing::Off)) {
+            connection.unsandboxed = Some(trouble);
+        } else {
+            connection.trouble = Some(trouble);
+        }
         self.obey(order);
         self.commit();
     }
@@ -190,21 +202,21 @@ impl Supervisor<'_> {
 
     /// Containers on their way wait for it in vain.
     fn never_connected(&mut self) {
-        let Some(Trouble { why, fix }) = self.connection.as_ref().and_then(|connection| connection.trouble.clone())
-        else {
-            return;
-        };
+        let Some(connection) = &self.connection else { return };
+        // What the first attempt said is what is wrong; the second one only lacked a sandbox.
+        let first = connection.unsandboxed.clone().or_else(|| connection.trouble.clone());
+        let Some(Trouble { why, fix }) = first else { return };
         let failure = Failure::because(Step::AttachNetwork, "", why);
         for index in 0..self.containers.len() {
-            if let Some(pending) = self.containers[index].starting.take() {
-                self.watch.remove(pending.as_fd(), Source::Starting(index));
-                drop(pending);
-                let event: Event = self.start_failed(index, failure.clone());
-                if let Some(report) = &mut self.start_failure {
-                    report.hint.clone_from(&fix);
-                }
-                self.handle(event);
+            let Some(pending) = self.containers[index].starting.take() else { continue };
+            self.watch.remove(pending.as_fd(), Source::Starting(index));
+            drop(pending);
+            let is_reason = self.start_failure.is_none();
+            let event: Event = self.start_failed(index, failure.clone());
+            if let Some(report) = self.start_failure.as_mut().filter(|_| is_reason) {
+                report.hint.clone_from(&fix);
             }
+            self.handle(event);
         }
     }
 }

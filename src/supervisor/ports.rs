@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::event_loop::Supervisor;
@@ -24,6 +24,8 @@ pub(super) struct Publishing {
     proxy: Option<(PortProxy, Instant)>,
     young_deaths: u32,
     given_up: bool,
+    /// The pod's network namespace, from the first start on.
+    network: Option<OwnedFd>,
 }
 
 impl Publishing {
@@ -53,8 +55,13 @@ impl Supervisor<'_> {
         if self.publishing.sockets.is_empty() {
             return Ok(());
         }
-        let network = clone::namespace_of(self.sandbox.pid, "net").during(Step::StartPortProxy, "")?;
-        let proxy = ports::start(&self.publishing.sockets, network.as_fd(), &self.targets())?;
+        let network = match self.publishing.network.take() {
+            Some(network) => network,
+            None => clone::namespace_of(self.sandbox.pid, "net").during(Step::StartPortProxy, "")?,
+        };
+        let proxy = ports::start(&self.publishing.sockets, network.as_fd(), &self.targets());
+        self.publishing.network = Some(network);
+        let proxy = proxy?;
         self.publishing.proxy = Some((proxy, Instant::now()));
         Ok(())
     }

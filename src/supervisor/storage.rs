@@ -12,12 +12,14 @@ use crate::sys::event::Interest;
 
 /// Between two looks: that of the kubelet's eviction manager (`monitoringInterval`).
 const INTERVAL: Duration = Duration::from_secs(10);
+/// A walk that takes longer hangs in a file system, or never ends.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct Storage {
-    /// When to look next, on the supervisor's clock.
+    /// When to look next, or to give up the look that goes on; on the supervisor's clock.
     due: Duration,
-    measuring: Option<Measuring>,
+    pub(super) measuring: Option<Measuring>,
     /// Whether the log says that it could not be measured.
     told: bool,
 }
@@ -29,9 +31,9 @@ impl Default for Storage {
 }
 
 impl Supervisor<'_> {
-    /// Until the next look.
+    /// Until the next look, or the end of patience with this one.
     pub(super) fn storage_deadline(&self) -> Option<Duration> {
-        let waits = self.plan.sandbox.storage.is_limited() && self.pod.is_up() && self.storage.measuring.is_none();
+        let waits = self.plan.sandbox.storage.is_limited() && self.pod.is_up();
         waits.then(|| self.storage.due.saturating_sub(self.now()))
     }
 
@@ -39,10 +41,15 @@ impl Supervisor<'_> {
         if self.storage_deadline() != Some(Duration::ZERO) {
             return;
         }
+        if let Some(measuring) = self.storage.measuring.take() {
+            self.watch.remove(measuring.as_fd(), Source::Storage);
+            return self.not_measured(&format!("it took longer than {} s", PATIENCE.as_secs()));
+        }
         match storage::start(&self.sandbox, &self.plan.sandbox, &self.plan.containers) {
             Ok(measuring) => {
                 self.watch.add(measuring.as_fd(), Source::Storage, Interest::Readable);
                 self.storage.measuring = Some(measuring);
+                self.storage.due = self.now().saturating_add(PATIENCE);
             }
             Err(failure) => self.not_measured(&failure.to_string()),
         }

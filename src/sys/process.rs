@@ -136,6 +136,16 @@ pub fn signal_number(name: &str) -> Option<i32> {
     full.parse::<Signal>().ok().map(|signal| signal as i32)
 }
 
+/// Spawns a program with its signals as it expects them: std hands on the mask of the caller, who may have blocked them to
+/// read them from a descriptor (signalfd(2)).
+pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    let reset = || super::stdio::reset_signals().map_err(|error| std::io::Error::from_raw_os_error(error.number()));
+    // SAFETY: `reset` runs in the forked child, where it makes system calls only; the caller has one thread, so that even
+    // what it allocates for an error is safe.
+    unsafe { command.pre_exec(reset) }.spawn()
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {

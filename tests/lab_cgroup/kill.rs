@@ -16,16 +16,19 @@ const DAEMONS: &str = "$SIG{$_} = 'IGNORE' for qw(TERM INT HUP CHLD); \
     while (1) { my $pid = fork; if (defined $pid && !$pid) { syscall 112; exit if fork; select(undef, undef, undef, 0.3); exit } \
     select(undef, undef, undef, 0.05) }";
 
-fn spec(mark: &str, shared: bool) -> Value {
+/// What is to be killed in the `number`th try: one kind after the other, all of them in one of ten. (Starting three
+/// containers each time takes longer than all the killing.)
+fn spec(mark: &str, number: usize) -> Value {
     // A user and a pid namespace of its own inside the container's.
     let nested = json!({ "name": "nested", "image": "host:", "command": [
         "unshare", "--user", "--map-root-user", "--pid", "--fork", "perl", "-e", FORKS, mark,
     ] });
-    let mut spec = json!({
-        "terminationGracePeriodSeconds": 0,
-        "containers": [perl("forks", FORKS, mark), perl("daemons", DAEMONS, mark), nested],
-    });
-    if shared {
+    let mut kinds = vec![perl("forks", FORKS, mark), perl("daemons", DAEMONS, mark), nested];
+    if !number.is_multiple_of(10) {
+        kinds = vec![kinds.swap_remove(number % 3)];
+    }
+    let mut spec = json!({ "terminationGracePeriodSeconds": 0, "containers": kinds });
+    if number.is_multiple_of(2) {
         spec["shareProcessNamespace"] = json!(true);
     }
     spec
@@ -40,7 +43,7 @@ fn a_hundred_of_a_hundred() {
         let mark = format!("lab-kill-{number}-");
         // A network of its own takes longer to start than all the rest: one pod in ten has it.
         let network: &[&str] = if number % 10 == 0 { &[] } else { &["--network", "none"] };
-        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "20" }), &spec(&mark, number % 2 == 1), network);
+        let pod = lab.start_with(&json!({ "sandpod.dev/pids-limit": "20" }), &spec(&mark, number), network);
         let trees = lab.trees();
         // The pod's, and its supervisor's beside it.
         assert_eq!(trees.len(), 2, "try {number}: {trees:?}");

@@ -35,7 +35,7 @@ impl Process {
         let mut child = Command::new("sh")
             .args(["-c", &script, "sh"])
             .arg(std::env::current_exe().expect("our own path"))
-            .args(["--exact", "the_proxy_process", "--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "the_proxy_process", "--nocapture", "--test-threads=1"])
             .env(PORTS, ports.join("\n"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,6 +95,11 @@ impl Drop for Process {
 }
 
 /// The other process's side: binds, says where, works until stdin ends.
+/// Whether [`Process::start`] has started this process.
+pub fn is_the_proxy() -> bool {
+    std::env::var_os(PORTS).is_some()
+}
+
 pub fn be_the_proxy() {
     let ports = std::env::var(PORTS).expect("started by `Process::start`");
     let (mut tcp, mut udp, mut said) = (Vec::new(), Vec::new(), String::from("\n"));

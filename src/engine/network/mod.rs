@@ -11,7 +11,7 @@ mod minder;
 use super::failure::{During, Failure, Result};
 use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
 use crate::step::Step;
-use crate::sys::process::PidFd;
+use crate::sys::process::{self, PidFd};
 use crate::sys::{event, poll, stdio};
 
 const STEP: Step = Step::AttachNetwork;
@@ -185,7 +185,7 @@ impl Ends {
         for fd in self.all() {
             stdio::keep_on_exec(fd).during(STEP, "")?;
         }
-        let child = self.said.try_clone().and_then(|said| command.stderr(Stdio::from(said)).spawn());
+        let child = self.said.try_clone().and_then(|said| process::spawn(command.stderr(Stdio::from(said))));
         for fd in self.all() {
             // They are closed in a moment, whether or not this works.
             let _ = stdio::close_on_exec(fd);

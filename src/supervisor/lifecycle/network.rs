@@ -19,6 +19,8 @@ pub enum State {
     Attaching {
         until: Duration,
     },
+    /// Given up, its end is on the way.
+    Killed,
     Up {
         since: Duration,
     },
@@ -42,9 +44,12 @@ pub enum Order {
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// What it lacks is named, or it hung: trying again in another way would not help.
+    /// It names what it lacks: trying again in another way would not help.
     Refused,
-    Other,
+    /// With a status of its own.
+    Exited,
+    /// By a signal, which says nothing about how it was started.
+    Signalled,
 }
 
 #[derive(Debug)]
@@ -99,13 +104,13 @@ impl Network {
                 }
                 self.wait(now)
             }
-            State::Attaching { .. } if self.was_up => self.wait(now),
-            State::Attaching { .. } if end == End::Other && self.sandboxing == Sandboxing::On => {
+            State::Attaching { .. } | State::Killed if self.was_up => self.wait(now),
+            State::Attaching { .. } if end == End::Exited && self.sandboxing == Sandboxing::On => {
                 // An outer container may forbid the mounts that its sandbox is made of.
                 self.sandboxing = Sandboxing::Off;
                 Some(self.start(now))
             }
-            State::Attaching { .. } => {
+            State::Attaching { .. } | State::Killed => {
                 self.state = State::Failed;
                 Some(Order::Fail)
             }
@@ -130,8 +135,11 @@ impl Network {
                 self.restarts = self.restarts.saturating_add(1);
                 Some(self.start(now))
             }
-            State::Attaching { until } if until <= now => Some(Order::Kill),
-            State::Down { .. } | State::Attaching { .. } | State::Up { .. } | State::Failed => None,
+            State::Attaching { until } if until <= now => {
+                self.state = State::Killed;
+                Some(Order::Kill)
+            }
+            State::Down { .. } | State::Attaching { .. } | State::Killed | State::Up { .. } | State::Failed => None,
         }
     }
 
@@ -141,7 +149,7 @@ impl Network {
         match self.state {
             State::Attaching { until } => Some(until),
             State::Down { restart_at } => Some(restart_at),
-            State::Up { .. } | State::Failed => None,
+            State::Killed | State::Up { .. } | State::Failed => None,
         }
     }
 }
@@ -162,8 +170,10 @@ mod tests {
     #[test]
     fn without_its_sandbox_before_not_at_all() {
         let mut network = Network::new(Duration::ZERO);
-        assert_eq!(network.ended(End::Other, SECOND), Some(Order::Start(Sandboxing::Off)));
-        assert_eq!(network.ended(End::Other, SECOND * 2), Some(Order::Fail));
+        assert_eq!(network.ended(End::Exited, SECOND), Some(Order::Start(Sandboxing::Off)));
+        assert_eq!(network.ended(End::Exited, SECOND * 2), Some(Order::Fail));
+        let mut shot = Network::new(Duration::ZERO);
+        assert_eq!(shot.ended(End::Signalled, SECOND), Some(Order::Fail));
     }
 
     #[test]
@@ -172,6 +182,9 @@ mod tests {
         let deadline = network.next_deadline().expect("a deadline");
         assert_eq!(network.timer_fired(deadline - Duration::from_millis(1)), None);
         assert_eq!(network.timer_fired(deadline), Some(Order::Kill));
+        // Once: its end is waited for, however long that takes.
+        assert_eq!((network.next_deadline(), network.timer_fired(deadline)), (None, None));
+        assert_eq!(network.ended(End::Signalled, deadline), Some(Order::Fail));
     }
 
     #[test]
@@ -181,7 +194,7 @@ mod tests {
         let mut now = SECOND;
         let mut last = Duration::ZERO;
         for round in 1..=12 {
-            assert_eq!(network.ended(End::Other, now), None);
+            assert_eq!(network.ended(End::Signalled, now), None);
             let at = network.next_deadline().expect("a restart");
             assert!(at - now >= last && at - now <= LONGEST_DELAY, "round {round}");
             last = at - now;
@@ -191,7 +204,7 @@ mod tests {
         }
         assert_eq!(last, LONGEST_DELAY);
         network.came_up(now);
-        assert_eq!(network.ended(End::Other, now + STABLE), None);
+        assert_eq!(network.ended(End::Signalled, now + STABLE), None);
         assert_eq!(network.next_deadline(), Some(now + STABLE + FIRST_DELAY));
     }
 
@@ -199,7 +212,7 @@ mod tests {
     fn a_restart_that_fails_does_not_fail_the_pod() {
         let mut network = Network::new(Duration::ZERO);
         network.came_up(SECOND);
-        assert_eq!(network.ended(End::Other, SECOND), None);
+        assert_eq!(network.ended(End::Signalled, SECOND), None);
         let at = network.next_deadline().expect("a restart");
         assert_eq!(network.timer_fired(at), Some(Order::Start(Sandboxing::On)));
         assert_eq!(network.ended(End::Refused, at), None);
