@@ -188,7 +188,7 @@ fn another_pods_ports_are_reached_where_they_are_published_and_nowhere_else() {
     let both = loud.does(&["port"]).ends_with(0).stdout;
     let ports: Vec<&str> = both.lines().filter_map(|line| line.rsplit_once(':')).map(|(_, port)| port).collect();
     until("its server is up", || fetch(&format!("127.0.0.1:{}", ports[0])));
-    assert_eq!(answers(ports[0]), [own.clone()], "published on every address of the host");
+    assert_eq!(answers(ports[0]), std::slice::from_ref(&own), "published on every address of the host");
     assert_eq!(answers(ports[1]), Vec::<String>::new(), "published on the host's loopback");
 }
 
