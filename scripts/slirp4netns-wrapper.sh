@@ -18,7 +18,7 @@ and ends when it is killed, or when the other end of --exit-fd is closed.
   --cidr NETWORK/PREFIX   IPv4 network inside (10.0.2.0/24): its .2 is the gateway, .3 the DNS server, .100 the address
   --mtu BYTES             (65520: one segment carries as much as fits, which is what makes it fast)
   --mac ADDRESS           of the interface; a fixed one fixes the IPv6 address, too
-  --ipv6                  also IPv6, network fd00::/64
+  --ipv6                  also IPv6, network fd00::/64; a slirp4netns that has none is refused
   --allow-host-loopback   the gateway address leads to 127.0.0.1 of this machine; without it that is closed
   --no-sandbox            without a mount namespace of its own, and outside of the process's user namespace
   --api-socket PATH       see slirp4netns(1)
@@ -103,6 +103,8 @@ has() {
 needed='--configure --mtu --cidr --disable-host-loopback --ready-fd --exit-fd'
 [ $sandbox = no ] || needed="$needed --enable-sandbox --enable-seccomp"
 [ -z "$mac" ] || needed="$needed --macaddress"
+# Whoever asks for it has promised the address to the pod.
+[ $ipv6 = no ] || needed="$needed --enable-ipv6"
 for option in $needed; do
   has "$option" || fail 81 \
     "$found has no $option: it is $("$found" --version 2>/dev/null | head -n 1)" \
@@ -129,7 +131,7 @@ set -- --configure "--mtu=$mtu" "--cidr=$cidr"
 [ $loopback = open ] || set -- "$@" --disable-host-loopback
 [ $sandbox = no ] || set -- "$@" --enable-sandbox
 ! has --enable-seccomp || set -- "$@" --enable-seccomp
-[ $ipv6 = no ] || ! has --enable-ipv6 || set -- "$@" --enable-ipv6
+[ $ipv6 = no ] || set -- "$@" --enable-ipv6
 [ -z "$api" ] || set -- "$@" "--api-socket=$api"
 [ -z "$ready" ] || set -- "$@" "--ready-fd=$ready"
 [ -z "$lifeline" ] || set -- "$@" "--exit-fd=$lifeline"

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sandpod::plan::degradation;
 use sandpod::step::Step;
 
 /// `src/PATH` and its text, for every Rust file.
@@ -196,6 +197,15 @@ fn words_of(name: &str) -> Vec<String> {
         }
     }
     words
+}
+
+/// Whoever reads about security is told of everything that a host may fail to give.
+#[test]
+fn the_page_about_security_names_every_degradation() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let missing: Vec<_> = degradation::NAMES.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// A page that names a file of ours names one that is there.

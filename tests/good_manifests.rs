@@ -143,6 +143,7 @@ fn downward() -> Vec<EnvVar> {
         env("CPUS", amount(None, Role::Limit, Resource::Cpu, 1000)),
         env("MILLIS", amount(Some("side"), Role::Request, Resource::Cpu, 1)),
         env("MEMORY", amount(Some("web"), Role::Limit, Resource::Memory, 1 << 20)),
+        env("DISK", amount(None, Role::Limit, Resource::EphemeralStorage, 1 << 20)),
         env("HUGE", amount(None, Role::Request, Resource::HugePages(2 << 20), 1)),
     ]
 }

@@ -6,7 +6,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
@@ -55,15 +55,13 @@ fn an_address_a_route_and_a_name_server() {
         let test = "an_address_a_route_and_a_name_server";
         let Some(home) = connected(test, backend) else { return };
         let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
-        let plan = pod.inspect()["plan"]["sandbox"]["network"]["UserMode"].clone();
-        let address = plan["ipv4"]["address"].as_str().expect("an address").to_owned();
-        let (gateway, dns) = (plan["ipv4"]["gateway"].as_str().unwrap(), plan["ipv4"]["dns"].as_str().unwrap());
+        let [address, gateway, dns] = ["address", "gateway", "dns"].map(|which| pod.ipv4(which));
         assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains(&format!("inet {address}/24")), "{backend}");
         assert!(pod.sh("one", "busybox ip route").contains(&format!("default via {gateway}")), "{backend}");
         assert!(pod.sh("one", "cat /etc/resolv.conf").contains(&format!("nameserver {dns}")), "{backend}");
         assert!(pod.sh("one", "cat /etc/hosts").contains(&address), "{backend}");
         assert_eq!(pod.sh("one", "cat /sys/class/net/eth0/mtu"), "65520", "{backend}");
-        if let Some(ipv6) = plan["ipv6"]["address"].as_str() {
+        if let Some(ipv6) = pod.user_mode()["ipv6"]["address"].as_str() {
             until("the IPv6 address", || pod.sh("one", "busybox ip -6 addr show eth0").contains(ipv6).then_some(()));
         }
         assert!(home.sandpod(&["ps", "-o", "wide"]).stdout.contains(&address), "{backend}");
@@ -90,43 +88,93 @@ fn low_ports_and_ping_for_everybody() {
 }
 
 /// A server on the loopback of this machine, which says so to whoever connects.
-fn host_service() -> Option<u16> {
-    let four = TcpListener::bind("127.0.0.1:0").expect("127.0.0.1");
-    let port = four.local_addr().expect("an address").port();
-    let six = TcpListener::bind(("::1", port)).ok();
-    for listener in [Some(four), six].into_iter().flatten() {
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut stream = stream;
-                let _ = stream.write_all(b"of the host\n");
-                // Until the other end closes: data that is not read yet must not be reset.
-                let _ = stream.read(&mut [0; 16]);
+struct HostService {
+    port: u16,
+    /// Also on ::1.
+    ipv6: bool,
+}
+
+impl HostService {
+    fn start(test: &str) -> HostService {
+        let (four, six) = until("a port that is free in both families", || {
+            let four = TcpListener::bind("127.0.0.1:0").expect("127.0.0.1");
+            match TcpListener::bind(("::1", four.local_addr().expect("an address").port())) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+                six => Some((four, six)),
             }
         });
+        let port = four.local_addr().expect("an address").port();
+        let six = six.map_err(|error| skip(&format!("{test}, IPv6"), &format!("::1 cannot be bound: {error}"))).ok();
+        let ipv6 = six.is_some();
+        for listener in [Some(four), six].into_iter().flatten() {
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let _ = stream.write_all(b"of the host\n");
+                    // Until the other end closes: data that is not read yet must not be reset.
+                    let _ = stream.read(&mut [0; 16]);
+                }
+            });
+        }
+        HostService { port, ipv6 }
     }
-    Some(port)
+
+    /// Those of the addresses at which a pod reaches it.
+    fn reached(&self, pod: &Pod<'_>, addresses: &[String]) -> Vec<String> {
+        let port = self.port;
+        let ask = format!("exec 3<>/dev/tcp/$0/{port} && head -n 1 <&3");
+        let words = addresses.join(" ");
+        let script =
+            format!("for a in {words}; do (echo \"$a $(timeout 5 bash -c '{ask}' $a 2>/dev/null)\") & done; wait");
+        let said = pod.sh("one", &script);
+        assert_eq!(said.lines().count(), addresses.len(), "{said}");
+        said.lines().filter_map(|line| line.strip_suffix(" of the host")).map(str::to_owned).collect()
+    }
+}
+
+/// The address that the pod sends IPv6 to, once it knows.
+fn router(pod: &Pod<'_>) -> String {
+    let found = until("the pod's IPv6 route", || {
+        let routes = pod.sh("one", "busybox ip -6 route show default");
+        Some(routes.strip_prefix("default via ")?.split_whitespace().next()?.to_owned())
+    });
+    if found.starts_with("fe80:") { found + "%eth0" } else { found }
 }
 
 #[test]
 fn the_hosts_loopback_is_closed_unless_it_is_opened() {
     let test = "the_hosts_loopback_is_closed_unless_it_is_opened";
-    let Some(port) = host_service() else { return };
-    let ask = |address: &str| format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -n 1 <&3' 2>&1");
+    let service = HostService::start(test);
     for backend in BACKENDS {
         let Some(home) = connected(test, backend) else { return };
         let spec = json!({ "containers": [idle("one")] });
-        let closed = home.start_with(&home.test, &spec, &["--network", backend]);
-        for address in
-            ["127.0.0.1", "::1", "10.0.2.2", "10.0.2.3", "169.254.1.1", "169.254.169.254", "fe80::2%eth0", "fd00::2"]
-        {
-            let said = closed.sh("one", &format!("{}; true", ask(address)));
-            assert!(!said.contains("of the host"), "{backend}: {address} leads to the host's loopback");
-        }
+        let start = |options: &[&str]| {
+            let pod = home.start_with(&home.test, &spec, &[&["--network", backend], options].concat());
+            let mut addresses = vec![pod.ipv4("gateway"), pod.ipv4("dns")];
+            addresses.extend(["127.0.0.1", "::1", "169.254.1.1", "169.254.169.254"].map(str::to_owned));
+            // Where the host has a way out with IPv6.
+            let has_ipv6 = !pod.user_mode()["ipv6"].is_null();
+            let router = has_ipv6.then(|| router(&pod));
+            addresses.extend(router.clone());
+            // libslirp's host and name server.
+            addresses.extend(has_ipv6.then(|| ["fd00::2", "fd00::3"].map(str::to_owned)).into_iter().flatten());
+            addresses.sort();
+            addresses.dedup();
+            (pod, addresses, router)
+        };
+        let (closed, addresses, _) = start(&[]);
+        let reached = service.reached(&closed, &addresses);
+        assert_eq!(reached, Vec::<String>::new(), "{backend}: these lead to the host's loopback");
         closed.does(&["rm", "-f"]).ends_with(0);
-        let open = home.start_with(&home.test, &spec, &["--network", backend, "--allow-host-loopback"]);
-        let plan = open.inspect()["plan"]["sandbox"]["network"]["UserMode"].clone();
-        let gateway = plan["ipv4"]["gateway"].as_str().expect("a gateway");
-        assert_eq!(open.sh("one", &ask(gateway)), "of the host", "{backend}");
+
+        // The same questions have an answer there.
+        let (open, addresses, router) = start(&["--allow-host-loopback"]);
+        let mut expected = vec![open.ipv4("gateway")];
+        // slirp4netns's router is no address of its network.
+        let six = router.map(|router| if backend == "slirp4netns" { "fd00::2".to_owned() } else { router });
+        expected.extend(six.filter(|_| service.ipv6));
+        let mut reached = service.reached(&open, &addresses);
+        reached.sort();
+        assert_eq!(reached, expected, "{backend}");
         let manifest = home.manifest(&spec);
         let shown = home.sandpod(&["plan", "--network", backend, "--allow-host-loopback", manifest.to_str().unwrap()]);
         assert!(shown.stdout.contains("REACHABLE"), "{}", shown.explain());
@@ -178,10 +226,11 @@ fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
 #[test]
 fn names_are_asked_of_the_hosts_own_server() {
     let test = "names_are_asked_of_the_hosts_own_server";
-    for backend in BACKENDS {
+    for (backend, address) in [("slirp4netns", "127.0.0.1"), ("pasta", "127.0.0.1"), ("slirp4netns", "::1")] {
         let Some(home) = connected(test, backend) else { return };
         let server = r#"
-            use Socket; socket(S, PF_INET, SOCK_DGRAM, 0) or die $!; bind(S, sockaddr_in(53, INADDR_LOOPBACK)) or die $!;
+            use Socket qw(:DEFAULT getaddrinfo SOCK_DGRAM); ($error, $at) = getaddrinfo($ARGV[0], 53, {socktype => SOCK_DGRAM});
+            socket(S, $at->{family}, SOCK_DGRAM, 0) or die $!; bind(S, $at->{addr}) or die $!;
             open(R, ">", "ready"); close(R);
             while ($from = recv(S, $q, 512, 0)) {
                 ($id, $name) = unpack("n x10 a*", $q); $name =~ /^(.*?\0....)/s; $question = $1;
@@ -190,21 +239,24 @@ fn names_are_asked_of_the_hosts_own_server() {
                 send(S, pack("n6", $id, 0x8180, 1, length $answer ? 1 : 0, 0, 0) . $question . $answer, 0, $from);
             }"#;
         home.file("server.pl", server, 0o644);
-        home.file("resolv.conf", "nameserver 127.0.0.1\n", 0o644);
+        home.file("resolv.conf", format!("nameserver {address}\n"), 0o644);
         let sandpod = env!("CARGO_BIN_EXE_sandpod");
+        // The pod's IPv6 address comes by itself, a moment after its network is up.
+        let ask = "for i in 1 2 3 4 5 6; do getent ahostsv4 thing.example && exit; sleep 1; done; exit 1";
         // A route to somewhere, since pasta looks for an interface that has one.
         let host = format!(
             "set -e; ip link set lo up; ip tuntap add dev out mode tap; ip addr add 198.51.100.2/24 dev out; ip link set out up
              ip route add default via 198.51.100.1
+             ip addr add 2001:db8::2/64 dev out nodad; ip -6 route add default via 2001:db8::1
              mount --bind resolv.conf /etc/resolv.conf
-             perl server.pl & server=$!
+             perl server.pl {address} & server=$!
              while [ ! -e ready ]; do sleep 0.05; done
-             {sandpod} run --rm -q --network {backend} --image host: -- getent ahostsv4 thing.example || code=$?
+             {sandpod} run --rm -q --network {backend} --image host: -- sh -c '{ask}' || code=$?
              kill $server; exit ${{code:-0}}"
         );
         let said = home
             .said(home.program("unshare", &["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &host]), b"");
-        assert!(said.stdout.contains("192.0.2.77"), "{backend}: {}", said.explain());
+        assert!(said.stdout.contains("192.0.2.77"), "{backend}, {address}: {}", said.explain());
     }
 }
 
@@ -320,7 +372,7 @@ fn a_network_that_dies_is_started_again() {
         until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
         let after = of_pod(backend, pause);
         assert!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{backend}: {before:?} {after:?}");
-        assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains("10.0.2.100"), "{backend}");
+        assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains(&pod.ipv4("address")), "{backend}");
         assert_eq!(pod.restarts("one"), 0, "{backend}: the containers go on");
     }
 }
@@ -376,6 +428,17 @@ fn the_wrapper_by_hand() {
         assert!(said.stderr.contains(says) && said.stderr.contains("\nfix: "), "{}", said.explain());
     }
     assert!(run(&["1"], Some("no-such-program")).ends_with(80).stderr.contains("no-such-program"));
+    let four = home.file("four", "#!/bin/sh\nexec slirp4netns --help | grep -v ipv6\n", 0o755);
+    let refused = run(&["--ipv6", "1"], four.to_str()).ends_with(81);
+    assert!(refused.stderr.contains("four has no --enable-ipv6") && refused.stderr.contains("\nfix: install"));
+    let check = format!("exec sh {script} --check $0 $$");
+    let checked = |option| {
+        let mut command = home.program("/bin/sh", &["-c", &check, option]);
+        command.env("SANDPOD_SLIRP4NETNS", &four);
+        home.said(command, b"")
+    };
+    assert!(!checked("--allow-host-loopback").ends_with(0).stdout.contains("ipv6"));
+    checked("--ipv6").ends_with(81);
     assert!(run(&["1"], Some("/bin/false")).ends_with(81).stderr.contains("/bin/false cannot be run"));
     let without = format!("mount -t tmpfs none /dev/net && exec sh {script} 1");
     let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
@@ -400,8 +463,9 @@ fn a_pod_joins_the_network_of_another() {
     for kind in ["pid", "ipc", "uts", "mnt"] {
         assert_ne!(of(&second, kind), of(&first, kind), "{kind}");
     }
-    assert!(second.sh("one", "cat /etc/hosts").contains("10.0.2.100\tsecond"));
-    assert!(second.sh("one", "cat /etc/resolv.conf").starts_with("nameserver 10.0.2.3"));
+    assert!(second.sh("one", "cat /etc/hosts").contains(&format!("{}\tsecond", first.ipv4("address"))));
+    let servers = second.sh("one", "cat /etc/resolv.conf");
+    assert_eq!(servers.lines().next(), Some(format!("nameserver {}", first.ipv4("dns")).as_str()));
     assert!(!second.sh("one", "busybox ps").contains("httpd"), "their processes are apart");
 
     let manifest = home.manifest_of("third", &spec);

@@ -33,6 +33,15 @@ fn has_network(test: &str) -> bool {
     found
 }
 
+/// Of the network that a pod here would have: `address`, `gateway` or `dns`.
+fn planned(home: &Home, which: &str) -> String {
+    let manifest = home.manifest_of("planned", &once([sh("main", "true")]));
+    let words = ["plan", "--json", "--network", "slirp4netns", manifest.to_str().expect("UTF-8")];
+    let plan: Value = serde_json::from_str(&home.sandpod(&words).ends_with(0).stdout).expect("JSON");
+    let address = plan["sandbox"]["network"]["UserMode"]["ipv4"][which].as_str();
+    address.expect("a network of its own").to_owned()
+}
+
 #[test]
 fn names_in_a_network_of_its_own() {
     let Some(home) = Home::new("names_in_a_network_of_its_own") else { return };
@@ -41,14 +50,15 @@ fn names_in_a_network_of_its_own() {
     }
     let pod = home.start_with("names", &named(), &["--network", "slirp4netns"]);
     let hosts = pod.sh("main", "cat /etc/hosts");
+    let address = pod.ipv4("address");
     // One more line where the host has IPv6.
-    assert!(hosts.contains(&format!("\n10.0.2.100\t{FULL_NAME}\tweb-1\n")), "{hosts}");
+    assert!(hosts.contains(&format!("\n{address}\t{FULL_NAME}\tweb-1\n")), "{hosts}");
     assert!(hosts.ends_with(&format!("\t{FULL_NAME}\tweb-1{ALIASES}")), "{hosts}");
     assert_eq!(pod.sh("main", "hostname; cat /etc/hostname; echo $HOSTNAME"), "web-1\nweb-1\nweb-1");
     // The resolver's own way, through /etc/hosts.
     if has_program("getent") {
         let found = pod.sh("main", &format!("getent hosts cache; getent ahostsv4 {FULL_NAME}"));
-        assert!(found.starts_with("192.0.2.7") && found.contains("10.0.2.100"), "{found}");
+        assert!(found.starts_with("192.0.2.7") && found.contains(&address), "{found}");
         assert_eq!(pod.exec("main", &["hostname", "-f"]).ends_with(0).stdout.trim(), FULL_NAME);
     }
 }
@@ -98,9 +108,12 @@ fn who_is_asked_for_names() {
         home.run_with(&spec, &["--network", "slirp4netns"]).ends_with(0).says(only);
         let first = and(spec, json!({ "dnsPolicy": "ClusterFirst" }));
         let said = home.run_with(&first, &["--network", "slirp4netns"]).ends_with(0).stdout;
-        let start = "# dnsPolicy: ClusterFirst is Default here: there is no cluster DNS.\n\
-                     nameserver 10.0.2.3\nnameserver 192.0.2.53\n";
-        assert!(said.starts_with(start), "{said}");
+        let start = format!(
+            "# dnsPolicy: ClusterFirst is Default here: there is no cluster DNS.\n\
+             nameserver {}\nnameserver 192.0.2.53\n",
+            planned(&home, "dns")
+        );
+        assert!(said.starts_with(&start), "{said}");
         assert!(said.contains("ndots:2") && said.contains("example.org"), "{said}");
     }
 }
@@ -214,7 +227,7 @@ fn what_a_container_is_told_of_its_pod() {
     assert!(id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     if has_network(&home.test) {
         let said = home.run_with(&spec, &[here, &["slirp4netns"][..]].concat()).ends_with(0).stdout;
-        assert!(said.starts_with(&told("10.0.2.100")), "{said}");
+        assert!(said.starts_with(&told(&planned(&home, "address"))), "{said}");
     }
     let said = home.run_with(&spec, &[here, &["host"][..]].concat()).ends_with(2);
     said.complains("variable `IP`").complains("all addresses of the host");

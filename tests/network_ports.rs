@@ -6,12 +6,12 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Home, Pod, Reaped, is_live, sh, until};
+use support::{Home, Pod, Reaped, and, idle, is_live, sh, skip, until};
 
 /// Serves its /etc on port 8000 of the pod.
 fn web() -> Value {
@@ -144,4 +144,111 @@ fn port_forward_reaches_what_is_not_published() {
     ended.0.stderr.take().expect("piped").read_to_string(&mut why).expect("UTF-8");
     assert!(why.contains("pod `forward` has ended"), "{why}");
     home.sandpod(&["port-forward", "forward", "80"]).ends_with(125);
+}
+
+/// Every pod has the same address, and means itself by it.
+#[test]
+fn another_pods_ports_are_reached_where_they_are_published_and_nowhere_else() {
+    let test = "another_pods_ports";
+    let Some(home) = Home::new(test) else { return };
+    let quiet = home.start_with("quiet", &web(), &[]);
+    let asking = home.start_with("asking", &json!({ "containers": [idle("one")] }), &[]);
+    if asking.user_mode().is_null() {
+        return skip(test, "there is no user-mode network here");
+    }
+    // An address of the host that is not its loopback: where it would begin from. No packet is sent.
+    let own = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.200:9")?;
+        Ok(socket.local_addr()?.ip())
+    });
+    let Ok(own) = own else { return skip(test, "the host has no address but its loopback's") };
+    let [address, gateway, dns] = ["address", "gateway", "dns"].map(|which| asking.ipv4(which));
+    assert_eq!(address, quiet.ipv4("address"));
+    let own = own.to_string();
+    let addresses = [address.as_str(), &gateway, &dns, "127.0.0.1", &own];
+    // Who answers where, as far as anybody does.
+    let answers = |port: &str| -> Vec<String> {
+        let get = r"GET /hostname HTTP/1.0\r\n\r\n";
+        let ask = format!(r#"exec 3<>/dev/tcp/$0/{port} && printf "{get}" >&3 && tail -n 1 <&3"#);
+        let ask = format!("timeout 10 bash -c '{ask}' $a 2>/dev/null");
+        let all = addresses.join(" ");
+        let said = asking.sh("one", &format!("for a in {all}; do (echo \"$a $({ask})\") & done; wait"));
+        assert_eq!(said.lines().count(), addresses.len(), "{said}");
+        said.lines()
+            .filter_map(|line| line.strip_suffix(" quiet").or(line.strip_suffix(" loud")))
+            .map(str::to_owned)
+            .collect()
+    };
+    until("its server is up", || {
+        (quiet.sh("web", "busybox wget -qO- http://127.0.0.1:8000/hostname || true") == "quiet").then_some(())
+    });
+    assert_eq!(answers("8000"), Vec::<String>::new(), "another pod's port that is not published");
+
+    let loud = home.start_with("loud", &web(), &["-p", "0.0.0.0::8000", "-p", "127.0.0.1::8000"]);
+    let both = loud.does(&["port"]).ends_with(0).stdout;
+    let ports: Vec<&str> = both.lines().filter_map(|line| line.rsplit_once(':')).map(|(_, port)| port).collect();
+    until("its server is up", || fetch(&format!("127.0.0.1:{}", ports[0])));
+    assert_eq!(answers(ports[0]), std::slice::from_ref(&own), "published on every address of the host");
+    assert_eq!(answers(ports[1]), Vec::<String>::new(), "published on the host's loopback");
+}
+
+/// A `host:` container that runs a Perl program.
+fn perl(program: &str) -> Value {
+    let container = and(sh("server", ""), json!({ "command": ["perl", "-e", program] }));
+    json!({ "terminationGracePeriodSeconds": 0, "containers": [container] })
+}
+
+#[test]
+fn datagrams_go_into_a_pod_and_back_to_whoever_sent_them() {
+    let Some(home) = Home::with("udp_of_a_pod", &["perl"]) else { return };
+    let echo = r#"use Socket; socket(S, PF_INET, SOCK_DGRAM, 0) or die $!; bind(S, sockaddr_in(7000, INADDR_ANY)) or die $!;
+        while (defined($from = recv(S, $m, 65535, 0))) { send(S, "pod:$m", 0, $from) }"#;
+    let pod = home.start_with("udp", &perl(echo), &["-p", "127.0.0.1::7000/udp"]);
+    let address = pod.home.sandpod(&["port", "udp", "7000/udp"]).ends_with(0).stdout.trim().to_owned();
+    assert_eq!(pod.does(&["port"]).stdout, format!("7000/udp -> {address}\n"));
+    let clients = [0, 1].map(|_| {
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        client.connect(&address).expect("connect");
+        client.set_read_timeout(Some(Duration::from_millis(200))).expect("SO_RCVTIMEO");
+        client
+    });
+    let mut buffer = vec![0; 65_536];
+    for (client, message) in [(0, vec![b'a'; 10]), (1, vec![b'b'; 9000]), (0, vec![b'c'; 60_000])] {
+        until("its answer", || {
+            // Until the server is there, and where the kernel has lost one, again.
+            let _ = clients[client].send(&message);
+            let length = clients[client].recv(&mut buffer).ok()?;
+            (buffer[..length].strip_prefix(b"pod:") == Some(&message[..])).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_pods_server_is_told_its_client_by_a_header() {
+    let Some(home) = Home::with("proxy_header", &["perl"]) else { return };
+    // The first 33 bytes of each connection, in hexadecimal.
+    let server = r#"use Socket; socket(S, PF_INET, SOCK_STREAM, 0) or die $!; bind(S, sockaddr_in(8000, INADDR_ANY)) or die $!;
+        listen(S, 5); while (accept(C, S)) {
+            $b = ""; while (length $b < 33) { sysread(C, $b, 33 - length $b, length $b) or last }
+            syswrite(C, unpack("H*", $b)); close C }"#;
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "header", "annotations": { "sandpod.dev/proxy-protocol": "v2" } },
+        "spec": perl(server),
+    });
+    let file = home.file("header.json", manifest.to_string(), 0o644);
+    home.sandpod(&["run", "-d", "-q", "-p", "127.0.0.1::8000", file.to_str().expect("UTF-8")]).ends_with(0);
+    let address = home.sandpod(&["port", "header", "8000"]).ends_with(0).stdout.trim().to_owned();
+    let (own, said) = until("the server is up", || {
+        let mut client = TcpStream::connect(&address).ok()?;
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("SO_RCVTIMEO");
+        client.write_all(b"hello").ok()?;
+        let mut said = String::new();
+        client.read_to_string(&mut said).ok()?;
+        Some((client.local_addr().expect("bound").port(), said))
+    });
+    let port: u16 = address.rsplit_once(':').expect("a port").1.parse().expect("a number");
+    // Signature, version 2 and PROXY, TCP over IPv4, 12 bytes; addresses, ports; then what the client says.
+    let expected = format!("0d0a0d0a000d0a515549540a2111000c7f0000017f000001{own:04x}{port:04x}68656c6c6f");
+    assert_eq!(said, expected);
 }

@@ -209,13 +209,18 @@ fn slow_readers_cost_a_pipe_each_and_hold_nobody_up() {
 fn a_refusal_is_the_clients_at_once_and_the_next_target_is_tried_first() {
     let proxy = tcp_to(&[nobody("127.0.0.1"), nobody("127.0.0.1")]);
     let before = proxy.descriptors();
-    let start = Instant::now();
+    let mut times = Vec::new();
     for _ in 0..500 {
+        let start = Instant::now();
         let mut client = proxy.connect();
         let end = client.read(&mut [0; 1]).expect_err("reset");
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        times.push(start.elapsed());
     }
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Not after the deadline for a server that does not answer, which is 10 s. Of most of them: a machine may have a
+    // moment without time for us.
+    times.sort();
+    assert!(times[250] < Duration::from_secs(1), "{times:?}");
     proxy.expect_descriptors(before);
 
     let proxy = tcp_to(&[nobody("127.0.0.1"), server(echo)]);
@@ -229,7 +234,9 @@ fn a_refusal_is_the_clients_at_once_and_the_next_target_is_tried_first() {
 #[test]
 fn no_request_of_ten_thousand_is_lost_while_the_server_restarts() {
     const REQUESTS: usize = 10_000;
-    let address = nobody("127.0.0.1");
+    // Ten thousand connections take ports of 127.0.0.1 for themselves, and one of them could have this one just when the
+    // server comes back: so it has an address that no client has.
+    let address = nobody("127.0.0.2");
     let over = Arc::new(AtomicBool::new(false));
     let restarts = Arc::new(AtomicUsize::new(0));
     let serving = {
@@ -299,28 +306,23 @@ fn the_server_is_told_who_its_client_is() {
 
 #[test]
 fn without_descriptors_clients_wait_and_nothing_spins() {
-    let target = server(echo);
-    // 192 are kept for everything else, so a few dozen connections.
-    let proxy = Process::with_descriptors(&[format!("tcp 127.0.0.1:0 {target}")], "240");
+    /// 192 of 240 are kept for everything else, one is the listener; a connection has two.
+    const MOST: usize = (240 - 192 - 1) / 2;
+    let proxy = Process::with_descriptors(&[format!("tcp 127.0.0.1:0 {}", server(echo))], "240");
     let ask = |client: &mut TcpStream| {
         client.write_all(b"x").expect("send");
         client.read_exact(&mut [0; 1])
     };
-    let mut served = Vec::new();
-    loop {
-        let mut client = proxy.connect();
-        client.set_read_timeout(Some(Duration::from_millis(500))).expect("SO_RCVTIMEO");
-        if ask(&mut client).is_err() {
-            break served.push(client);
-        }
-        served.push(client);
-        assert!(served.len() < 240, "the limit is not there");
+    let mut served: Vec<TcpStream> = (0..MOST).map(|_| proxy.connect()).collect();
+    for client in &mut served {
+        ask(client).expect("there is room");
     }
-    assert!(served.len() > 10);
     let before = proxy.ticks();
-    thread::sleep(Duration::from_secs(1));
+    let mut waiting = proxy.connect();
+    waiting.set_read_timeout(Some(Duration::from_secs(1))).expect("SO_RCVTIMEO");
+    let unanswered = ask(&mut waiting).expect_err("the limit is not there");
+    assert!(matches!(unanswered.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{unanswered}");
     assert!(proxy.ticks() - before < 10, "it spins");
-    let mut waiting = served.pop().expect("the last");
     drop(served.pop());
     waiting.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
     waiting.read_exact(&mut [0; 1]).expect("it is served when another has gone");

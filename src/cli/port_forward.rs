@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::arguments::PortForwardArguments;
 use super::{Failure, Outcome, client, ports, print, store};
 use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
-use crate::plan::ports::{PublishedPort, protocol_name};
+use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
 use crate::plan::{NamespaceMode, PodPlan, Protocol};
 use crate::proxy::Proxy;
 use crate::report::{Report, exit_code};
@@ -112,18 +112,8 @@ fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
             .because(why)
             .hint("write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http")
     };
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| wrong(format!("`{text}` is no port (1 to 65535)")))
-    };
-    let (ports, protocol) = match text.split_once('/') {
-        None => (text, None),
-        Some((ports, "tcp")) => (ports, Some(Protocol::Tcp)),
-        Some((ports, "udp")) => (ports, Some(Protocol::Udp)),
-        Some((_, other)) => return Err(wrong(format!("the protocol `{other}` is neither tcp nor udp"))),
-    };
+    let number = |text: &str| port_number(text).map_err(wrong);
+    let (ports, protocol) = protocol_of(text).map_err(wrong)?;
     let (local, remote) = match ports.split_once(':') {
         None => (None, ports),
         Some((local, remote)) => (Some(local), remote),

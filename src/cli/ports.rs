@@ -8,7 +8,7 @@ use super::arguments::PortArguments;
 use super::{Outcome, client, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
 use crate::host::{self, Transport};
-use crate::plan::ports::{PublishedPort, protocol_name};
+use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
 use crate::plan::{Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::state::Store;
@@ -72,15 +72,11 @@ fn row_json(port: &PublishedPort) -> Value {
 
 /// `80` or `80/udp`.
 fn container_port(text: &str) -> Result<(u16, Protocol), Report> {
-    let (number, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-        Some((number, "udp")) => (number, Protocol::Udp),
-        Some((_, other)) => {
-            return Err(Report::new(exit_code::USAGE, format!("the protocol `{other}` is neither tcp nor udp")));
-        }
+    let read = || {
+        let (number, protocol) = protocol_of(text)?;
+        Ok((port_number(number)?, protocol.unwrap_or(Protocol::Tcp)))
     };
-    let wrong = || Report::new(exit_code::USAGE, format!("`{number}` is no port (1 to 65535)"));
-    Ok((number.parse().map_err(|_| wrong())?, protocol))
+    read().map_err(|why: String| Report::new(exit_code::USAGE, why).hint("write the pod's port, like 80 or 53/udp"))
 }
 
 /// Binds the pod's published ports, before anything of the pod exists.
@@ -152,7 +148,7 @@ mod tests {
         {
             assert_eq!(container_port(text).expect(text), expected);
         }
-        for text in ["", "x", "80/sctp", "65536", "udp"] {
+        for text in ["", "x", "0", "+80", " 80", "80/sctp", "80/", "80/tcp/tcp", "65536", "udp"] {
             assert_eq!(container_port(text).expect_err(text).exit_code, exit_code::USAGE);
         }
     }

@@ -1,16 +1,20 @@
 //! /etc/resolv.conf: the host's own with what the manifest adds, by the kubelet's rules (`pkg/kubelet/network/dns`).
 
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 
 use super::Degradation;
 use super::degradation::{self, named};
-use super::network::NetworkPlan;
+use super::network::{Backend, NetworkPlan, UserMode};
 use crate::manifest::{DnsConfig, DnsOption, DnsPolicy, MOST_NAMESERVERS, MOST_SEARCH_CHARACTERS, MOST_SEARCHES};
 
 #[cfg(test)]
 mod tests;
 
-/// `of_the_host`: the text of its /etc/resolv.conf. The degradation is what did not fit.
+/// libslirp's.
+const IPV6_FORWARDER: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
+
+/// `of_the_host`: the text of its /etc/resolv.conf. The degradation is what did not fit, or cannot be asked.
 pub(super) fn resolv_conf(
     policy: DnsPolicy,
     config: &DnsConfig,
@@ -30,12 +34,16 @@ pub(super) fn resolv_conf(
     let mut resolver = if policy == DnsPolicy::None { Resolver::default() } else { Resolver::parse(of_the_host) };
     // The name server of a user-mode network is its forwarder: the host's may listen on the host's loopback, which a pod
     // cannot reach (systemd-resolved's 127.0.0.53).
+    let mut unheard = None;
     if let (NetworkPlan::UserMode(user_mode), true) = (network, policy != DnsPolicy::None) {
-        resolver.servers = vec![user_mode.ipv4.dns.to_string()];
+        match forwarders(user_mode, &resolver.servers) {
+            Some(servers) => resolver.servers = servers,
+            None => unheard = Some(nobody_to_ask(user_mode.backend, &resolver.servers)),
+        }
     }
     resolver.add(config);
     let left_out = resolver.cut();
-    let degradation = (!left_out.is_empty()).then(|| {
+    let left_out = (!left_out.is_empty()).then(|| {
         named(
             degradation::DNS_LIMITS,
             format!(
@@ -46,7 +54,41 @@ pub(super) fn resolv_conf(
             "ask for fewer in spec.dnsConfig, or say dnsPolicy: None, which leaves out the host's",
         )
     });
-    (note + &resolver.text(), degradation)
+    (note + &resolver.text(), unheard.or(left_out))
+}
+
+/// Whom a pod asks instead of the host's name servers; `None` where it can ask nobody. An IPv4 forwarder asks the host's
+/// first name server with an IPv4 address, and none other (libslirp's `get_dns_addr`, pasta(1) about --dns-forward).
+fn forwarders(user_mode: &UserMode, of_the_host: &[String]) -> Option<Vec<String>> {
+    let is_ipv6 = |server: &String| server.contains(':');
+    if of_the_host.is_empty() || !of_the_host.iter().all(is_ipv6) {
+        return Some(vec![user_mode.ipv4.dns.to_string()]);
+    }
+    user_mode.ipv6?;
+    match user_mode.backend {
+        Backend::Slirp4netns => Some(vec![IPV6_FORWARDER.to_string()]),
+        // Its forwarder is told of IPv4 alone. What is not this host's own, or its link's, the pod reaches by itself.
+        Backend::Pasta => {
+            let is_elsewhere = |ip: Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
+            let reached = of_the_host.iter().filter(|server| server.parse().is_ok_and(is_elsewhere));
+            let reached: Vec<String> = reached.cloned().collect();
+            (!reached.is_empty()).then_some(reached)
+        }
+    }
+}
+
+fn nobody_to_ask(backend: Backend, of_the_host: &[String]) -> Degradation {
+    let meaning = format!(
+        "the host's name servers are reached by IPv6 alone ({}), which the pod has not, or {} does not pass on: no names \
+         are found in the pod",
+        of_the_host.join(" "),
+        backend.word()
+    );
+    named(
+        degradation::DNS_LIMITS,
+        meaning,
+        "give the host a name server with an IPv4 address, or the pod one in spec.dnsConfig",
+    )
 }
 
 /// resolv.conf(5), as far as it is merged.

@@ -79,7 +79,9 @@ fn of_the_host(resource: Resource, asking: Asking<'_>, facts: &Facts) -> Result<
     let (whole, above): (_, fn(&AncestorLimits) -> Option<u64>) = match resource {
         Resource::Cpu => (Some(*cpu_millis).filter(|&millis| millis > 0), |cgroup| cgroup.cpu_millis),
         Resource::Memory => (*memory_total, |cgroup| cgroup.memory_max),
-        Resource::EphemeralStorage | Resource::HugePages(_) => return Ok(0),
+        // That of a file system which others fill, too, and which nobody has looked at.
+        Resource::EphemeralStorage => (None, |_| None),
+        Resource::HugePages(_) => return Ok(0),
     };
     let least = whole.into_iter().chain(ancestors.iter().filter_map(above)).min();
     least.ok_or_else(|| {

@@ -121,6 +121,7 @@ pub(super) fn amounts(text: &str) -> Amounts {
         let resource = match name {
             "cpu" => Resource::Cpu,
             "memory" => Resource::Memory,
+            "ephemeral-storage" => Resource::EphemeralStorage,
             "hugepages-2Mi" => Resource::HugePages(2 << 20),
             other => panic!("{other}?"),
         };

@@ -2,6 +2,7 @@
 //! each other and against what an unprivileged user may bind. Whether a port is free only the binding tells
 //! (`engine/ports.rs`).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -90,9 +91,15 @@ pub(super) fn plan(
 /// # Errors
 /// Two that are the same for the kernel, by name; one that only root may bind, with the sysctl; a PROXY header on UDP.
 pub fn check(ports: &[PublishedPort], unprivileged_start: u16) -> Result<(), Report> {
-    for (index, port) in ports.iter().enumerate() {
-        if let Some(earlier) = ports[..index].iter().find(|earlier| earlier.collides(port)) {
-            return Err(twice(earlier, port));
+    // Ranges can be long: a port is only compared with those of the same number.
+    let mut of_number: HashMap<u16, Vec<&PublishedPort>> = HashMap::new();
+    for port in ports {
+        if port.host_port != 0 {
+            let same = of_number.entry(port.host_port).or_default();
+            if let Some(earlier) = same.iter().find(|earlier| earlier.collides(port)) {
+                return Err(twice(earlier, port));
+            }
+            same.push(port);
         }
         if port.host_port != 0 && port.host_port < unprivileged_start {
             return Err(privileged(port, unprivileged_start));
@@ -161,12 +168,8 @@ pub fn parse(text: &str) -> Result<Vec<Mapping>, Report> {
 }
 
 fn mappings(text: &str) -> Result<Vec<Mapping>, String> {
-    let (addresses, protocol) = match text.split_once('/') {
-        None => (text, Protocol::Tcp),
-        Some((addresses, "tcp")) => (addresses, Protocol::Tcp),
-        Some((addresses, "udp")) => (addresses, Protocol::Udp),
-        Some((_, other)) => return Err(format!("the protocol `{other}` is neither tcp nor udp")),
-    };
+    let (addresses, protocol) = protocol_of(text)?;
+    let protocol = protocol.unwrap_or(Protocol::Tcp);
     let (host_ip, ports) = address_of(addresses)?;
     let (host, container) = match ports.split_once(':') {
         Some((host, container)) => (host, container),
@@ -208,14 +211,34 @@ fn address_of(text: &str) -> Result<(Option<IpAddr>, &str), String> {
     }
 }
 
-/// `80` or `8000-8010`.
-fn range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
-    let port = |text: &str| match text.parse::<u16>() {
+/// What stands before `/tcp` or `/udp`, and which of them it is, if it says so.
+///
+/// # Errors
+/// Another protocol.
+pub fn protocol_of(text: &str) -> Result<(&str, Option<Protocol>), String> {
+    match text.split_once('/') {
+        None => Ok((text, None)),
+        Some((rest, "tcp")) => Ok((rest, Some(Protocol::Tcp))),
+        Some((rest, "udp")) => Ok((rest, Some(Protocol::Udp))),
+        Some((_, other)) => Err(format!("the protocol `{other}` is neither tcp nor udp")),
+    }
+}
+
+/// A port as it is typed: digits, and not 0.
+///
+/// # Errors
+/// What it is instead.
+pub fn port_number(text: &str) -> Result<u16, String> {
+    match text.parse() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
         _ => Err(format!("`{text}` is no port (1 to 65535)")),
-    };
+    }
+}
+
+/// `80` or `8000-8010`.
+fn range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (port(first)?, port(last)?);
+    let (first, last) = (port_number(first)?, port_number(last)?);
     if first > last {
         return Err(format!("the range {text} goes downwards"));
     }

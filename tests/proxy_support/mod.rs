@@ -94,12 +94,12 @@ impl Drop for Process {
     }
 }
 
-/// The other process's side: binds, says where, works until stdin ends.
 /// Whether [`Process::start`] has started this process.
 pub fn is_the_proxy() -> bool {
     std::env::var_os(PORTS).is_some()
 }
 
+/// The other process's side: binds, says where, works until stdin ends.
 pub fn be_the_proxy() {
     let ports = std::env::var(PORTS).expect("started by `Process::start`");
     let (mut tcp, mut udp, mut said) = (Vec::new(), Vec::new(), String::from("\n"));

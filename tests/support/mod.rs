@@ -279,6 +279,18 @@ impl Pod<'_> {
         serde_json::from_str(&said.stdout).expect("JSON")
     }
 
+    /// The plan of its network; null where that is none of its own.
+    #[track_caller]
+    pub(crate) fn user_mode(&self) -> Value {
+        self.inspect()["plan"]["sandbox"]["network"]["UserMode"].clone()
+    }
+
+    /// Of its network: `address`, `gateway` or `dns`. Which they are depends on the networks that the host is in.
+    #[track_caller]
+    pub(crate) fn ipv4(&self, which: &str) -> String {
+        self.user_mode()["ipv4"][which].as_str().expect("a network of its own").to_owned()
+    }
+
     #[track_caller]
     pub(crate) fn logs(&self, container: &str) -> String {
         self.home.sandpod(&["logs", "-c", container, &self.name]).ends_with(0).stdout

@@ -59,6 +59,7 @@ impl NetworkArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PortArguments {
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
     /// Only where this port of the pod is published: `80`, `53/udp`
     #[arg(value_name = "PORT")]
@@ -74,6 +75,7 @@ pub(crate) struct PortArguments {
     a container's port. It is reached on the pod's own localhost. Ends with Ctrl-C, or with the pod."
 )]
 pub(crate) struct PortForwardArguments {
+    /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
     /// What to forward, like `8080:80`, `:http` or `5353:53/udp`
     #[arg(required = true, value_name = "[LOCAL:]REMOTE")]

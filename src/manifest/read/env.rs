@@ -167,24 +167,11 @@ fn resource(slot: &Slot<'_>, problems: &mut Problems) -> Option<(Role, Resource)
         Some(("requests", name)) => resource_named(name).map(|resource| (Role::Request, resource)),
         _ => None,
     };
-    match read {
-        Some((Role::Limit, Resource::EphemeralStorage)) => {
-            let message = "limits.ephemeral-storage is not supported: no such limit is enforced here; remove it";
-            problems.unsupported(slot.position(), &slot.path, message);
-            None
-        }
-        Some(read) => Some(read),
-        None => {
-            slot.invalid(
-                problems,
-                format!(
-                    "`{}` must be `limits.` or `requests.` and one of cpu, memory, ephemeral-storage, hugepages-<size>",
-                    excerpt(text)
-                ),
-            );
-            None
-        }
+    if read.is_none() {
+        let one = "one of cpu, memory, ephemeral-storage, hugepages-<size>";
+        slot.invalid(problems, format!("`{}` must be `limits.` or `requests.` and {one}", excerpt(text)));
     }
+    read
 }
 
 /// Thousandths of a cpu, or bytes. Kubernetes' choice (`validContainerResourceDivisorFor…`); 0 is 1 there.

@@ -1,5 +1,6 @@
 use super::super::fixtures::planned;
 use super::super::fixtures::{container, pod};
+use super::super::network::Ipv6Plan;
 use super::*;
 
 const HOST: &str = "# by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\ndomain ignored\nsearch example.org a.\n\
@@ -83,5 +84,33 @@ fn what_does_not_fit_is_named() {
     for (more, fits) in [("y".repeat(16), true), ("y".repeat(17), false)] {
         let (text, _) = resolv_conf(DnsPolicy::Default, &config(&[], &[&more], &[]), &NetworkPlan::Host, &host);
         assert_eq!(text.contains(&more), fits);
+    }
+}
+
+#[test]
+fn name_servers_of_ipv6_alone_are_asked_by_ipv6() {
+    use Backend::{Pasta, Slirp4netns};
+    let ipv6 = Some(Ipv6Plan { address: "fd00::ff:fe00:64".parse().expect("an address") });
+    for (backend, ipv6, host, servers) in [
+        // One with IPv4 is enough.
+        (Slirp4netns, ipv6, "nameserver 2001:db8::53\nnameserver 127.0.0.53\n", Some("10.0.2.3")),
+        (Slirp4netns, ipv6, "search example.org\n", Some("10.0.2.3")),
+        (Slirp4netns, ipv6, "nameserver ::1\n", Some("fd00::3")),
+        (Slirp4netns, ipv6, "nameserver fe80::1%eth0\n", Some("fd00::3")),
+        (Slirp4netns, None, "nameserver 2001:db8::53\n", None),
+        (Pasta, ipv6, "nameserver ::1\nnameserver 2001:db8::53\n", Some("2001:db8::53")),
+        (Pasta, ipv6, "nameserver fe80::1%eth0\n", None),
+        (Pasta, None, "nameserver 2001:db8::53\n", None),
+    ] {
+        let NetworkPlan::UserMode(user_mode) = user_mode() else { panic!("the usual host has one") };
+        let network = NetworkPlan::UserMode(UserMode { backend, ipv6, ..user_mode });
+        let (text, degraded) = resolv_conf(DnsPolicy::Default, &DnsConfig::default(), &network, host);
+        match servers {
+            Some(server) => {
+                assert_eq!(text.lines().next(), Some(format!("nameserver {server}").as_str()), "{host}");
+                assert_eq!((text.matches("nameserver").count(), degraded), (1, None), "{host}");
+            }
+            None => assert_eq!(degraded.map(|found| found.name).as_deref(), Some(degradation::DNS_LIMITS), "{host}"),
+        }
     }
 }

@@ -55,7 +55,7 @@ fn the_address_is_that_of_the_network() {
 #[test]
 fn amounts_are_rounded_up_to_whole_divisors() {
     let of = |variable: EnvVar| {
-        let containers = vec![sized("a", "cpu=1500m memory=100Mi", "cpu=200m"), container("b")];
+        let containers = vec![sized("a", "cpu=1500m memory=100Mi ephemeral-storage=2Gi", "cpu=200m"), container("b")];
         answer(pod(containers), variable, |_, _| ()).expect("an answer")
     };
     use Resource::{Cpu, EphemeralStorage, HugePages, Memory};
@@ -71,6 +71,8 @@ fn amounts_are_rounded_up_to_whole_divisors() {
         (Some("b"), Role::Limit, Cpu, 1000, "4"),
         (Some("b"), Role::Limit, Memory, 1 << 30, "8"),
         (Some("b"), Role::Request, Cpu, 1, "0"),
+        (None, Role::Limit, EphemeralStorage, 1 << 20, "2048"),
+        (None, Role::Request, EphemeralStorage, 1 << 30, "2"),
         (Some("b"), Role::Request, EphemeralStorage, 1, "0"),
         (Some("b"), Role::Limit, HugePages(2 << 20), 1, "0"),
     ] {
@@ -98,4 +100,7 @@ fn what_nobody_knows_is_refused() {
     let variable = asking_amount(None, Role::Limit, Resource::Memory, 1);
     let unknown = |_: &mut Request, facts: &mut Facts| facts.cgroup.capacity.memory_total = None;
     answer(pod(vec![container("a")]), variable, unknown).expect_err("how much?");
+    let variable = asking_amount(None, Role::Limit, Resource::EphemeralStorage, 1);
+    let report = answer(pod(vec![container("a")]), variable, |_, _| ()).expect_err("there is no limit");
+    assert_eq!(report.hint.as_deref(), Some("set limits.ephemeral-storage"));
 }

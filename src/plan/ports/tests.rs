@@ -92,6 +92,18 @@ fn the_same_port_twice_is_refused_with_both_names() {
     }
 }
 
+/// With a comparison of each with each this is minutes.
+#[test]
+fn all_ports_of_two_addresses_are_checked_at_once() {
+    let all = |ip: &str| parse(&format!("{ip}:1-65535:1-65535")).expect("parses");
+    let mut ports: Vec<_> =
+        [all("127.0.0.1"), all("127.0.0.2")].concat().into_iter().map(|mapping| mapping.published_for("web")).collect();
+    check(&ports, 0).expect("no two are the same");
+    ports.push(published("40000:1", "api"));
+    let refused = check(&ports, 0).expect_err("the last one");
+    assert_eq!(refused.what, "port 40000 of the host is published twice");
+}
+
 #[test]
 fn a_port_of_roots_names_the_sysctl_and_the_way_out() {
     let low = [published("80:80", "web")];

@@ -50,7 +50,7 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
     let loopback = match host_loopback {
         HostLoopback::Closed => "not reachable".to_owned(),
         HostLoopback::Open => {
-            format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 here")
+            format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 and ::1 here")
         }
     };
     row(f, "host loopback", loopback)?;
