@@ -26,7 +26,7 @@ use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
-use crate::sys::{Namespaces, clone, memfd, mount, net, path, poll, privileges, stdio};
+use crate::sys::{Errno, Error, Namespaces, clone, memfd, mount, net, path, poll, privileges, stdio};
 
 /// A running pause.
 #[derive(Debug)]
@@ -121,7 +121,11 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)>
     let volumes = (!plan.disk_volumes.is_empty()).then(|| path::open_host_path(&plan.dirs.data.join("volumes")));
     let volumes = volumes.transpose().during(step, "")?;
     let fds: Vec<_> = volumes.iter().map(AsFd::as_fd).collect();
-    channel.send(b"maps", &fds).during(step, "")?;
+    match channel.send(b"maps", &fds) {
+        // It has given up already; why is the next thing to hear.
+        Err(Error { errno: Errno::EPIPE, .. }) => {}
+        sent => sent.during(step, "")?,
+    }
     let listener = Listener::new(channel, START_DEADLINE)?;
     loop {
         match listener.hear(Step::SetUpSandbox, "pause")? {

@@ -256,7 +256,7 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         ipv4: ipv4(&facts.ipv4_routes),
         ipv6: facts.ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
         host_loopback: wish.host_loopback,
-        prohibited: vec![(Ipv4Addr::new(127, 0, 0, 0).into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)],
+        prohibited: prohibited(facts.ipv6),
         // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
         sandboxing: if wish.host_pid { Sandboxing::Off } else { Sandboxing::On },
     };
@@ -326,6 +326,13 @@ fn usable_tun(facts: &NetworkFacts) -> Result<(), Lack> {
         Tun::Usable => Ok(()),
         Tun::Refused { why, fix } => Err(Lack { why: format!("/dev/net/tun: {why}"), fix: fix.clone() }),
     }
+}
+
+/// Without IPv6 the program takes none, and a kernel may know no rules for it.
+fn prohibited(ipv6: bool) -> Vec<(IpAddr, u8)> {
+    let four = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
+    let six = ipv6.then_some((IpAddr::V6(Ipv6Addr::LOCALHOST), 128));
+    [four].into_iter().chain(six).collect()
 }
 
 fn ipv4(taken: &[Ipv4Network]) -> Ipv4Plan {

@@ -96,4 +96,5 @@ fn ipv6_where_the_host_has_it() {
         ["10.0.2.100", "fd00::ff:fe00:64"]
     );
     assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
+    assert_eq!((prohibited(true).len(), prohibited(false).len()), (2, 1));
 }
