@@ -212,6 +212,10 @@ pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(Net
     if wish.host_loopback == HostLoopback::Open {
         return refuse("--allow-host-loopback is decided by the pod whose network it is");
     }
+    if wish.host_pid && matches!(join.joined.network.inside(), NetworkPlan::UserMode(_)) {
+        // That pod's slirp4netns is locked up in the user namespace which the two would share.
+        return refuse("with hostPID it could reach into the program that makes that network");
+    }
     if userns != UsernsChoice::Auto {
         return refuse("it would share that pod's user namespace, and --userns asks for one of its own");
     }
@@ -258,7 +262,7 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         host_loopback: wish.host_loopback,
         prohibited: prohibited(facts.ipv6),
         // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
-        sandboxing: if wish.host_pid { Sandboxing::Off } else { Sandboxing::On },
+        sandboxing: if wish.host_pid && backend == Backend::Slirp4netns { Sandboxing::Off } else { Sandboxing::On },
     };
     let degraded = (backend == Backend::Pasta && !open).then(|| {
         let meaning = format!(

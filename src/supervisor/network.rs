@@ -177,6 +177,8 @@ impl Supervisor<'_> {
         let hung = connection.machine.state() == State::Killed;
         let end = match exit {
             Exit::Code(code) if REFUSALS.contains(&code) => End::Refused,
+            // It locks itself up and cannot be told not to: a second attempt would be the same.
+            Exit::Code(_) if connection.plan.backend == Backend::Pasta => End::Refused,
             Exit::Code(_) => End::Exited,
             Exit::Signal(_) => End::Signalled,
         };

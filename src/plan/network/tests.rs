@@ -98,3 +98,33 @@ fn ipv6_where_the_host_has_it() {
     assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
     assert_eq!((prohibited(true).len(), prohibited(false).len()), (2, 1));
 }
+
+#[test]
+fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
+    let sandboxing = |choice, host_pid| {
+        let wish = Wish { choice, host_pid, ..Wish::default() };
+        let NetworkPlan::UserMode(plan) = decide(wish, &host()).expect("a network").0 else { panic!("a network") };
+        plan.sandboxing
+    };
+    assert_eq!(sandboxing(NetworkChoice::Slirp4netns, false), Sandboxing::On);
+    assert_eq!(sandboxing(NetworkChoice::Slirp4netns, true), Sandboxing::Off);
+    // It locks itself up elsewhere.
+    assert_eq!(sandboxing(NetworkChoice::Pasta, true), Sandboxing::On);
+
+    let (network, _) = decide(Wish::default(), &host()).expect("a network");
+    let idmap =
+        super::super::fixtures::planned(&super::super::fixtures::pod(vec![super::super::fixtures::container("a")]))
+            .sandbox
+            .idmap;
+    let of = |network: NetworkPlan| Join {
+        joined: Joined { id: "0".into(), name: "other".into(), pause: (1, 1), network: Box::new(network) },
+        idmap: idmap.clone(),
+    };
+    let joining = |network, host_pid| {
+        join(Wish { host_pid, ..Wish::default() }, &of(network), UsernsChoice::Auto)
+            .map(|(plan, _)| plan.addresses().len())
+    };
+    assert_eq!(joining(network.clone(), false).ok(), Some(1));
+    assert_eq!(joining(network, true).expect_err("refused").exit_code, exit_code::USAGE);
+    assert_eq!(joining(NetworkPlan::Loopback, true).ok(), Some(0));
+}
