@@ -1,53 +1,18 @@
-//! A pod's own network, through each of the programs that can make one; what it does not reach; and what is said where
-//! it cannot be had, or ends before its time.
+//! A pod's own network, through each of the programs that can make one: what it is, and what it does not reach.
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
+mod network_support;
 mod support;
 
-use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use support::{Home, Pod, and, idle, is_live, once, sh, skip, until};
-
-const BACKENDS: [&str; 2] = ["slirp4netns", "pasta"];
-
-/// A home where pods can have a network; `None` after a SKIP.
-fn connected(test: &str, backend: &str) -> Option<Home> {
-    let home = Home::with(test, &[backend])?;
-    let opened = home.said(home.program("/bin/sh", &["-c", ": <>/dev/net/tun"]), b"");
-    if opened.code != Some(0) {
-        skip(test, "the user cannot open /dev/net/tun");
-        return None;
-    }
-    Some(home)
-}
-
-fn record(pod: &Pod<'_>) -> Value {
-    pod.inspect()["record"]["network"].clone()
-}
-
-/// Processes of this program that belong to the network of this pod: they name the pid of its pause.
-fn of_pod(program: &str, pause: u64) -> Vec<u32> {
-    let listed = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let named = |pid: &u32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        let is_program = words.first().is_some_and(|first| first.ends_with(program.as_bytes()));
-        is_program && words.contains(&pause.to_string().as_bytes())
-    };
-    pids.filter(named).filter(|pid| is_live(*pid)).collect()
-}
-
-fn pause(pod: &Pod<'_>) -> u64 {
-    pod.inspect()["pause"]["pid"].as_u64().expect("pause")
-}
+use network_support::{BACKENDS, connected, record};
+use support::{Pod, and, idle, once, sh, skip, until};
 
 #[test]
 fn an_address_a_route_and_a_name_server() {
@@ -258,191 +223,6 @@ fn names_are_asked_of_the_hosts_own_server() {
             .said(home.program("unshare", &["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &host]), b"");
         assert!(said.stdout.contains("192.0.2.77"), "{backend}, {address}: {}", said.explain());
     }
-}
-
-#[test]
-fn without_any_program_there_is_only_localhost_and_that_is_said() {
-    let test = "without_any_program_there_is_only_localhost_and_that_is_said";
-    let Some(home) = Home::new(test) else { return };
-    let programs = home.directory("programs", 0o755);
-    for name in ["newuidmap", "newgidmap"] {
-        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
-    }
-    let run = |options: &[&str]| {
-        let words = [&["run", "--rm"], options, &["--image", "host:", "--", "ls", "/sys/class/net"]].concat();
-        let mut command = home.command(&words);
-        command.env("PATH", &programs);
-        home.said(command, b"")
-    };
-    let said = run(&[]).ends_with(0);
-    assert_eq!(said.stdout.trim(), "lo");
-    assert!(said.stderr.contains("no-network") && said.stderr.contains("slirp4netns"), "{}", said.explain());
-    for (backend, package) in [("slirp4netns", "slirp4netns"), ("pasta", "passt")] {
-        let said = run(&["--network", backend]).ends_with(125);
-        assert!(said.stderr.contains(&format!("apt install {package}")), "{}", said.explain());
-    }
-    let said = run(&["--network", "none"]).ends_with(0);
-    assert!(!said.stderr.contains("network"), "asked for: {}", said.explain());
-    assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
-}
-
-#[test]
-fn without_a_tap_device_there_is_only_localhost_and_that_is_said() {
-    let test = "without_a_tap_device_there_is_only_localhost_and_that_is_said";
-    let Some(home) = connected(test, "slirp4netns") else { return };
-    let sandpod = env!("CARGO_BIN_EXE_sandpod");
-    let outer = |command: &str| {
-        let script = format!("mount -t tmpfs none /dev/net && exec {sandpod} {command}");
-        home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &script]), b"")
-    };
-    let said = outer("run --rm --image host: -- ls /sys/class/net").ends_with(0);
-    assert_eq!(said.stdout.trim(), "lo");
-    assert!(said.stderr.contains("no-network: /dev/net/tun: No such file"), "{}", said.explain());
-    let said = outer("run --rm --network slirp4netns --image host: -- true").ends_with(125);
-    assert!(
-        said.stderr.contains("modprobe tun") && said.stderr.contains("--device /dev/net/tun"),
-        "{}",
-        said.explain()
-    );
-}
-
-/// A program in slirp4netns's place.
-fn instead(home: &Home, script: &str) -> std::process::Command {
-    let text = format!("#!/bin/sh\ncase $1 in --help) exec slirp4netns --help ;; esac\n{script}\n");
-    let path = home.file("instead", text, 0o755);
-    let mut command = home.command(&["run", "--rm", "--image", "host:", "--", "ls", "/sys/class/net"]);
-    command.env("SANDPOD_SLIRP4NETNS", path);
-    command
-}
-
-#[test]
-fn a_network_that_cannot_be_made_fails_the_pod_with_its_words() {
-    let test = "a_network_that_cannot_be_made_fails_the_pod_with_its_words";
-    let Some(home) = connected(test, "slirp4netns") else { return };
-    let said = home.said(instead(&home, "echo 'the moon is full' >&2; exit 3"), b"").ends_with(125);
-    assert!(said.stderr.contains("slirp4netns ended with status 3; the moon is full"), "{}", said.explain());
-    let mut old = instead(&home, "");
-    fs::write(home.path().join("instead"), "#!/bin/sh\necho slirp4netns version 0.2.1 --configure --mtu\n")
-        .expect("write");
-    let said = home
-        .said(
-            {
-                old.arg("-l");
-                old
-            },
-            b"",
-        )
-        .ends_with(125);
-    assert!(
-        said.stderr.contains("has no --cidr") && said.stderr.contains("hint: install slirp4netns"),
-        "{}",
-        said.explain()
-    );
-    assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
-}
-
-/// As in an outer container that forbids its mounts.
-#[test]
-fn without_its_sandbox_it_runs_and_that_is_said() {
-    let test = "without_its_sandbox_it_runs_and_that_is_said";
-    let Some(home) = connected(test, "slirp4netns") else { return };
-    let refused = "case \" $* \" in *' --enable-sandbox '*) echo 'cannot mount tmpfs' >&2; exit 1 ;; esac\n\
-                   exec slirp4netns \"$@\"";
-    let said = home.said(instead(&home, refused), b"").ends_with(0);
-    assert_eq!(said.stdout.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
-    assert!(
-        said.stderr.contains("network-unsandboxed") && said.stderr.contains("cannot mount tmpfs"),
-        "{}",
-        said.explain()
-    );
-}
-
-#[test]
-fn a_network_that_dies_is_started_again() {
-    for backend in BACKENDS {
-        let test = "a_network_that_dies_is_started_again";
-        let Some(home) = connected(test, backend) else { return };
-        let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
-        let pause = pause(&pod);
-        let before = of_pod(backend, pause);
-        assert!(!before.is_empty(), "{backend}");
-        for pid in &before {
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        }
-        until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
-        let after = of_pod(backend, pause);
-        assert!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{backend}: {before:?} {after:?}");
-        assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains(&pod.ipv4("address")), "{backend}");
-        assert_eq!(pod.restarts("one"), 0, "{backend}: the containers go on");
-    }
-}
-
-#[test]
-fn the_network_ends_with_its_pod() {
-    for backend in BACKENDS {
-        let test = "the_network_ends_with_its_pod";
-        let Some(home) = connected(test, backend) else { return };
-        for end in ["supervisor", "pause", "rm"] {
-            let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
-            let pause = pause(&pod);
-            assert!(!of_pod(backend, pause).is_empty(), "{backend}");
-            match end {
-                "rm" => drop(pod.does(&["rm", "-f"]).ends_with(0)),
-                role => {
-                    let inspected = pod.inspect();
-                    let pid = inspected[role]["pid"].as_u64().or(inspected[role].as_u64()).expect("a pid");
-                    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
-                }
-            }
-            until(&format!("{backend} to end after {end}"), || of_pod(backend, pause).is_empty().then_some(()));
-            home.sandpod(&["rm", "-f", &home.test]);
-        }
-    }
-}
-
-#[test]
-fn the_wrapper_by_hand() {
-    let test = "the_wrapper_by_hand";
-    let Some(home) = connected(test, "slirp4netns") else { return };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slirp4netns-wrapper.sh");
-    let run = |words: &[&str], named: Option<&str>| {
-        let mut command = home.program("/bin/sh", &[&[script], words].concat());
-        if let Some(named) = named {
-            command.env("SANDPOD_SLIRP4NETNS", named);
-        }
-        home.said(command, b"")
-    };
-    assert!(run(&["--help"], None).ends_with(0).stdout.starts_with("usage:"));
-    // Its own pid: one that the user may look at.
-    let check = format!("exec sh {script} --check --cidr 10.1.0.0/24 $$");
-    let checked = home.said(home.program("/bin/sh", &["-c", &check]), b"").ends_with(0);
-    assert!(checked.stdout.contains("--cidr=10.1.0.0/24") && checked.stdout.contains("--disable-host-loopback"));
-    for (words, status, says) in [
-        (&["--nonsense"][..], 64, "--nonsense is no option"),
-        (&["--mtu"], 64, "--mtu needs a value"),
-        (&[], 64, "PID is missing"),
-        (&["x"], 64, "x is no process id"),
-        (&["4194999"], 83, "process 4194999 is not there"),
-    ] {
-        let said = run(words, None).ends_with(status);
-        assert!(said.stderr.contains(says) && said.stderr.contains("\nfix: "), "{}", said.explain());
-    }
-    assert!(run(&["1"], Some("no-such-program")).ends_with(80).stderr.contains("no-such-program"));
-    let four = home.file("four", "#!/bin/sh\nexec slirp4netns --help | grep -v ipv6\n", 0o755);
-    let refused = run(&["--ipv6", "1"], four.to_str()).ends_with(81);
-    assert!(refused.stderr.contains("four has no --enable-ipv6") && refused.stderr.contains("\nfix: install"));
-    let check = format!("exec sh {script} --check $0 $$");
-    let checked = |option| {
-        let mut command = home.program("/bin/sh", &["-c", &check, option]);
-        command.env("SANDPOD_SLIRP4NETNS", &four);
-        home.said(command, b"")
-    };
-    assert!(!checked("--allow-host-loopback").ends_with(0).stdout.contains("ipv6"));
-    checked("--ipv6").ends_with(81);
-    assert!(run(&["1"], Some("/bin/false")).ends_with(81).stderr.contains("/bin/false cannot be run"));
-    let without = format!("mount -t tmpfs none /dev/net && exec sh {script} 1");
-    let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
-    assert!(said.ends_with(82).stderr.contains("/dev/net/tun cannot be opened: No such file"));
 }
 
 /// As docker's `--network container:NAME`.
