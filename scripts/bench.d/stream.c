@@ -6,7 +6,7 @@
 //
 // upload and download are one connection; the clock runs from its first byte to its last, at the receiving end: what is
 // still in a buffer when the time is up does not count. connect is one connection after the other, each with a byte there
-// and a byte back. IPv4.
+// and a byte back. IPv4. $CONGESTION is the congestion control of every socket; without it, the system's.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,10 +42,19 @@ static struct sockaddr_in address_of(const char *address, const char *port) {
     return to;
 }
 
+static int stream_socket(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) fail("socket");
+    const char *congestion = getenv("CONGESTION");
+    if (congestion && *congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, strlen(congestion)) != 0)
+        fail(congestion);
+    return fd;
+}
+
 static int connected(const char *address, const char *port) {
     struct sockaddr_in to = address_of(address, port);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-    if (fd < 0 || connect(fd, (void *)&to, sizeof to) != 0) fail("connect");
+    int fd = stream_socket(), one = 1;
+    if (connect(fd, (void *)&to, sizeof to) != 0) fail("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return fd;
 }
@@ -91,7 +100,8 @@ static void serve(int fd) {
 
 static void server(const char *address, const char *port) {
     struct sockaddr_in at = address_of(address, port);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    // What is accepted inherits its congestion control.
+    int listener = stream_socket(), one = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (void *)&at, sizeof at) != 0 || listen(listener, 4096) != 0) fail("bind");
     for (;;) {

@@ -61,8 +61,10 @@ fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
 
 /// What makes a network namespace of one's own pleasant: root's ports for everybody (the kernel's own limit protects a
 /// host that many share), ping without a capability (icmp(7)), an IPv6 address that can be used at once (nobody else is
-/// there who could have it), and many short connections from the pod to itself: the port proxy's clients have one address
-/// together, whose ports would be used up by those that wait for stray packets (TIME_WAIT; tcp(7)).
+/// there who could have it), many short connections from the pod to itself: the port proxy's clients have one address
+/// together, whose ports would be used up by those that wait for stray packets (TIME_WAIT; tcp(7)), and TCP that does not
+/// pace itself: every connection of the pod ends on this machine, in the pod, the port proxy, slirp4netns or pasta, where
+/// there is no path to be measured. Of the host's choice (`bbr`) the timers would remain. `reno` is in every kernel.
 fn kindnesses(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
     if matches!(network, NetworkPlan::Host | NetworkPlan::Joined(_)) {
         return Vec::new();
@@ -74,6 +76,7 @@ fn kindnesses(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
         ("net/ipv4/ping_group_range", format!("0 {last_gid}")),
         ("net/ipv6/conf/default/accept_dad", "0".to_owned()),
         ("net/ipv4/tcp_tw_reuse", "1".to_owned()),
+        ("net/ipv4/tcp_congestion_control", "reno".to_owned()),
     ]
     .map(|(file, value)| Sysctl { file: file.into(), value, asked_by: None })
     .into()

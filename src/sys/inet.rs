@@ -1,5 +1,6 @@
 //! TCP and UDP sockets as a proxy needs them (ip(7), ipv6(7), tcp(7), udp(7)). All are non-blocking and close-on-exec.
 
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -58,6 +59,17 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
         Err(errno) => Err(errno).named(|| "accept4()".to_owned()),
+    }
+}
+
+/// Lets a connection whose other end is on this host go as fast as its buffers allow. Where the system's congestion control
+/// is `bbr` it would be paced by a model of the path (tcp(7)), whose timers are most of what loopback costs; nothing is lost
+/// there that the simplest algorithm could mind. Where the other end is elsewhere the administrator's choice stays.
+pub fn unpace_if_local(fd: BorrowedFd<'_>) {
+    let (Ok(peer), Ok(own)) = (peer_address(fd), local_address(fd)) else { return };
+    if peer.ip() == own.ip() || peer.ip().is_loopback() {
+        // Any user may have it in any namespace (tcp_allowed_congestion_control). Without it: slower.
+        let _ = setsockopt(&fd, sockopt::TcpCongestion, &OsString::from("reno"));
     }
 }
 
@@ -271,6 +283,9 @@ mod tests {
         let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
         let there = peer_address(accepted.as_fd()).expect("getpeername");
         assert_eq!(there, local_address(client.as_fd()).expect("getsockname"));
+        unpace_if_local(accepted.as_fd());
+        let chosen = getsockopt(&accepted, sockopt::TcpCongestion).expect("TCP_CONGESTION");
+        assert_eq!(chosen.to_string_lossy().trim_end_matches('\0'), "reno");
         drop(listener);
         match connect_tcp(address) {
             Err(error) => assert_eq!(error.errno, Errno::ECONNREFUSED),

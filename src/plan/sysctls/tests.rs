@@ -28,6 +28,7 @@ fn what_is_asked_for_takes_the_place_of_ours() {
             ("net/ipv4/ping_group_range", "0 65535", None),
             ("net/ipv6/conf/default/accept_dad", "0", None),
             ("net/ipv4/tcp_tw_reuse", "1", None),
+            ("net/ipv4/tcp_congestion_control", "reno", None),
             ("net/ipv4/ip_unprivileged_port_start", "1024", Some("spec.securityContext.sysctls[0]")),
             ("kernel/msgmax", "4096", Some("spec.securityContext.sysctls[1]")),
         ]
