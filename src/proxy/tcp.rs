@@ -109,7 +109,7 @@ impl Connections {
     }
 
     fn begin(&mut self, poller: &Poller, port: usize, client: OwnedFd) {
-        inet::unpace_if_local(client.as_fd());
+        inet::hurry_if_local(client.as_fd());
         let attempt = Attempt { port, target: 0, socket: None, until: Instant::now() };
         let client = Side::new(client);
         let key = self.all.insert(Connection { client, stage: Stage::Connecting(attempt), queued: false });

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -19,6 +19,11 @@ use super::error::Named;
 const BACKLOG: i32 = 4096;
 /// After so many seconds of silence the kernel asks whether the other side of an accepted connection is still there.
 const KEEPALIVE_SECONDS: u32 = 60;
+
+/// Bytes; the kernel doubles them for its own needs (socket(7)). `net.core.rmem_max`, the most that an ordinary user gets, is
+/// this by default. Measured (`scripts/bench network`): 64 KiB and
+/// what the kernel chooses are both about a fifth slower, unless the client is paced.
+const LOCAL_BUFFER: usize = 212_992;
 
 /// A TCP listener. IPv6 ones take no IPv4 connections, so that `0.0.0.0` and `::` can be bound beside each other. What is
 /// accepted inherits TCP_NODELAY and keepalive.
@@ -62,15 +67,23 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Lets a connection whose other end is on this host go as fast as its buffers allow. Where the system's congestion control
-/// is `bbr` it would be paced by a model of the path (tcp(7)), whose timers are most of what loopback costs; nothing is lost
-/// there that the simplest algorithm could mind. Where the other end is elsewhere the administrator's choice stays.
-pub fn unpace_if_local(fd: BorrowedFd<'_>) {
+/// Lets a connection whose other end is on this host go as fast as it can; see [`use_local_buffer`]. Where the system's
+/// congestion control is `bbr` it would be paced by a model of the path (tcp(7)), whose timers are most of what loopback
+/// costs; nothing is lost there that the simplest algorithm could mind. Where the other end is elsewhere the
+/// administrator's choices stay.
+pub fn hurry_if_local(fd: BorrowedFd<'_>) {
     let (Ok(peer), Ok(own)) = (peer_address(fd), local_address(fd)) else { return };
     if peer.ip() == own.ip() || peer.ip().is_loopback() {
         // Any user may have it in any namespace (tcp_allowed_congestion_control). Without it: slower.
         let _ = setsockopt(&fd, sockopt::TcpCongestion, &OsString::from("reno"));
+        use_local_buffer(fd);
     }
+}
+
+/// Between two processes of one host a large receive buffer only fills the caches with bytes that wait; left to itself it
+/// grows up to `net.ipv4.tcp_rmem` (often 6 or 32 MiB), and it is memory that no limit of a pod counts.
+fn use_local_buffer(fd: BorrowedFd<'_>) {
+    let _ = setsockopt(&fd, sockopt::RcvBuf, &LOCAL_BUFFER);
 }
 
 /// How far a connection has got.
@@ -81,12 +94,13 @@ pub enum Connecting {
     Waiting(OwnedFd),
 }
 
-/// Begins a TCP connection.
+/// Begins a TCP connection to somebody on this host.
 pub fn connect_tcp(to: SocketAddr) -> Result<Connecting> {
     let call = || format!("connect({to}/tcp)");
     let fd = new_socket(to, SockType::Stream).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
     setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
+    use_local_buffer(fd.as_fd());
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) => Ok(Connecting::Connected(fd)),
         Err(Errno::EINPROGRESS) => Ok(Connecting::Waiting(fd)),
@@ -263,7 +277,6 @@ pub fn is_at_urgent_mark(fd: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use super::super::poll;
@@ -283,7 +296,8 @@ mod tests {
         let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
         let there = peer_address(accepted.as_fd()).expect("getpeername");
         assert_eq!(there, local_address(client.as_fd()).expect("getsockname"));
-        unpace_if_local(accepted.as_fd());
+        hurry_if_local(accepted.as_fd());
+        assert_eq!(getsockopt(&accepted, sockopt::RcvBuf).expect("SO_RCVBUF"), 2 * LOCAL_BUFFER);
         let chosen = getsockopt(&accepted, sockopt::TcpCongestion).expect("TCP_CONGESTION");
         assert_eq!(chosen.to_string_lossy().trim_end_matches('\0'), "reno");
         drop(listener);
