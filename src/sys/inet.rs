@@ -21,8 +21,8 @@ const BACKLOG: i32 = 4096;
 const KEEPALIVE_SECONDS: u32 = 60;
 
 /// Bytes; the kernel doubles them for its own needs (socket(7)). `net.core.rmem_max`, the most that an ordinary user gets, is
-/// this by default. Measured (`scripts/bench network`): 64 KiB and
-/// what the kernel chooses are both about a fifth slower, unless the client is paced.
+/// this by default. Measured (`scripts/bench network`): 64 KiB and what the kernel chooses are both about a fifth slower,
+/// unless the client is paced.
 const LOCAL_BUFFER: usize = 212_992;
 
 /// A TCP listener. IPv6 ones take no IPv4 connections, so that `0.0.0.0` and `::` can be bound beside each other. What is
