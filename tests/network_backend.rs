@@ -7,11 +7,12 @@ mod support;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 
-use network_support::{BACKENDS, connected, record};
+use network_support::{BACKENDS, connected, of_pod, pause, record};
 use support::{Pod, and, idle, once, sh, skip, until};
 
 #[test]
@@ -155,35 +156,82 @@ fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
     let four = UdpSocket::bind("127.0.0.1:0").expect("127.0.0.1");
     let port = four.local_addr().expect("an address").port();
     let six = UdpSocket::bind(("::1", port));
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("127.0.0.1");
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    for socket in [Some(&four), six.as_ref().ok()].into_iter().flatten() {
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
+    }
     let send = format!(
         "use Socket qw(:all); \
-         for ([PF_INET, '127.0.0.1', 0], [PF_INET6, '::1', 1], [PF_INET, '127.1.2.3', 0]) {{ \
-           my ($family, $address, $v6) = @$_; \
-           socket(S, $family, SOCK_DGRAM, 0) or die \"socket: $!\"; \
-           setsockopt(S, 1, 25, \"eth0\\0\") or die \"SO_BINDTODEVICE: $!\"; \
-           my $to = $v6 ? pack_sockaddr_in6({port}, inet_pton(AF_INET6, $address)) \
-                        : pack_sockaddr_in({port}, inet_aton($address)); \
-           print defined send(S, 'from the pod', 0, $to) ? 'sent ' : 'refused '; \
+         $SIG{{ALRM}} = sub {{ print 'in-vain '; }}; \
+         for ([PF_INET, '127.0.0.1'], [PF_INET, '127.1.2.3'], [PF_INET6, '::1'], [PF_INET6, '::ffff:127.0.0.1']) {{ \
+           my ($family, $address) = @$_; \
+           for $type (SOCK_DGRAM, SOCK_STREAM) {{ \
+             socket(S, $family, $type, 0) or die \"socket: $!\"; \
+             setsockopt(S, 1, 25, \"eth0\\0\") or die \"SO_BINDTODEVICE: $!\"; \
+             my $to = $family == PF_INET6 ? pack_sockaddr_in6({port}, inet_pton(AF_INET6, $address)) \
+                                          : pack_sockaddr_in({port}, inet_aton($address)); \
+             alarm 1; \
+             print connect(S, $to) && defined send(S, 'from the pod', 0) ? 'sent ' : 'refused '; \
+             alarm 0; \
+           }} \
          }} \
          print socket(R, 17, 3, 0) ? 'raw' : 'no-raw';"
     );
-    // Not with pasta, which says that every address is its own: `loopback-datagrams`.
-    let backend = "slirp4netns";
-    {
+    let came = || {
+        let datagram = [Some(&four), six.as_ref().ok()].into_iter().flatten().any(|s| s.recv(&mut [0; 64]).is_ok());
+        (datagram, listener.accept().is_ok())
+    };
+    for backend in BACKENDS {
         let Some(home) = connected(test, backend) else { return };
-        let container = and(sh("main", ""), json!({ "command": ["perl", "-e", send] }));
-        let said = home.run_with(&once([container]), &["--network", backend]).ends_with(0);
-        // IPv4 takes what has no route for on-link, and asks in vain who has that address.
-        assert_eq!(said.stdout.trim(), "sent refused sent no-raw", "{backend}");
-        let raw = and(sh("main", "true"), json!({ "securityContext": { "capabilities": { "add": ["NET_RAW"] } } }));
-        let manifest = home.manifest(&once([raw]));
-        let plan = home.sandpod(&["plan", "--network", backend, manifest.to_str().expect("UTF-8")]).ends_with(0);
-        assert!(plan.stdout.contains("raw-packets"), "{}", plan.explain());
+        let sender = |script: &str| and(sh("main", ""), json!({ "command": ["sh", "-c", script, &send] }));
+        let plan = |container| {
+            let manifest = home.manifest(&once([container]));
+            home.sandpod(&["plan", "--network", backend, manifest.to_str().expect("UTF-8")]).ends_with(0).stdout
+        };
+        let script = "exec perl -e \"$0\"";
+        let planned = plan(sender(script));
+        let policies = planned.contains("by a rule and a policy");
+        assert_eq!(planned.contains("loopback-datagrams"), !policies && backend == "pasta", "{planned}");
+        if !policies {
+            skip(test, "this kernel has no policies");
+            return;
+        }
+        let said = home.run_with(&once([sender(script)]), &["--network", backend]).ends_with(0);
+        assert_eq!(said.stdout.trim(), "refused ".repeat(8) + "no-raw", "{backend}: {}", said.explain());
+        assert_eq!(came(), (false, false), "{backend}: something came from the pod");
+
+        // Who may take the policy away is let through, and `plan` says so: it is nothing else that closes it.
+        let net_admin = json!({ "securityContext": { "capabilities": { "add": ["NET_ADMIN", "NET_RAW"] } } });
+        let opener = and(sender(&format!("ip xfrm policy flush; ip rule del pref 1; {script}")), net_admin);
+        assert!(plan(opener.clone()).contains("raw-packets"), "{backend}");
+        let said = home.run_with(&once([opener]), &["--network", backend]).ends_with(0);
+        assert!(said.stdout.contains("sent ") && said.stdout.ends_with(" raw"), "{backend}: {}", said.explain());
+        assert_eq!(came(), (true, true), "{backend}");
+        // What else is on its way does not count for the next.
+        while came() != (false, false) {}
     }
-    for socket in [Ok(four), six].into_iter().flatten() {
-        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
-        socket.recv(&mut [0; 64]).expect_err("nothing came from the pod");
+}
+
+/// The interface is another one then.
+#[test]
+fn the_hosts_loopback_stays_closed_when_the_network_was_started_again() {
+    let test = "the_hosts_loopback_stays_closed_when_the_network_was_started_again";
+    let Some(home) = connected(test, "pasta") else { return };
+    let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", "pasta"]);
+    if pod.user_mode()["prohibition"] != "rule-and-policy" {
+        skip(test, "this kernel has no policies");
+        return;
     }
+    let send = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); setsockopt(S, 1, 25, \"eth0\\0\") or die \"$!\"; \
+                print defined send(S, 'x', 0, pack_sockaddr_in(9, inet_aton('127.0.0.1'))) ? 'sent' : \"$!\"";
+    let sends = || pod.exec("one", &["perl", "-e", send]).ends_with(0).stdout;
+    assert_eq!(sends(), "Operation not permitted");
+    for pid in of_pod("pasta", pause(&pod)) {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+    }
+    until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
+    assert_eq!(sends(), "Operation not permitted");
 }
 
 /// Inside a user, network and mount namespace of its own, which stands for a host whose name server listens on its

@@ -6,6 +6,7 @@
 //! finds nothing (docs/decisions/0003-workshop.md).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use super::sysctls;
 use crate::plan::idmap::{IdMapPlan, MapWriter};
-use crate::plan::network::NetworkPlan;
+use crate::plan::network::{NetworkPlan, Prohibition};
 use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
@@ -174,6 +175,9 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     if let NetworkPlan::UserMode(user_mode) = &plan.network {
         for (destination, prefix_length) in &user_mode.prohibited {
             net::prohibit(*destination, *prefix_length).during(step, "host's loopback")?;
+            if let (Prohibition::RuleAndPolicy, IpAddr::V4(destination)) = (user_mode.prohibition, destination) {
+                net::refuse(*destination, *prefix_length).during(step, "host's loopback")?;
+            }
         }
     }
     let volumes = speaker.wait_for_maps()?;

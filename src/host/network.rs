@@ -23,6 +23,8 @@ pub struct NetworkFacts {
     pub ipv4_routes: Vec<Ipv4Network>,
     /// Whether the host has an IPv6 default route.
     pub ipv6: bool,
+    /// Whether the kernel can refuse packets by a policy (ip-xfrm(8)).
+    pub policies: bool,
 }
 
 /// /dev/net/tun, which every user-mode network needs.
@@ -61,6 +63,7 @@ pub(super) fn probe(proc: &Path, tun: &Path, environment: &Environment) -> Netwo
         tun: look_at_tun(tun),
         ipv4_routes: routes.lines().skip(1).filter_map(ipv4_route).collect(),
         ipv6: routes6.lines().any(is_ipv6_default),
+        policies: crate::sys::net::has_policies(),
     }
 }
 

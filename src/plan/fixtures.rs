@@ -48,6 +48,7 @@ pub(super) fn facts_for_tests() -> Facts {
             tun: Tun::Usable,
             ipv4_routes: Vec::new(),
             ipv6: false,
+            policies: true,
         },
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],

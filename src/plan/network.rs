@@ -122,7 +122,18 @@ pub struct UserMode {
     pub host_loopback: HostLoopback,
     /// Where nothing may be sent by way of the interface: the program would send it on to the host's own loopback.
     pub prohibited: Vec<(IpAddr, u8)>,
+    pub prohibition: Prohibition,
     pub sandboxing: Sandboxing,
+}
+
+/// How something is prohibited. For IPv4 a rule alone leaves what the interface's network answers for, which with pasta is
+/// every address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prohibition {
+    Rule,
+    /// A policy of the kernel's, too, for IPv4.
+    RuleAndPolicy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,15 +272,17 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         ipv6: facts.ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
         host_loopback: wish.host_loopback,
         prohibited: prohibited(facts.ipv6),
+        prohibition: if facts.policies { Prohibition::RuleAndPolicy } else { Prohibition::Rule },
         // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
         sandboxing: if wish.host_pid && backend == Backend::Slirp4netns { Sandboxing::Off } else { Sandboxing::On },
     };
-    let degraded = (backend == Backend::Pasta && !open).then(|| {
+    let degraded = (backend == Backend::Pasta && !facts.policies && !open).then(|| {
         let meaning = format!(
-            "what a container sends by way of {INTERFACE} to 127.0.0.1 (UDP, SO_BINDTODEVICE) arrives at this host's loopback; \
-             no answer comes back"
+            "this kernel has no policies (CONFIG_XFRM_USER): what a container sends by way of {INTERFACE} to 127.0.0.1 \
+             (SO_BINDTODEVICE) arrives at this host's loopback, also the first packet of a connection; no answer comes back"
         );
-        named(degradation::LOOPBACK_DATAGRAMS, meaning, "use slirp4netns: --network slirp4netns")
+        let fix = "sudo modprobe xfrm_user; or use slirp4netns: --network slirp4netns";
+        named(degradation::LOOPBACK_DATAGRAMS, meaning, fix)
     });
     Ok((NetworkPlan::UserMode(user_mode), degraded))
 }

@@ -7,6 +7,7 @@ fn host() -> NetworkFacts {
         tun: Tun::Usable,
         ipv4_routes: vec![Ipv4Network { address: [192, 0, 2, 0].into(), prefix_length: 24 }],
         ipv6: false,
+        policies: true,
     }
 }
 
@@ -97,6 +98,22 @@ fn ipv6_where_the_host_has_it() {
     );
     assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
     assert_eq!((prohibited(true).len(), prohibited(false).len()), (2, 1));
+}
+
+#[test]
+fn without_policies_pasta_is_a_way_to_the_hosts_loopback() {
+    let degraded = |choice, policies, host_loopback| {
+        let wish = Wish { host_loopback, ..asked(choice) };
+        let (plan, degraded) = decide(wish, &NetworkFacts { policies, ..host() }).expect("a network");
+        let NetworkPlan::UserMode(plan) = plan else { panic!("a network") };
+        assert_eq!(plan.prohibition == Prohibition::RuleAndPolicy, policies);
+        degraded.map(|degradation| degradation.name)
+    };
+    let named = Some(degradation::LOOPBACK_DATAGRAMS.to_owned());
+    assert_eq!(degraded(NetworkChoice::Pasta, false, HostLoopback::Closed), named);
+    assert_eq!(degraded(NetworkChoice::Pasta, false, HostLoopback::Open), None);
+    assert_eq!(degraded(NetworkChoice::Pasta, true, HostLoopback::Closed), None);
+    assert_eq!(degraded(NetworkChoice::Slirp4netns, false, HostLoopback::Closed), None);
 }
 
 #[test]

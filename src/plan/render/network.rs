@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Formatter};
 
-use super::super::network::{HostLoopback, Ipv4Plan, NetworkPlan, Sandboxing, UserMode};
+use super::super::network::{HostLoopback, Ipv4Plan, NetworkPlan, Prohibition, Sandboxing, UserMode};
 use super::super::{SandboxPlan, Sysctl};
 use super::{path, row, word};
 
@@ -37,8 +37,19 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
 }
 
 fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
-    let UserMode { backend, program, interface, mac, mtu, ipv4, ipv6, host_loopback, prohibited, sandboxing } =
-        user_mode;
+    let UserMode {
+        backend,
+        program,
+        interface,
+        mac,
+        mtu,
+        ipv4,
+        ipv6,
+        host_loopback,
+        prohibited,
+        prohibition,
+        sandboxing,
+    } = user_mode;
     let Ipv4Plan { network, gateway, dns, address } = ipv4;
     row(f, "kind", format_args!("the pod's own, through {} ({})", backend.word(), path(program)))?;
     row(f, "interface", format_args!("{} {mac}, MTU {mtu}", word(interface)))?;
@@ -55,7 +66,11 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
     };
     row(f, "host loopback", loopback)?;
     let prohibited: Vec<String> = prohibited.iter().map(|(address, length)| format!("{address}/{length}")).collect();
-    row(f, "prohibited", format_args!("{} by way of {}", prohibited.join(" "), word(interface)))?;
+    let how = match prohibition {
+        Prohibition::Rule => "a rule",
+        Prohibition::RuleAndPolicy => "a rule and a policy",
+    };
+    row(f, "prohibited", format_args!("{} by way of {}, by {how}", prohibited.join(" "), word(interface)))?;
     match sandboxing {
         Sandboxing::On => row(f, "sandbox", "the program locks itself up"),
         Sandboxing::Off => row(f, "sandbox", "none: with hostPID the pod could reach into it"),
