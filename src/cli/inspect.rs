@@ -13,11 +13,12 @@ use crate::sys::process::{Exit, ProcessId};
 
 /// Plan, record, and what is looked up now. Always JSON.
 pub(crate) fn inspect(asked: &InspectArguments) -> Outcome {
-    print::json(&describe(&store()?.find(&asked.pod)?))?;
+    let store = store()?;
+    print::json(&describe(&store.list()?, &store.find(&asked.pod)?))?;
     Ok(0)
 }
 
-fn describe(pod: &StoredPod) -> Value {
+fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
     let status = pod.status();
     let record = pod.record();
     let containers: Map<String, Value> = record
@@ -28,7 +29,7 @@ fn describe(pod: &StoredPod) -> Value {
         "name": pod.name,
         "status": cgroups::status(pod).0,
         "reason": status.reason(),
-        "network": networks::describe(pod),
+        "network": networks::describe(pods, pod),
         "dirs": pod.dirs,
         "qosClass": pod.plan.as_ref().map(|plan| plan.sandbox.qos),
         "cgroup": cgroups::of_pod(pod).map(cgroup),

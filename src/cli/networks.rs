@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::ports;
+use crate::plan::PodPlan;
+use crate::plan::degradation::NO_NETWORK;
 use crate::plan::network::{Join, Joined, NetworkPlan};
 use crate::report::{Report, exit_code};
-use crate::state::{NetworkRecord, NetworkState, PortsState, Status, Store, StoredPod};
+use crate::state::{NetworkRecord, NetworkState, PortsState, Record, Status, Store, StoredPod};
 
 /// What joining a pod's network takes.
 pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
@@ -17,29 +19,54 @@ pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
     let (Some(pause), Some(plan)) = (pause, &pod.plan) else {
         return Err(refuse("it does not run"));
     };
-    let network = plan.sandbox.network.inside().clone();
-    if network == NetworkPlan::Host {
-        return Err(refuse("it is on the host's network").hint("so can this one be: --network host"));
-    }
-    let joined = Joined {
-        id: pod.id.clone(),
-        name: pod.name.clone(),
-        pause: (pause.pid, pause.start_time),
-        network: Box::new(network),
+    let joined = match &plan.sandbox.network {
+        NetworkPlan::Host => {
+            return Err(refuse("it is on the host's network").hint("so can this one be: --network host"));
+        }
+        // Joined itself: the pod whose network it is decides how long there is one.
+        NetworkPlan::Joined(joined) => {
+            if owner(&store.list()?, joined).is_none() {
+                return Err(refuse(&format!("its network was that of pod `{}`, which has ended", joined.name)));
+            }
+            joined.clone()
+        }
+        network @ (NetworkPlan::Loopback | NetworkPlan::UserMode(_)) => Joined {
+            id: pod.id.clone(),
+            name: pod.name.clone(),
+            pause: (pause.pid, pause.start_time),
+            network: Box::new(network.clone()),
+        },
     };
     Ok(Join { joined, idmap: plan.sandbox.idmap.clone() })
 }
 
-/// What a running pod lacks of its network just now.
-pub(crate) fn trouble(pod: &StoredPod) -> Option<&'static str> {
+/// The pod whose network was joined, while it runs.
+fn owner<'a>(pods: &'a [StoredPod], joined: &Joined) -> Option<&'a StoredPod> {
+    let pod = pods.iter().find(|pod| pod.id == joined.id)?;
+    let pause = pod.record().and_then(|record| record.pause)?;
+    ((pause.pid, pause.start_time) == joined.pause && pod.status().is_live()).then_some(pod)
+}
+
+/// What a running pod lacks of its network just now, or altogether. `pods`: all there are, for one may have joined another.
+pub(crate) fn trouble(pods: &[StoredPod], pod: &StoredPod) -> Option<&'static str> {
     if pod.status() != Status::Running {
         return None;
     }
-    let record = pod.record()?;
-    if record.network.as_ref().is_some_and(|network| network.state != NetworkState::Up) {
+    let (record, plan) = (pod.record()?, pod.plan.as_ref()?);
+    let owner = match &plan.sandbox.network {
+        NetworkPlan::Joined(joined) => owner(pods, joined),
+        NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::UserMode(_) => None,
+    };
+    let is_down = |record: &Record| record.network.as_ref().is_some_and(|network| network.state != NetworkState::Up);
+    if is_down(record) || owner.and_then(StoredPod::record).is_some_and(is_down) {
         return Some("network down");
     }
-    (record.ports == Some(PortsState::Lost)).then_some("ports down")
+    if record.ports == Some(PortsState::Lost) {
+        return Some("ports down");
+    }
+    let plans = [Some(plan), owner.and_then(|owner| owner.plan.as_ref())];
+    let wanted_one = |plan: &PodPlan| plan.degradations.iter().any(|degradation| degradation.name == NO_NETWORK);
+    plans.into_iter().flatten().any(wanted_one).then_some("no network")
 }
 
 /// IPv4 first; `host` for a pod on the host's network.
@@ -61,7 +88,8 @@ pub(crate) fn published(pod: &StoredPod) -> String {
     if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
 }
 
-pub(crate) fn describe(pod: &StoredPod) -> Value {
+/// `pods`: all there are.
+pub(crate) fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
     let Some(plan) = &pod.plan else { return Value::Null };
     let network = &plan.sandbox.network;
     let (kind, by) = match network {
@@ -80,6 +108,7 @@ pub(crate) fn describe(pod: &StoredPod) -> Value {
         "addresses": plan.sandbox.network.addresses(),
         "published": plan.sandbox.ports.iter().flat_map(ports::arrows).collect::<Vec<String>>(),
         "ports": pod.record().and_then(|record| record.ports),
+        "trouble": trouble(pods, pod),
         "now": live,
     })
 }

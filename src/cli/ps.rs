@@ -15,10 +15,10 @@ const CREATING: &str = "ContainerCreating";
 
 /// Living pods, or with `--all` also what is left of others.
 pub(crate) fn ps(asked: &PsArguments) -> Outcome {
-    let mut pods = store()?.list()?;
-    pods.retain(|pod| asked.all || pod.status().is_live());
+    let all = store()?.list()?;
+    let pods: Vec<&StoredPod> = all.iter().filter(|pod| asked.all || pod.status().is_live()).collect();
     if asked.json {
-        print::json(&pods.iter().map(row_json).collect::<Vec<Value>>())?;
+        print::json(&pods.iter().map(|pod| row_json(&all, pod)).collect::<Vec<Value>>())?;
         return Ok(0);
     }
     let now = Timestamp::now();
@@ -27,7 +27,7 @@ pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     let more: &[&str] = if wide { &["IP", "PORTS"] } else { &[] };
     let mut rows = vec![heading.iter().chain(more).map(|word| (*word).to_owned()).collect()];
     rows.extend(pods.iter().map(|pod| {
-        let mut row = row(pod, now);
+        let mut row = row(&all, pod, now);
         if wide {
             row.extend([networks::addresses(pod), networks::published(pod)]);
         }
@@ -37,15 +37,23 @@ pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     Ok(0)
 }
 
-fn row(pod: &StoredPod, now: Timestamp) -> Vec<String> {
+fn row(all: &[StoredPod], pod: &StoredPod, now: Timestamp) -> Vec<String> {
     let (ready, total) = ready(pod);
     let restarts = pod.record().map(restarts).map_or_else(|| "-".to_owned(), |count| count.to_string());
     let age =
         pod.record().map_or_else(|| "-".to_owned(), |record| age(now.as_second() - record.created_at.as_second()));
-    vec![pod.name.clone(), pod.id.clone(), status(pod), format!("{ready}/{total}"), restarts, age, shown(pod).join(",")]
+    vec![
+        pod.name.clone(),
+        pod.id.clone(),
+        status(all, pod),
+        format!("{ready}/{total}"),
+        restarts,
+        age,
+        shown(pod).join(","),
+    ]
 }
 
-fn row_json(pod: &StoredPod) -> Value {
+fn row_json(all: &[StoredPod], pod: &StoredPod) -> Value {
     let (ready, total) = ready(pod);
     let status = pod.status();
     json!({
@@ -54,7 +62,7 @@ fn row_json(pod: &StoredPod) -> Value {
         "status": cgroups::status(pod).0,
         "reason": status.reason(),
         "paused": cgroups::paused(pod),
-        "network": networks::describe(pod),
+        "network": networks::describe(all, pod),
         "ready": ready,
         "total": total,
         "restarts": pod.record().map(restarts),
@@ -84,7 +92,7 @@ fn states(record: &Record) -> Map<String, Value> {
 
 /// In a word or two. As kubectl has it, the reason why a container waits for its next start comes before `Running`. What a
 /// container's own cell says is not said twice; `inspect` has it all.
-fn status(pod: &StoredPod) -> String {
+fn status(all: &[StoredPod], pod: &StoredPod) -> String {
     let (word, status) = cgroups::status(pod);
     let containers = pod.record().map(|record| record.containers.as_slice()).unwrap_or_default();
     if status == Status::Running.word()
@@ -92,7 +100,7 @@ fn status(pod: &StoredPod) -> String {
     {
         return reason.to_owned();
     }
-    if let Some(trouble) = networks::trouble(pod) {
+    if let Some(trouble) = networks::trouble(all, pod) {
         return format!("{word} ({trouble})");
     }
     let found = pod.status();

@@ -173,6 +173,11 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
         net::bring_loopback_up().during(step, "loopback")?;
     }
     if let NetworkPlan::UserMode(user_mode) = &plan.network {
+        // The interface goes with its program, which may have to be started again. What the pod says to itself by its own
+        // address, and what comes through published ports, goes on.
+        for address in plan.network.addresses() {
+            net::add_to_loopback(address).during(step, "loopback")?;
+        }
         for (destination, prefix_length) in &user_mode.prohibited {
             net::prohibit(*destination, *prefix_length).during(step, "host's loopback")?;
             if let (Prohibition::RuleAndPolicy, IpAddr::V4(destination)) = (user_mode.prohibition, destination) {

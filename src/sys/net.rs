@@ -24,6 +24,11 @@ pub fn bring_loopback_up() -> Result<()> {
     if rc == 0 { Ok(()) } else { Err(last(|| "ioctl(SIOCSIFFLAGS, lo up)".to_owned())) }
 }
 
+/// Gives `lo` one more address, for itself alone: `ip address add ADDRESS dev lo` (rtnetlink(7)).
+pub fn add_to_loopback(address: IpAddr) -> Result<()> {
+    ask(libc::NETLINK_ROUTE, &own_address(address), || format!("RTM_NEWADDR({address} dev lo)"))
+}
+
 /// sethostname(2).
 pub fn set_hostname(name: &str) -> Result<()> {
     nix::unistd::sethostname(name).named(|| format!("sethostname({name:?})"))
@@ -78,25 +83,47 @@ fn open_netlink(protocol: libc::c_int) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// struct ifaddrmsg of linux/if_addr.h.
+fn own_address(address: IpAddr) -> Vec<u8> {
+    const IFA_LOCAL: u16 = 2;
+    // The first interface of every network namespace (LOOPBACK_IFINDEX in net/flow.h).
+    const LO: u32 = 1;
+    let (family, address) = octets(address);
+    let prefix_length = u8::try_from(address.len() * 8).unwrap_or_default();
+    // family, prefix length, flags, scope; index.
+    let mut body = vec![family, prefix_length, 0, libc::RT_SCOPE_HOST];
+    body.extend(LO.to_ne_bytes());
+    attribute(&mut body, IFA_LOCAL, &address);
+    request(libc::RTM_NEWADDR, &body)
+}
+
 /// The message, as netlink(7), rtnetlink(7) and linux/fib_rules.h lay it out.
 fn prohibition(destination: IpAddr, prefix_length: u8) -> Vec<u8> {
     const FR_ACT_PROHIBIT: u8 = 8;
     const FRA_DST: u16 = 1;
     const FRA_PRIORITY: u16 = 6;
-    let (family, address) = match destination {
+    let (family, address) = octets(destination);
+    // struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags.
+    let mut body = vec![family, prefix_length, 0, 0, 0, 0, 0, FR_ACT_PROHIBIT, 0, 0, 0, 0];
+    attribute(&mut body, FRA_DST, &address);
+    attribute(&mut body, FRA_PRIORITY, &1_u32.to_ne_bytes());
+    request(libc::RTM_NEWRULE, &body)
+}
+
+/// The address family, and the address in network order.
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    let (family, octets) = match address {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
     };
-    // struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags.
-    let mut body =
-        vec![u8::try_from(family).unwrap_or_default(), prefix_length, 0, 0, 0, 0, 0, FR_ACT_PROHIBIT, 0, 0, 0, 0];
-    for (kind, value) in [(FRA_DST, address), (FRA_PRIORITY, 1_u32.to_ne_bytes().to_vec())] {
-        // All values here are multiples of four bytes: no padding.
-        body.extend(u16::try_from(value.len() + 4).unwrap_or_default().to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
-    }
-    request(libc::RTM_NEWRULE, &body)
+    (u8::try_from(family).unwrap_or_default(), octets)
+}
+
+/// struct rtattr and its value. All values here are multiples of four bytes: no padding.
+fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    body.extend(u16::try_from(value.len() + 4).unwrap_or_default().to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
 }
 
 /// struct xfrm_userpolicy_info of linux/xfrm.h.
@@ -146,6 +173,13 @@ mod tests {
         assert_eq!(message[..4], 56_u32.to_ne_bytes());
         assert_eq!((message[16], message[17], message[23]), (10, 128, 8));
         assert_eq!(message[28..32], [20_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
+    }
+
+    #[test]
+    fn an_address_as_iproute2_sends_it() {
+        let message = own_address(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 100)));
+        assert_eq!(message[16..20], [2, 32, 0, 254]);
+        assert_eq!(message[20..], [1_u32.to_ne_bytes(), [8, 0, 2, 0], [10, 0, 2, 100]].concat());
     }
 
     #[test]

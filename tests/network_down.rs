@@ -1,0 +1,131 @@
+//! While a pod's network is down: what goes on, and who is told.
+
+#![allow(clippy::disallowed_methods, reason = "tests may act")]
+
+mod network_support;
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use network_support::{connected, of_pod, pause, record};
+use serde_json::{Value, json};
+use support::{Home, Pod, idle, sh, until};
+
+/// Serves its /etc on port 8000 of the pod.
+fn web() -> Value {
+    json!({ "terminationGracePeriodSeconds": 0, "containers": [sh("web", "exec busybox httpd -f -p 8000 -h /etc")] })
+}
+
+/// A pod whose slirp4netns cannot be started while a file `broken` is there.
+fn breakable<'a>(home: &'a Home, name: &str, spec: &Value) -> Pod<'a> {
+    let broken = home.path().join("broken");
+    let script = format!(
+        "#!/bin/sh\n[ ! -e {} ] || {{ echo it is broken >&2; exit 3; }}\nexec slirp4netns \"$@\"\n",
+        broken.display()
+    );
+    let program = home.file("breakable", script, 0o755);
+    let manifest = home.manifest_of(name, spec);
+    let mut command = home.command(&["run", "-d", "-q", "-p", "127.0.0.1::8000"]);
+    command.arg(manifest).env("SANDPOD_SLIRP4NETNS", program);
+    home.said(command, b"").ends_with(0);
+    Pod { home, name: name.to_owned() }
+}
+
+fn take_down(home: &Home, pod: &Pod<'_>) {
+    home.file("broken", "", 0o644);
+    for pid in of_pod("slirp4netns", pause(pod)) {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+    }
+    until("the network is down", || (record(pod)["state"] != "Up").then_some(()));
+    until("its interface is gone", || (!pod.sh("web", "ls /sys/class/net").contains("eth0")).then_some(()));
+}
+
+fn hostname_by(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("SO_RCVTIMEO");
+    stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.rsplit_once("\r\n\r\n")?.1.trim().to_owned())
+}
+
+/// The line of `ps` for a pod.
+fn listed(home: &Home, name: &str) -> String {
+    let listed = home.sandpod(&["ps"]).ends_with(0).stdout;
+    listed.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn published_ports_and_the_pods_own_address_do_not_need_it() {
+    let test = "published_ports_and_the_pods_own_address_do_not_need_it";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let pod = breakable(&home, "served", &web());
+    let address = home.sandpod(&["port", "served", "8000"]).ends_with(0).stdout.trim().to_owned();
+    until("the server is up", || hostname_by(&address).filter(|name| name == "served"));
+    take_down(&home, &pod);
+    assert!(listed(&home, "served").contains("Running (network down)"), "{}", listed(&home, "served"));
+    until("its reason", || record(&pod)["trouble"].as_str()?.contains("it is broken").then_some(()));
+    for _ in 0..20 {
+        assert_eq!(hostname_by(&address).as_deref(), Some("served"), "while the network is down");
+    }
+    let by_name = format!("busybox wget -qO- http://{}:8000/hostname", pod.ipv4("address"));
+    assert_eq!(pod.sh("web", &by_name).trim(), "served");
+
+    fs::remove_file(home.path().join("broken")).expect("mended");
+    until("the network is back", || (record(&pod)["state"] == "Up").then_some(()));
+    assert!(pod.sh("web", "busybox ip -4 addr show eth0").contains(&pod.ipv4("address")));
+    assert!(listed(&home, "served").contains("Running  "), "{}", listed(&home, "served"));
+}
+
+/// The third joins the second, and with it the first: whose network it is counts.
+#[test]
+fn pods_that_joined_are_told_of_it_too() {
+    let test = "pods_that_joined_are_told_of_it_too";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let owner = breakable(&home, "owner", &web());
+    let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [idle("one")] });
+    let second = home.start_with("second", &spec, &["--network", "pod:owner"]);
+    let third = home.start_with("third", &spec, &["--network", "pod:second"]);
+    let net = |pod: &Pod<'_>| pod.inspect()["pause"]["namespaces"]["net"].clone();
+    assert_eq!(net(&third), net(&owner));
+    let are_down = |names: &[&str]| names.iter().all(|name| listed(&home, name).contains("Running (network down)"));
+    assert!(!["second", "third"].iter().any(|name| listed(&home, name).contains("down")));
+
+    take_down(&home, &owner);
+    assert!(are_down(&["owner", "second", "third"]), "{}", home.sandpod(&["ps"]).stdout);
+    assert_eq!(third.inspect()["network"]["trouble"], "network down");
+    fs::remove_file(home.path().join("broken")).expect("mended");
+    until("all are up", || {
+        (!["owner", "second", "third"].iter().any(|name| listed(&home, name).contains("down"))).then_some(())
+    });
+
+    home.sandpod(&["rm", "-f", "owner"]).ends_with(0);
+    until("both have heard of the end", || are_down(&["second", "third"]).then_some(()));
+    let refused = home.sandpod(&["run", "--rm", "--network", "pod:second", "--image", "host:", "--", "true"]);
+    refused.ends_with(125).complains("pod `owner`, which has ended");
+    drop(second);
+}
+
+#[test]
+fn that_there_is_none_is_in_the_list() {
+    let test = "that_there_is_none_is_in_the_list";
+    let Some(home) = Home::new(test) else { return };
+    let programs = home.directory("programs", 0o755);
+    for name in ["newuidmap", "newgidmap"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
+    }
+    let start = |name: &str, options: &[&str]| {
+        let command = [&["run", "-d", "-q", "--name", name], options, &["--image", "host:", "--", "sleep", "600"]];
+        let mut command = home.command(&command.concat());
+        command.env("PATH", &programs);
+        home.said(command, b"").ends_with(0);
+    };
+    start("without", &[]);
+    start("content", &["--network", "none"]);
+    assert!(listed(&home, "without").contains("Running (no network)"), "{}", listed(&home, "without"));
+    assert!(!listed(&home, "content").contains("network"), "asked for: {}", listed(&home, "content"));
+}
