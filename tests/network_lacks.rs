@@ -129,6 +129,25 @@ fn a_network_that_dies_is_started_again() {
     }
 }
 
+/// pasta is the child of a process that ends it with the pod, and which can be killed alone.
+#[test]
+fn a_pasta_whose_minder_dies_is_replaced_and_none_stays() {
+    let test = "a_pasta_whose_minder_dies_is_replaced_and_none_stays";
+    let Some(home) = connected(test, "pasta") else { return };
+    let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", "pasta"]);
+    let pause = pause(&pod);
+    let [before] = of_pod("pasta", pause)[..] else { panic!("one pasta") };
+    let status = fs::read_to_string(format!("/proc/{before}/status")).expect("its status");
+    let minder = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("PPid").to_owned();
+    assert_ne!(minder, pod.inspect()["supervisor"].to_string());
+    assert!(Command::new("kill").args(["-9", &minder]).status().expect("kill").success());
+    until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
+    let after = of_pod("pasta", pause);
+    assert!(after.len() == 1 && after[0] != before, "{before} {after:?}");
+    pod.does(&["rm", "-f"]).ends_with(0);
+    until("none is left", || of_pod("pasta", pause).is_empty().then_some(()));
+}
+
 #[test]
 fn the_network_ends_with_its_pod() {
     for backend in BACKENDS {

@@ -146,7 +146,7 @@ impl Supervisor<'_> {
     pub(super) fn on_network_ready(&mut self) {
         let now = self.now();
         let Some(connection) = &mut self.connection else { return };
-        let Some(attachment) = &connection.attachment else { return };
+        let Some(attachment) = &mut connection.attachment else { return };
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         if attachment.is_up() {
             connection.machine.came_up(now);

@@ -30,6 +30,8 @@ pub struct Attachment {
     /// Its other end is the program's exit-fd: all copies of this one end with the supervisor.
     lifeline: Option<OwnedFd>,
     backend: Backend,
+    /// pasta, whose parent is the minder: a minder that is killed cannot take it along.
+    minded: Option<PidFd>,
     said: Vec<u8>,
 }
 
@@ -52,7 +54,8 @@ impl Attachment {
             }
             Backend::Pasta => minder::start(&mut command, &ends)?,
         };
-        Ok(Attachment { pid, process, ready, words, lifeline: Some(lifeline), backend: plan.backend, said: Vec::new() })
+        let (lifeline, backend, said) = (Some(lifeline), plan.backend, Vec::new());
+        Ok(Attachment { pid, process, ready, words, lifeline, backend, minded: None, said })
     }
 
     /// Readable when the network is there, or when there will be none.
@@ -62,9 +65,14 @@ impl Attachment {
     }
 
     /// What became of [`ready`](Self::ready): true when the interface can be used.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        matches!(stdio::read_some(self.ready.as_fd(), 64), Ok(Some(bytes)) if !bytes.is_empty())
+    pub fn is_up(&mut self) -> bool {
+        let Ok(Some(bytes)) = stdio::read_some(self.ready.as_fd(), 64) else { return false };
+        if self.backend == Backend::Pasta {
+            // Who has just written this is there, and it is what was written: a pid in a line of its own.
+            let pid = str::from_utf8(&bytes).ok().and_then(|line| line.trim().parse().ok());
+            self.minded = pid.and_then(|pid| PidFd::open(pid).ok());
+        }
+        !bytes.is_empty()
     }
 
     /// Readable when the program has said something on stderr.
@@ -105,8 +113,8 @@ impl Attachment {
         match self.backend {
             // Gone already: just as well.
             Backend::Slirp4netns => drop(self.process.signal(9)),
-            // This process is the minder, which has heard it and kills the program.
-            Backend::Pasta => {}
+            // This process is the minder, which has heard it and kills the program, unless it has been killed itself.
+            Backend::Pasta => drop(self.minded.take().map(|program| program.signal(9))),
         }
     }
 }
