@@ -41,7 +41,9 @@ fn low_ports_and_ping_for_everybody() {
     let test = "low_ports_and_ping_for_everybody";
     let Some(home) = connected(test, "slirp4netns") else { return };
     let perl = "use Socket; socket(S, PF_INET, SOCK_STREAM, 0) or die $!; bind(S, sockaddr_in(80, INADDR_ANY)) or die $!; \
-                socket(P, PF_INET, SOCK_DGRAM, 1) or die $!; print \"both\"";
+                socket(P, PF_INET, SOCK_DGRAM, 1) or die $!; \
+                send(P, pack('C2 n3 a*', 8, 0, 0, 0, 1, 'anybody?'), 0, sockaddr_in(0, inet_aton('127.0.0.1'))) or die $!; \
+                alarm 10; recv(P, $reply, 100, 0); print unpack('C', $reply), substr($reply, 8)";
     let container = and(
         sh("main", ""),
         json!({
@@ -50,7 +52,7 @@ fn low_ports_and_ping_for_everybody() {
         }),
     );
     let said = home.run_with(&once([container]), &["--userns", "isolated"]).ends_with(0);
-    assert_eq!(said.stdout.trim(), "both");
+    assert_eq!(said.stdout.trim(), "0anybody?", "an echo reply");
 }
 
 /// A server on the loopback of this machine, which says so to whoever connects.
