@@ -61,8 +61,9 @@ pub struct Request {
     pub cgroups: CgroupsChoice,
     pub admission: Admission,
     pub asked_in: AskedIn,
-    /// `--network`
-    pub network: NetworkChoice,
+    /// `--network`. Without it the manifest decides; without a word there, it is one of the pod's own, through whichever
+    /// user-mode network there is, or `lo` alone, by name (`no-network`), where there is none.
+    pub network: Option<NetworkChoice>,
     /// `--network pod:NAME`; then `network` says nothing.
     pub join: Option<Join>,
     /// `--allow-host-loopback`

@@ -43,7 +43,7 @@ fn on_the_hosts_network_there_is_nothing_to_do() {
     same.spec.host_network = true;
     same.spec.containers[0].ports = vec![port(None, 8080, Protocol::Tcp, Some(8080))];
     assert_eq!(shown(&plan(&same, |_| ()).expect("a plan")), Vec::<String>::new());
-    plan(&web(), |request| request.network = NetworkChoice::Host).expect_err("8880 is not 80");
+    plan(&web(), |request| request.network = Some(NetworkChoice::Host)).expect_err("8880 is not 80");
 }
 
 #[test]
