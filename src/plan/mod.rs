@@ -166,6 +166,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
         host_paths: volumes_planned.host_paths,
         etc_files,
         sysctls,
+        port_targets: host_ports::targets(&ports, &network),
         network,
         hostname,
         ports,

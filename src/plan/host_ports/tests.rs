@@ -61,3 +61,26 @@ fn headers_are_for_tcp_and_for_what_is_published() {
         assert_eq!(with(choice).expect_err(choice).exit_code, exit_code::USAGE);
     }
 }
+
+#[test]
+fn ports_lead_to_the_pods_own_addresses_or_else_to_its_localhost() {
+    let targets = |choice, ipv6| {
+        let mut facts = facts_for_tests();
+        facts.network.ipv6 = ipv6;
+        let request = Request { network: choice, ..request() };
+        let plan = super::super::plan(&web(), &facts, &request).expect("a plan");
+        plan.sandbox.port_targets.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(None, false), ["10.0.2.100"]);
+    assert_eq!(targets(None, true), ["10.0.2.100", "fd00::ff:fe00:64"]);
+    assert_eq!(targets(Some(NetworkChoice::None), true), ["127.0.0.1", "::1"]);
+    let unpublished = plan(&pod(vec![container("app")]), |_| ()).expect("a plan");
+    assert_eq!(unpublished.sandbox.port_targets, Vec::<IpAddr>::new());
+}
+
+#[test]
+fn the_plan_says_where_they_lead() {
+    let text = super::super::render::Text(&plan(&web(), |_| ()).expect("a plan")).to_string();
+    assert!(text.contains("  published    port 8880 of every address to 80/tcp (proxy)\n"), "{text}");
+    assert!(text.contains("  led to       10.0.2.100\n"), "{text}");
+}
