@@ -43,7 +43,8 @@ fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) 
         leaf(f, 4, &format!("{}.<n>/", word(&container.name)), &container.cgroup)?;
         nesting.files().iter().try_for_each(|(name, most)| file(f, 4, name, most, None))?;
         // docs/decisions/0008: what holds is above; inside, the same values only tell programs how much they have.
-        let again = if container.cgroup.is_empty() { "" } else { "; the controllers' values again, for who reads them inside" };
+        let again =
+            if container.cgroup.is_empty() { "" } else { "; the controllers' values again, for who reads them inside" };
         leaf(f, 6, &format!("{CONTAINER}/{:8} its processes{again}", ""), &[])
     })
 }
