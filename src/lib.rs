@@ -9,6 +9,7 @@
 //! No layer calls back up. Everything is decided in [`plan`], which has no effects; `engine` leaves no choice open.
 //! `unsafe` lives in [`sys`] and nowhere else.
 
+mod bind_conflict;
 pub mod cli;
 pub mod engine;
 pub mod host;

@@ -77,7 +77,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pause", &[]),
 ];
 /// Words and pure functions that belong to no layer, and what the build says of itself.
-const SHARED: &[&str] = &["report", "step", "nearest", "testing", "TINY_PROGRAMS"];
+const SHARED: &[&str] = &["report", "step", "nearest", "bind_conflict", "testing", "TINY_PROGRAMS"];
 
 #[test]
 fn who_uses_whom() {

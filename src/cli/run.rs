@@ -16,7 +16,7 @@ use crate::plan::{Degradation, degradation};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::supervisor::protocol::StartReply;
-use crate::supervisor::{self, AtEnd, FirstAttach};
+use crate::supervisor::{self, AtEnd, FirstAttach, Handover};
 use crate::sys::poll::{self, Want};
 use crate::sys::socket::Channel;
 use crate::sys::terminal::{ForegroundSignals, Sent};
@@ -47,7 +47,8 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     // Before the fork, and so blocked in the supervisor until it takes them itself: a Ctrl-C that comes now must end the
     // pod's start in order, and not whichever of the two processes it meets.
     let signals = ForegroundSignals::block()?;
-    let channel = supervisor::spawn(created, &plan, at_end, theirs, sockets)
+    let handover = Handover { at_end, attach: theirs, sockets };
+    let channel = supervisor::spawn(created, &plan, handover)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
     let master = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
         // The supervisor of a start that failed cannot remove the cgroup that it is in.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use crate::bind_conflict::in_conflict;
 use crate::sys::probe::read_bounded;
 
 /// Longest table that is read, in bytes; a line has 150.
@@ -55,10 +56,9 @@ struct Socket {
 }
 
 fn blocks(there: SocketAddr, wanted: SocketAddr) -> bool {
-    let (a, b) = (there.ip().to_canonical(), wanted.ip().to_canonical());
     let both_families = there.is_ipv6() && there.ip().is_unspecified();
-    let overlap = a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()));
-    there.port() == wanted.port() && (overlap || both_families)
+    let there_ip = (!both_families).then(|| there.ip().to_canonical());
+    in_conflict((there_ip, there.port()), (Some(wanted.ip().to_canonical()), wanted.port()))
 }
 
 /// `sl local rem st tx:rx tr:when retrnsmt uid timeout inode …`; of TCP only listeners (state 0A).

@@ -35,6 +35,36 @@ pub struct CgroupTree {
     pub controllers: Vec<String>,
     /// Of the pod's own cgroup, in this order.
     pub settings: Vec<Setting>,
+    /// Of pause's leaf.
+    #[serde(default)]
+    pub pause: Vec<Setting>,
+    /// Of every container's cgroup.
+    #[serde(default)]
+    pub nesting: Nesting,
+}
+
+/// What may be made below a container's cgroup: it may make some of its own where root is you. Files of every cgroup, with
+/// whatever controllers (cgroup-v2.rst, "cgroup.max.descendants"), so they are no [`Value`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nesting {
+    pub descendants: u32,
+    pub depth: u32,
+}
+
+impl Nesting {
+    /// Each file and what is written into it.
+    #[must_use]
+    pub fn files(self) -> [(&'static str, u32); 2] {
+        [("cgroup.max.descendants", self.descendants), ("cgroup.max.depth", self.depth)]
+    }
+}
+
+impl Default for Nesting {
+    /// Not so many that the kernel's ids for them run out for everybody (65535 with a memory controller), nor so deep that
+    /// their path is longer than any path may be.
+    fn default() -> Nesting {
+        Nesting { descendants: 256, depth: 8 }
+    }
 }
 
 /// The leaf of the supervisor: beside the pod's cgroup, since what it and the launchers use must not be taken from the

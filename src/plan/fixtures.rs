@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::idmap::UsernsChoice;
-use super::network::{HostLoopback, NetworkChoice};
+use super::network::HostLoopback;
 use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
 use crate::host::{
     Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
@@ -90,7 +90,7 @@ pub(super) fn request() -> Request {
         cgroups: CgroupsChoice::Auto,
         admission: Admission::Checked { others: Vec::new() },
         asked_in: AskedIn::Manifest,
-        network: NetworkChoice::AsWritten,
+        network: None,
         join: None,
         host_loopback: HostLoopback::Closed,
         publish: Vec::new(),

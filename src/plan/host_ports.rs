@@ -1,8 +1,11 @@
 //! Which ports of the pod are published: `hostPort` of the manifest, then `-p` of the command line; and which of them
-//! begin with a PROXY header. Whether they can be is for `ports`.
+//! begin with a PROXY header, and where in the pod they lead. Whether they can be is for `ports`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::NamespaceMode;
 use super::annotations::{self, PROXY_PROTOCOL};
+use super::network::NetworkPlan;
 use super::ports::{self, Mapping, PublishedPort};
 use crate::host::Facts;
 use crate::manifest::{ChosenPort, Container, ContainerPort, Protocol, ProxyProtocol};
@@ -37,6 +40,18 @@ pub(super) fn decide(wish: &Wish<'_>, net: NamespaceMode, facts: &Facts) -> Resu
         }
     }
     ports::plan(asked.into_iter(), net, facts)
+}
+
+/// Where in the pod its published ports lead: to its own addresses, as in Kubernetes, IPv4 first. What listens on
+/// localhost alone is meant for the pod alone, and may trust whoever comes from there. A pod that has nothing but localhost
+/// has no such secrets.
+pub(super) fn targets(ports: &[PublishedPort], network: &NetworkPlan) -> Vec<IpAddr> {
+    let own = network.addresses();
+    match (ports, own.is_empty()) {
+        ([], _) => Vec::new(),
+        (_, true) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        (_, false) => own,
+    }
 }
 
 fn declared(port: &ContainerPort, container: &str) -> Option<PublishedPort> {

@@ -19,12 +19,8 @@ use crate::report::{Report, exit_code};
 mod tests;
 
 /// `--network`, and the annotation `sandpod.dev/network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkChoice {
-    /// What the manifest says. Without a word there, one of the pod's own, through whichever user-mode network there is;
-    /// `lo` alone, by name (`no-network`), where there is none.
-    #[default]
-    AsWritten,
     /// Of the pod's own, through whichever user-mode network there is.
     Private,
     Slirp4netns,
@@ -35,7 +31,6 @@ pub enum NetworkChoice {
 }
 
 impl NetworkChoice {
-    /// Those that can be written.
     pub const ALL: [NetworkChoice; 5] = [
         NetworkChoice::Private,
         NetworkChoice::Slirp4netns,
@@ -47,7 +42,6 @@ impl NetworkChoice {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            NetworkChoice::AsWritten => "as-written",
             NetworkChoice::Private => "private",
             NetworkChoice::Slirp4netns => "slirp4netns",
             NetworkChoice::Pasta => "pasta",
@@ -204,7 +198,7 @@ const NETWORKS: [[u8; 4]; 4] = [[10, 0, 2, 0], [10, 202, 2, 0], [172, 29, 202, 0
 /// What is asked for, from everywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wish {
-    pub(super) choice: NetworkChoice,
+    pub(super) choice: Option<NetworkChoice>,
     pub(super) annotated: Option<NetworkChoice>,
     pub(super) host_network: bool,
     pub(super) host_pid: bool,
@@ -237,32 +231,32 @@ pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(Net
 pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {
     let choice = choose(wish)?;
     let open = wish.host_loopback == HostLoopback::Open;
-    if open && matches!(choice, NetworkChoice::None | NetworkChoice::Host) {
-        let why = if choice == NetworkChoice::Host {
-            "the pod is on the host's network and has its loopback anyway"
-        } else {
-            "the pod is to have no network"
-        };
-        return Err(Report::new(exit_code::USAGE, "--allow-host-loopback means nothing here").because(why));
-    }
-    let backend = match choice {
-        NetworkChoice::None => return Ok((NetworkPlan::Loopback, None)),
-        NetworkChoice::Host => return Ok((NetworkPlan::Host, None)),
-        NetworkChoice::Slirp4netns => one(Backend::Slirp4netns, facts).map_err(refused(choice))?,
-        NetworkChoice::Pasta => one(Backend::Pasta, facts).map_err(refused(choice))?,
-        NetworkChoice::Private => any(facts).map_err(refused(choice))?,
-        NetworkChoice::AsWritten => match any(facts) {
-            Ok(found) => found,
-            Err(lack) if open => return Err(refused(NetworkChoice::Private)(lack)),
-            Err(Lack { why, fix }) => {
-                let meaning = format!("{why}: the pod has `lo` alone, and no way out");
-                let fix = format!("{fix}; or say that you want none: --network none");
-                return Ok((NetworkPlan::Loopback, Some(named(degradation::NO_NETWORK, meaning, fix))));
-            }
-        },
+    let meaningless =
+        |why: &str| Err(Report::new(exit_code::USAGE, "--allow-host-loopback means nothing here").because(why));
+    let found = match choice {
+        Some(NetworkChoice::None) if open => return meaningless("the pod is to have no network"),
+        Some(NetworkChoice::None) => return Ok((NetworkPlan::Loopback, None)),
+        Some(NetworkChoice::Host) if open => {
+            return meaningless("the pod is on the host's network and has its loopback anyway");
+        }
+        Some(NetworkChoice::Host) => return Ok((NetworkPlan::Host, None)),
+        Some(NetworkChoice::Slirp4netns) => one(Backend::Slirp4netns, facts),
+        Some(NetworkChoice::Pasta) => one(Backend::Pasta, facts),
+        Some(NetworkChoice::Private) | None => any(facts),
     };
-    let (backend, program) = backend;
-    let user_mode = UserMode {
+    let (backend, program) = match (found, choice) {
+        (Ok(found), _) => found,
+        // Nobody has asked for one.
+        (Err(lack), None) if !open => return Ok((NetworkPlan::Loopback, Some(no_network(lack)))),
+        (Err(lack), _) => return Err(refused(choice.unwrap_or(NetworkChoice::Private), lack)),
+    };
+    let user_mode = user_mode(backend, program, wish, facts);
+    let degraded = (backend == Backend::Pasta && !facts.policies && !open).then(loopback_datagrams);
+    Ok((NetworkPlan::UserMode(user_mode), degraded))
+}
+
+fn user_mode(backend: Backend, program: PathBuf, wish: Wish, facts: &NetworkFacts) -> UserMode {
+    UserMode {
         backend,
         program,
         interface: INTERFACE.to_owned(),
@@ -275,33 +269,37 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
         prohibition: if facts.policies { Prohibition::RuleAndPolicy } else { Prohibition::Rule },
         // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
         sandboxing: if wish.host_pid && backend == Backend::Slirp4netns { Sandboxing::Off } else { Sandboxing::On },
-    };
-    let degraded = (backend == Backend::Pasta && !facts.policies && !open).then(|| {
-        let meaning = format!(
-            "this kernel has no policies (CONFIG_XFRM_USER): what a container sends by way of {INTERFACE} to 127.0.0.1 \
-             (SO_BINDTODEVICE) arrives at this host's loopback, also the first packet of a connection; no answer comes back"
-        );
-        let fix = "sudo modprobe xfrm_user; or use slirp4netns: --network slirp4netns";
-        named(degradation::LOOPBACK_DATAGRAMS, meaning, fix)
-    });
-    Ok((NetworkPlan::UserMode(user_mode), degraded))
+    }
 }
 
-/// The command line decides over the annotation. `hostNetwork` is the manifest's own word, and neither can take it back:
-/// a pod that was written for the host's network means its ports and its names.
-fn choose(Wish { choice, annotated, host_network, .. }: Wish) -> Result<NetworkChoice, Report> {
+fn no_network(Lack { why, fix }: Lack) -> Degradation {
+    let meaning = format!("{why}: the pod has `lo` alone, and no way out");
+    named(degradation::NO_NETWORK, meaning, format!("{fix}; or say that you want none: --network none"))
+}
+
+fn loopback_datagrams() -> Degradation {
+    let meaning = format!(
+        "this kernel has no policies (CONFIG_XFRM_USER): what a container sends by way of {INTERFACE} to 127.0.0.1 \
+         (SO_BINDTODEVICE) arrives at this host's loopback, also the first packet of a connection; no answer comes back"
+    );
+    let fix = "sudo modprobe xfrm_user; or use slirp4netns: --network slirp4netns";
+    named(degradation::LOOPBACK_DATAGRAMS, meaning, fix)
+}
+
+/// `None`: nobody says anything. The command line decides over the annotation. `hostNetwork` is the manifest's own word,
+/// and neither can take it back: a pod that was written for the host's network means its ports and its names.
+fn choose(Wish { choice, annotated, host_network, .. }: Wish) -> Result<Option<NetworkChoice>, Report> {
     let (asked, by) = match (choice, annotated) {
-        (NetworkChoice::AsWritten, None) if host_network => return Ok(NetworkChoice::Host),
-        (NetworkChoice::AsWritten, None) => return Ok(NetworkChoice::AsWritten),
-        (NetworkChoice::AsWritten, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),
-        (typed, _) => (typed, "--network".to_owned()),
+        (None, None) => return Ok(host_network.then_some(NetworkChoice::Host)),
+        (None, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),
+        (Some(typed), _) => (typed, "--network".to_owned()),
     };
     if host_network && asked != NetworkChoice::Host {
         return Err(Report::new(exit_code::USAGE, format!("{by} says `{}`, spec.hostNetwork is true", asked.word()))
             .because("a pod is either on the host's network or on one of its own")
             .hint("remove one of the two"));
     }
-    Ok(asked)
+    Ok(Some(asked))
 }
 
 /// Why there is no user-mode network.
@@ -310,10 +308,8 @@ struct Lack {
     fix: String,
 }
 
-fn refused(choice: NetworkChoice) -> impl Fn(Lack) -> Report {
-    move |Lack { why, fix }| {
-        Report::new(exit_code::FAILURE, format!("no network as asked for: {}", choice.word())).because(why).hint(fix)
-    }
+fn refused(choice: NetworkChoice, Lack { why, fix }: Lack) -> Report {
+    Report::new(exit_code::FAILURE, format!("no network as asked for: {}", choice.word())).because(why).hint(fix)
 }
 
 fn one(backend: Backend, facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::NamespaceMode;
+use crate::bind_conflict::in_conflict;
 use crate::host::Facts;
 use crate::manifest::Protocol;
 use crate::report::{Report, exit_code};
@@ -52,12 +53,7 @@ impl PublishedPort {
     /// Would the kernel refuse the second of them?
     #[must_use]
     pub fn collides(&self, other: &PublishedPort) -> bool {
-        let same = self.protocol == other.protocol && self.host_port == other.host_port && self.host_port != 0;
-        let overlap = match (self.host_ip, other.host_ip) {
-            (None, _) | (_, None) => true,
-            (Some(a), Some(b)) => a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified()),
-        };
-        same && overlap
+        self.protocol == other.protocol && in_conflict((self.host_ip, self.host_port), (other.host_ip, other.host_port))
     }
 }
 

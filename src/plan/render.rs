@@ -94,6 +94,10 @@ fn pod(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Result {
     for port in &sandbox.ports {
         row(f, "published", published(port))?;
     }
+    if !sandbox.port_targets.is_empty() {
+        let targets: Vec<String> = sandbox.port_targets.iter().map(ToString::to_string).collect();
+        row(f, "led to", targets.join(", then "))?;
+    }
     row(f, "runtime dir", path(&sandbox.dirs.runtime))?;
     row(f, "data dir", path(&sandbox.dirs.data))
 }

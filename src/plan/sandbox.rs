@@ -1,8 +1,15 @@
-//! What pause holds for all containers: namespaces, directories, volumes.
+//! Puts the pod together but for its containers: what pause holds, and all that is decided for the pod as a whole.
 
-use super::{HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces};
+use super::cgroup::{self, CgroupPlan};
+use super::idmap::{self, IdMapPlan};
+use super::network::{self, NetworkPlan};
+use super::ports::PublishedPort;
+use super::{
+    Asked, AskedIn, Degradation, HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
+    admission, host_ports, names, resources, storage, sysctls,
+};
 use crate::host::Facts;
-use crate::manifest::{Volume, VolumeSource};
+use crate::manifest::{Metadata, PodSpec, Volume, VolumeSource};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -11,6 +18,130 @@ mod tests;
 /// containerd's default for a sandbox's /dev/shm, in bytes.
 const SHM_SIZE: u64 = 64 << 20;
 
+/// The pod, and what is left to decide about its containers.
+pub(super) struct Decided {
+    pub(super) sandbox: SandboxPlan,
+    /// In the order of the containers.
+    pub(super) resources: Vec<resources::OfContainer>,
+    pub(super) degradations: Vec<Degradation>,
+}
+
+pub(super) fn plan(asked: &Asked<'_>) -> Result<Decided, Report> {
+    let Asked { metadata, spec, facts, request, .. } = asked;
+    let Metadata { name: _, namespace, labels, annotations } = metadata; // `Asked::name`
+    let PodSpec {
+        containers,
+        volumes,
+        restart_policy: _, // by `plan`
+        termination_grace_period: _,
+        share_process_namespace: _, // by `Sharing`
+        host_network: _,
+        host_ipc: _,
+        host_pid: _,
+        hostname: _, // by `names`
+        subdomain: _,
+        set_hostname_as_fqdn: _,
+        host_aliases: _,
+        dns_policy: _,
+        dns_config: _,
+        security_context,
+        resources: resources_asked, // decided with the containers' own, by `resources`
+    } = spec;
+    let mut degradations = Vec::new();
+
+    let (network, idmap) = network_and_ids(asked, &mut degradations)?;
+    let sharing = Sharing::of(spec, &network);
+    let namespaces = namespaces(&sharing)?;
+    let names = names(asked, &network, &mut degradations)?;
+    let ports = ports(asked, namespaces.net)?;
+    let (resources, cgroup) = limits(asked, &mut degradations)?;
+    let namespaces = SandboxNamespaces { cgroup: cgroup_namespace(&cgroup), ..namespaces };
+    let sysctls = sysctls::decide(&security_context.sysctls, &namespaces, &network, &idmap)?;
+    let Volumes { memory, disk, host_paths } = volumes_of(volumes, &sharing);
+
+    let sandbox = SandboxPlan {
+        id: request.id.clone(),
+        name: asked.name().to_owned(),
+        namespace: namespace.clone(),
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        idmap,
+        namespaces,
+        dirs: dirs(&request.id, facts),
+        memory_volumes: memory,
+        disk_volumes: disk,
+        host_paths,
+        etc_files: names.etc_files,
+        sysctls,
+        port_targets: host_ports::targets(&ports, &network),
+        network,
+        hostname: names.hostname,
+        ports,
+        cgroup,
+        resources: resources_asked.clone(),
+        qos: resources.qos,
+        memory_total: facts.cgroup.capacity.memory_total,
+        storage: storage::decide(containers, volumes),
+        claim: resources.claim,
+    };
+    Ok(Decided { sandbox, resources: resources.containers, degradations })
+}
+
+/// A network that is joined brings its user namespace along, so the two are one decision.
+fn network_and_ids(asked: &Asked<'_>, degradations: &mut Vec<Degradation>) -> Result<(NetworkPlan, IdMapPlan), Report> {
+    let Asked { spec, known, facts, request, .. } = asked;
+    let wish = network::Wish {
+        choice: request.network,
+        annotated: known.network,
+        host_network: spec.host_network,
+        host_pid: spec.host_pid,
+        host_loopback: request.host_loopback,
+    };
+    if let Some(join) = &request.join {
+        return network::join(wish, join, request.userns);
+    }
+    let wanted = idmap::Wish::new(request.userns, known);
+    let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
+    let (network, no_network) = network::decide(wish, &facts.network)?;
+    degradations.extend(few_ids.into_iter().chain(no_network));
+    Ok((network, idmap))
+}
+
+fn names(
+    asked: &Asked<'_>,
+    network: &NetworkPlan,
+    degradations: &mut Vec<Degradation>,
+) -> Result<names::Names, Report> {
+    let wish = names::Wish::of(asked.name(), asked.metadata.namespace.as_deref(), asked.spec);
+    let mut names = names::decide(&wish, network.inside(), asked.facts)?;
+    degradations.extend(names.degradation.take());
+    Ok(names)
+}
+
+fn ports(asked: &Asked<'_>, net: NamespaceMode) -> Result<Vec<PublishedPort>, Report> {
+    let wish = host_ports::Wish {
+        containers: &asked.spec.containers,
+        publish: &asked.request.publish,
+        main: asked.main,
+        proxy_protocol: asked.known.proxy_protocol.as_ref(),
+    };
+    host_ports::decide(&wish, net, asked.facts)
+}
+
+/// What the pod may use, where that is written, and whether there is room for it.
+fn limits(asked: &Asked<'_>, degradations: &mut Vec<Degradation>) -> Result<(resources::Decided, CgroupPlan), Report> {
+    let Asked { spec, known, facts, request, .. } = asked;
+    let mut resources = resources::decide(spec, known, &facts.cgroup.capacity)?;
+    if request.asked_in == AskedIn::Options {
+        resources.name_options();
+    }
+    let name = (asked.name(), request.id.as_str());
+    let (cgroup, no_cgroups) = cgroup::place(name, &mut resources, &facts.cgroup, request.cgroups)?;
+    admission::admit(&resources.claim, spec.containers.len(), &facts.cgroup.capacity, &request.admission)?;
+    degradations.extend(no_cgroups);
+    Ok((resources, cgroup))
+}
+
 /// What the pod shares with the host, and its containers with each other.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sharing {
@@ -18,6 +149,18 @@ pub(super) struct Sharing {
     pub(super) host_network: bool,
     pub(super) host_ipc: bool,
     pub(super) host_pid: bool,
+}
+
+impl Sharing {
+    /// `hostNetwork` is one of several words about the network, which decides between them.
+    pub(super) fn of(spec: &PodSpec, network: &NetworkPlan) -> Sharing {
+        Sharing {
+            process_namespace: spec.share_process_namespace,
+            host_network: *network == NetworkPlan::Host,
+            host_ipc: spec.host_ipc,
+            host_pid: spec.host_pid,
+        }
+    }
 }
 
 pub(super) fn namespaces(sharing: &Sharing) -> Result<SandboxNamespaces, Report> {
@@ -33,6 +176,14 @@ pub(super) fn namespaces(sharing: &Sharing) -> Result<SandboxNamespaces, Report>
         uts: NamespaceMode::Pod,
         cgroup: NamespaceMode::Pod,
     })
+}
+
+/// With a cgroup of its own, a container sees that as the root of all.
+fn cgroup_namespace(cgroup: &CgroupPlan) -> NamespaceMode {
+    match cgroup {
+        CgroupPlan::Tree(_) => NamespaceMode::Container,
+        CgroupPlan::Inherited => NamespaceMode::Pod,
+    }
 }
 
 /// A container's own pid namespace nests in the pod's, so that pause's end is its end (pid_namespaces(7)).
@@ -56,7 +207,7 @@ pub(super) struct Volumes {
     pub(super) host_paths: Vec<HostPathPlan>,
 }
 
-pub(super) fn volumes(declared: &[Volume], sharing: &Sharing) -> Volumes {
+fn volumes_of(declared: &[Volume], sharing: &Sharing) -> Volumes {
     let mut volumes = Volumes::default();
     if !sharing.host_ipc {
         volumes.memory.push(MemoryVolume { path: "shm".into(), size: Some(SHM_SIZE) });

@@ -19,7 +19,7 @@ pub(super) fn decide(
     network: &NetworkPlan,
     idmap: &IdMapPlan,
 ) -> Result<Vec<Sysctl>, Report> {
-    let mut sysctls = kindnesses(network, idmap);
+    let mut sysctls = defaults(network, idmap);
     sysctls.retain(|ours| asked.iter().all(|theirs| theirs.file != ours.file));
     for (index, manifest::Sysctl { name, file, namespace, value }) in asked.iter().enumerate() {
         let field = format!("{FIELD}[{index}]");
@@ -65,7 +65,7 @@ fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
 /// together, whose ports would be used up by those that wait for stray packets (TIME_WAIT; tcp(7)), and TCP that does not
 /// pace itself: every connection of the pod ends on this machine, in the pod, the port proxy, slirp4netns or pasta, where
 /// there is no path to be measured. Of the host's choice (`bbr`) the timers would remain. `reno` is in every kernel.
-fn kindnesses(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
+fn defaults(network: &NetworkPlan, idmap: &IdMapPlan) -> Vec<Sysctl> {
     if matches!(network, NetworkPlan::Host | NetworkPlan::Joined(_)) {
         return Vec::new();
     }

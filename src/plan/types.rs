@@ -3,6 +3,7 @@
 //! [`SandboxPlan`] and [`ContainerPlan`] are apart because a CRI front makes them in separate calls.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub struct SandboxPlan {
     /// Ports of the host that lead into the pod.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
+    /// Addresses of the pod that those lead to, in the order in which they are tried; empty where no port is published.
+    #[serde(default)]
+    pub port_targets: Vec<IpAddr>,
     /// As asked for: what an update starts from.
     #[serde(default)]
     pub resources: Resources,
@@ -136,7 +140,7 @@ pub struct Sysctl {
     /// Below /proc/sys: `net/ipv4/ip_unprivileged_port_start`.
     pub file: PathBuf,
     pub value: String,
-    /// Where the manifest asks for it; `None`: a kindness of ours, which a host may refuse (a read-only /proc/sys).
+    /// Where the manifest asks for it; `None`: a default of ours, which a host may refuse (a read-only /proc/sys).
     pub asked_by: Option<String>,
 }
 

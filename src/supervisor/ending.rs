@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use super::AtEnd;
 use super::event_loop::Supervisor;
 use super::protocol::StartReply;
+use super::starts::explained;
 use crate::engine::cgroup::{self, Cgroups};
-use crate::engine::remove;
+use crate::engine::{Failure, remove};
 use crate::plan::PodPlan;
 use crate::report::Report;
-use crate::sys::event::Signals;
-use crate::sys::socket::Listener;
+use crate::sys::socket::Channel;
 use crate::sys::{poll, process};
 
 impl Supervisor<'_> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
-    pub(super) fn end(mut self, at_end: AtEnd, signals: &Signals, control: &Listener, locks: [File; 2]) {
+    pub(super) fn end(mut self, locks: [File; 2]) {
+        let at_end = self.at_end;
         self.publishing.end();
         self.connection = None;
         self.storage.measuring = None;
@@ -26,7 +27,7 @@ impl Supervisor<'_> {
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
             remove::remove_layers(self.plan);
         }
-        self.await_pause(signals);
+        self.await_pause();
         if at_end == AtEnd::Keep
             && let Some(cgroups) = &self.cgroups
         {
@@ -51,21 +52,21 @@ impl Supervisor<'_> {
         }
         // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
         drop((locks, self.plan_lock.take()));
-        self.answer_late(control);
+        self.answer_late();
         self.answer_finished();
         if let Some(starter) = never_up {
             let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
             let mut report = self.start_failure.take().unwrap_or_else(died);
             report.chain.insert(0, std::mem::take(&mut report.what));
-            report.what = format!("could not start pod `{}`", self.plan.sandbox.name);
-            let _ = starter.send(&serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default(), &[]);
+            report.what = not_started(self.plan);
+            tell_failure(&starter, report);
         }
         let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
     }
 
     /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
     /// children (CLONE_PARENT).
-    fn await_pause(&mut self, signals: &Signals) {
+    fn await_pause(&mut self) {
         let deadline = Instant::now() + PAUSE_DEADLINE;
         loop {
             // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
@@ -77,25 +78,42 @@ impl Supervisor<'_> {
                 return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !poll::readable(signals.as_fd(), left).unwrap_or(false) {
+            if left.is_zero() || !poll::readable(self.signals.as_fd(), left).unwrap_or(false) {
                 return;
             }
-            while signals.next().is_some() {}
+            while self.signals.next().is_some() {}
         }
     }
 
     /// Who connected while the pod was ending has asked already, or asks within a moment; it hears how it ended.
-    fn answer_late(&mut self, control: &Listener) {
-        while let Some(id) = self.accept(control) {
+    fn answer_late(&mut self) {
+        while let Some(id) = self.accept() {
             self.on_client(id);
         }
     }
+}
+
+/// There never was a sandbox: what there is of the pod goes, and `starter` hears why.
+pub(super) fn never_began(plan: &PodPlan, cgroup: Option<&Path>, starter: &Channel, failure: Failure) {
+    let report = explained(cgroup, failure.into_report(not_started(plan)));
+    remove_everything(plan, cgroup);
+    tell_failure(starter, report);
+}
+
+fn not_started(plan: &PodPlan) -> String {
+    format!("could not start pod `{}`", plan.sandbox.name)
+}
+
+fn tell_failure(starter: &Channel, report: Report) {
+    let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
+    // Nobody listens any more: nobody needs to know.
+    let _ = starter.send(&reply, &[]);
 }
 
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
-pub(super) fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
+fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
     let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], cgroup);
 }

@@ -3,31 +3,30 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::clients::{Client, Clients};
 use super::container::Container;
-use super::ending;
 use super::lifecycle::{self, Action, Event};
 use super::network::{Connection, JoinedNetwork};
 use super::pausing::Pausing;
 use super::ports::Publishing;
-use super::prepared::Prepared;
 use super::protocol::StartReply;
 use super::storage::Storage;
 use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach, starts};
 use crate::engine::cgroup::{Cgroups, Leaf};
 use crate::engine::pending::Pending;
-use crate::engine::ports::Sockets;
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::volumes::Pinned;
+use crate::engine::{Failure, Result};
 use crate::plan::PodPlan;
 use crate::report::Report;
-use crate::state::{self, CreatedPod, Record};
+use crate::state::{self, Record};
 use crate::sys::event::{Interest, Ready, Signals, Timer};
 use crate::sys::memfd;
 use crate::sys::process::{self, Exit};
@@ -43,6 +42,10 @@ pub(super) struct Supervisor<'a> {
     pub(super) clients: Clients,
     /// Commands of clients that are on their way, and the container each goes to.
     pub(super) execs: BTreeMap<u64, (usize, Pending)>,
+    pub(super) signals: Signals,
+    pub(super) timer: Timer,
+    /// control.sock
+    pub(super) control: Listener,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
@@ -55,7 +58,8 @@ pub(super) struct Supervisor<'a> {
     /// What clients wait for to stand still.
     pub(super) pausing: Vec<Pausing>,
     pub(super) record: Record,
-    origin: Instant,
+    pub(super) origin: Instant,
+    pub(super) at_end: AtEnd,
     /// Whoever started us, until it has its answer.
     pub(super) starter: Option<Channel>,
     /// Whoever takes part in the main container's stdio from the start; then its terminal.
@@ -63,91 +67,27 @@ pub(super) struct Supervisor<'a> {
     pub(super) first_master: Option<OwnedFd>,
     /// Why the first start of a container failed.
     pub(super) start_failure: Option<Report>,
-    finished: bool,
+    pub(super) finished: bool,
 }
 
-impl<'a> Supervisor<'a> {
-    /// Runs the pod to its end. Whatever happens, `starter` gets an answer and nothing half-made stays.
-    pub(super) fn supervise(
-        created: CreatedPod,
-        plan: &'a PodPlan,
-        cgroups: Option<Cgroups>,
-        at_end: AtEnd,
-        attach: Option<FirstAttach>,
-        starter: Channel,
-        sockets: Sockets,
-    ) {
-        let what = || format!("could not start pod `{}`", plan.sandbox.name);
-        let CreatedPod { record, locks, .. } = created;
-        let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
-        let answer = |report: Report| {
-            ending::remove_everything(plan, made.as_deref());
-            let reply = serde_json::to_vec(&StartReply::Failed(report)).unwrap_or_default();
-            // Nobody listens any more: nobody needs to know.
-            let _ = starter.send(&reply, &[]);
-        };
-        let prepared = match Prepared::new(plan, record, cgroups) {
-            Ok(prepared) => prepared,
-            Err(failure) => return answer(starts::explained(made.as_deref(), failure.into_report(what()))),
-        };
-        let Prepared {
-            record,
-            containers,
-            sandbox,
-            programs,
-            pinned,
-            signals,
-            timer,
-            control,
-            watch,
-            cgroups,
-            connection,
-            joined,
-        } = prepared;
-        let mut supervisor = Supervisor {
-            plan,
-            sandbox,
-            programs,
-            pinned,
-            pod: lifecycle::Pod::new(plan),
-            containers,
-            clients: Clients::default(),
-            execs: BTreeMap::new(),
-            watch,
-            cgroups,
-            connection,
-            joined,
-            publishing: Publishing::new(sockets),
-            changed: None,
-            plan_lock: None,
-            storage: Storage::default(),
-            pausing: Vec::new(),
-            record,
-            origin: Instant::now(),
-            starter: Some(starter),
-            first_attach: attach,
-            first_master: None,
-            start_failure: None,
-            finished: false,
-        };
-        supervisor.handle(Event::SandboxReady);
-        let up = supervisor.sandbox.finish_start().and_then(|()| {
-            // First, since it takes longest.
-            supervisor.connect();
-            supervisor.start_port_proxy()
-        });
-        match up {
-            Ok(()) => supervisor.run(&signals, &timer, &control),
-            Err(failure) => {
-                supervisor.containers.iter_mut().for_each(|container| container.starting = None);
-                supervisor.start_failure =
-                    Some(starts::explained(made.as_deref(), failure.into_report("the pod did not come up")));
-            }
-        }
-        supervisor.end(at_end, &signals, &control, locks);
+impl Supervisor<'_> {
+    /// Sends the containers on their way, and makes what pause alone has to be there for.
+    pub(super) fn bring_up(&mut self) -> Result<()> {
+        self.handle(Event::SandboxReady);
+        self.sandbox.finish_start()?;
+        // First, since it takes longest.
+        self.connect();
+        self.start_port_proxy()
     }
 
-    fn run(&mut self, signals: &Signals, timer: &Timer, control: &Listener) {
+    /// Why is for [`end`](Self::end) to tell.
+    pub(super) fn did_not_come_up(&mut self, failure: Failure, cgroup: Option<&Path>) {
+        self.containers.iter_mut().for_each(|container| container.starting = None);
+        self.start_failure = Some(starts::explained(cgroup, failure.into_report("the pod did not come up")));
+    }
+
+    /// Until the pod has ended.
+    pub(super) fn run(&mut self) {
         let mut settled = false;
         while !self.finished {
             let network = self.connection.as_ref().and_then(Connection::next_deadline);
@@ -156,7 +96,7 @@ impl<'a> Supervisor<'a> {
             let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline()];
             let delay = next.into_iter().chain(own.into_iter().flatten()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
-            let _ = timer.set(delay);
+            let _ = self.timer.set(delay);
             let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
             settled = ready.is_empty();
             if settled {
@@ -165,18 +105,18 @@ impl<'a> Supervisor<'a> {
                 memfd::forget_program_pages();
             }
             for event in ready {
-                self.dispatch(event, signals, timer, control);
+                self.dispatch(event);
             }
         }
     }
 
-    fn dispatch(&mut self, ready: Ready, signals: &Signals, timer: &Timer, control: &Listener) {
+    fn dispatch(&mut self, ready: Ready) {
         // Removed by an earlier event of the same round.
         let Some(source) = self.watch.sources.get(&ready.token).copied() else { return };
         match source {
-            Source::Signals => self.on_signals(signals),
+            Source::Signals => self.on_signals(),
             Source::Timer => {
-                timer.acknowledge();
+                self.timer.acknowledge();
                 self.hear_all();
                 self.measure_storage_if_due();
                 self.look_at_pauses();
@@ -184,7 +124,7 @@ impl<'a> Supervisor<'a> {
                 self.handle(Event::TimerFired);
             }
             Source::Storage => self.on_storage(),
-            Source::Control => drop(self.accept(control)),
+            Source::Control => drop(self.accept()),
             Source::NetworkReady => self.on_network_ready(),
             Source::NetworkWords => self.on_network_words(),
             Source::JoinedPod => self.on_joined_pod_ended(),
@@ -199,9 +139,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn on_signals(&mut self, signals: &Signals) {
+    fn on_signals(&mut self) {
         let mut stop = false;
-        while let Some(signal) = signals.next() {
+        while let Some(signal) = self.signals.next() {
             stop |= signal != SIGCHLD;
         }
         while let Some(pid) = process::next_dead() {
@@ -316,8 +256,8 @@ impl<'a> Supervisor<'a> {
         let _ = starter.send(&reply, &fds);
     }
 
-    pub(super) fn accept(&mut self, control: &Listener) -> Option<u64> {
-        let channel = control.accept().ok().flatten()?;
+    pub(super) fn accept(&mut self) -> Option<u64> {
+        let channel = self.control.accept().ok().flatten()?;
         // 0600 keeps other users out already; this keeps out who was given the descriptor.
         let ours = crate::sys::privileges::uid();
         if !channel.peer().is_ok_and(|(_, uid)| uid == ours || uid == 0) {

@@ -15,7 +15,7 @@ mod network;
 mod output;
 mod pausing;
 mod ports;
-mod prepared;
+mod prepare;
 pub mod protocol;
 mod starts;
 mod storage;
@@ -60,16 +60,19 @@ pub struct FirstAttach {
     pub stderr: UnixStream,
 }
 
+/// What `run` hands over to the supervisor, beside the pod.
+#[derive(Debug)]
+pub struct Handover {
+    pub at_end: AtEnd,
+    pub attach: Option<FirstAttach>,
+    /// Of the published ports, bound already.
+    pub sockets: Sockets,
+}
+
 /// Starts the supervisor of a pod that has been created. One [`protocol::StartReply`] comes on the returned channel; its
 /// end without one means that the supervisor died.
-pub fn spawn(
-    created: CreatedPod,
-    plan: &PodPlan,
-    at_end: AtEnd,
-    attach: Option<FirstAttach>,
-    sockets: Sockets,
-) -> Result<Channel> {
-    let started = fork_supervisor(created, plan, at_end, attach, sockets);
+pub fn spawn(created: CreatedPod, plan: &PodPlan, handover: Handover) -> Result<Channel> {
+    let started = fork_supervisor(created, plan, handover);
     if started.is_err() {
         let made = match &plan.sandbox.cgroup {
             CgroupPlan::Tree(tree) => tree.directory(),
@@ -81,13 +84,7 @@ pub fn spawn(
     started
 }
 
-fn fork_supervisor(
-    created: CreatedPod,
-    plan: &PodPlan,
-    at_end: AtEnd,
-    attach: Option<FirstAttach>,
-    sockets: Sockets,
-) -> Result<Channel> {
+fn fork_supervisor(created: CreatedPod, plan: &PodPlan, handover: Handover) -> Result<Channel> {
     let step = Step::StartSupervisor;
     let threads = process::thread_count().during(step, "")?;
     if threads != 1 {
@@ -104,15 +101,39 @@ fn fork_supervisor(
         clone::Fork::Parent { .. } => Ok(ours),
         clone::Fork::Child => {
             drop((ours, making));
-            let attached = attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
             let locks = created.locks.iter().map(AsFd::as_fd);
             let leaves = cgroups.iter().flat_map(Cgroups::descriptors);
-            let first = [theirs.as_fd()].into_iter().chain(sockets.descriptors());
-            let kept: Vec<_> = first.chain(locks).chain(attached).chain(leaves).collect();
+            let kept: Vec<_> =
+                [theirs.as_fd()].into_iter().chain(handover.descriptors()).chain(locks).chain(leaves).collect();
             detach(plan, &kept);
-            Supervisor::supervise(created, plan, cgroups, at_end, attach, theirs, sockets);
+            supervise(created, plan, cgroups, handover, theirs);
             clone::exit_now(0);
         }
+    }
+}
+
+/// Who: a child of `sandpod run` that outlives it, in the host's namespaces. Why: somebody must hold the pod's lock and the
+/// ends of its pipes, and reap what dies. Ends: with the pod. Whatever happens, `starter` gets an answer and nothing
+/// half-made stays.
+fn supervise(created: CreatedPod, plan: &PodPlan, cgroups: Option<Cgroups>, handover: Handover, starter: Channel) {
+    let CreatedPod { record, locks, .. } = created;
+    let made = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
+    let mut supervisor = match Supervisor::prepare(plan, record, cgroups, handover) {
+        Ok(supervisor) => supervisor,
+        Err(failure) => return ending::never_began(plan, made.as_deref(), &starter, failure),
+    };
+    supervisor.starter = Some(starter);
+    match supervisor.bring_up() {
+        Ok(()) => supervisor.run(),
+        Err(failure) => supervisor.did_not_come_up(failure, made.as_deref()),
+    }
+    supervisor.end(locks);
+}
+
+impl Handover {
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let attached = self.attach.iter().flat_map(|ends| [ends.stdio.as_fd(), ends.stderr.as_fd()]);
+        self.sockets.descriptors().chain(attached)
     }
 }
 

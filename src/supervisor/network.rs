@@ -7,16 +7,13 @@ use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::lifecycle::network::{End, Network, Order, PATIENCE, State};
 use super::watch::{Source, Watch};
-use crate::engine::network::{Attachment, Gate};
+use crate::engine::network::{Attachment, Gate, Refusal};
 use crate::engine::{During, Failure, Result};
 use crate::plan::network::{Backend, NetworkPlan, Sandboxing, UserMode};
 use crate::state::{NetworkRecord, NetworkState};
 use crate::step::Step;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, PidFd, ProcessId, signal_name};
-
-/// The wrapper's own exit statuses, each of which names what is lacking (`--help`).
-const REFUSALS: std::ops::RangeInclusive<i32> = 64..=83;
 
 /// What went wrong, and what would mend it.
 #[derive(Debug, Clone)]
@@ -176,7 +173,7 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.words(), Source::NetworkWords);
         let hung = connection.machine.state() == State::Killed;
         let end = match exit {
-            Exit::Code(code) if REFUSALS.contains(&code) => End::Refused,
+            Exit::Code(code) if Refusal::of(code).is_some() => End::Refused,
             // It locks itself up and cannot be told not to: a second attempt would be the same.
             Exit::Code(_) if connection.plan.backend == Backend::Pasta => End::Refused,
             Exit::Code(_) => End::Exited,

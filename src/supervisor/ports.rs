@@ -1,7 +1,6 @@
 //! The pod's port proxy: started when pause runs, and again when it dies. The sockets are here, so no client is refused
 //! meanwhile.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -59,18 +58,11 @@ impl Supervisor<'_> {
             Some(network) => network,
             None => clone::namespace_of(self.sandbox.pid, "net").during(Step::StartPortProxy, "")?,
         };
-        let proxy = ports::start(&self.publishing.sockets, network.as_fd(), &self.targets());
+        let proxy = ports::start(&self.publishing.sockets, network.as_fd(), &self.plan.sandbox.port_targets);
         self.publishing.network = Some(network);
         let proxy = proxy?;
         self.publishing.proxy = Some((proxy, Instant::now()));
         Ok(())
-    }
-
-    /// Where in the pod connections go: to its own addresses, as in Kubernetes. What listens on localhost alone is meant
-    /// for the pod alone, and may trust whoever comes from there. A pod that has nothing but localhost has no such secrets.
-    fn targets(&self) -> Vec<IpAddr> {
-        let own = self.plan.sandbox.network.addresses();
-        if own.is_empty() { vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] } else { own }
     }
 
     /// True: `pid` was the proxy, and another has taken its place. One that does not live is given up, with its ports:

@@ -37,10 +37,10 @@ fn network(typed: &str) -> Result<Network, String> {
 }
 
 impl NetworkArguments {
-    pub(crate) fn choice(&self) -> NetworkChoice {
+    pub(crate) fn choice(&self) -> Option<NetworkChoice> {
         match self.network {
-            Some(Network::Choice(choice)) => choice,
-            Some(Network::OfPod(_)) | None => NetworkChoice::AsWritten,
+            Some(Network::Choice(choice)) => Some(choice),
+            Some(Network::OfPod(_)) | None => None,
         }
     }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::failure::{Failure, Result};
-use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Setting, Value, of_supervisor};
+use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, Nesting, of_supervisor};
 use crate::plan::idmap::IdMapPlan;
 use crate::plan::{ContainerPlan, SandboxPlan};
 use crate::step::Step;
@@ -34,14 +34,8 @@ const STEP: Step = Step::MakeCgroups;
 /// children may have no processes (cgroup-v2.rst, "No Internal Process Constraint").
 const CLIENTS: &str = "sandpod-clients";
 
-/// Pause never forks. Whoever makes it do otherwise (by ptrace, in a shared pid namespace) gets no process out of it.
-const PAUSE_PIDS: Value = Value::PidsMax(Some(1));
-
 /// Where cgroup2 is mounted, or in it what this process may know of.
 const CGROUP2: &str = "/sys/fs/cgroup";
-
-const MOST_CGROUPS: &str = "256";
-const DEEPEST_CGROUP: &str = "8";
 
 /// The pod's subtree, as the supervisor holds it.
 #[derive(Debug)]
@@ -50,6 +44,7 @@ pub struct Cgroups {
     pub supervisor: Leaf,
     pub pause: Leaf,
     controllers: Vec<String>,
+    nesting: Nesting,
     /// The cgroup of whoever started the pod, where it is known.
     origin: Option<PathBuf>,
 }
@@ -100,8 +95,9 @@ impl Cgroups {
         }
         settings::write(&pod, &tree.settings)?;
         let (supervisor, pause) = (Leaf::make(&of_supervisor(&pod))?, Leaf::make(&pod.join("pause"))?);
-        settings::write(pause.path(), &[Setting { value: PAUSE_PIDS, asked_by: None }])?;
-        Ok(Cgroups { pod, supervisor, pause, controllers: tree.controllers.clone(), origin: None })
+        settings::write(pause.path(), &tree.pause)?;
+        let (controllers, nesting) = (tree.controllers.clone(), tree.nesting);
+        Ok(Cgroups { pod, supervisor, pause, controllers, nesting, origin: None })
     }
 
     /// The pod's own cgroup.
@@ -127,10 +123,9 @@ impl Cgroups {
         let outer = self.pod.join(format!("{}.{start}", container.name));
         file::make_directory(&outer)?;
         settings::write(&outer, &container.cgroup)?;
-        // A container may make cgroups of its own below: not so many that the kernel's ids for them run out for everybody
-        // (65535 with a memory controller), nor so deep that their path is longer than any path may be.
-        file::write(&outer, "cgroup.max.descendants", MOST_CGROUPS)?;
-        file::write(&outer, "cgroup.max.depth", DEEPEST_CGROUP)?;
+        for (name, most) in self.nesting.files() {
+            file::write(&outer, name, &most.to_string())?;
+        }
         enable_controllers(&outer, &self.controllers)?;
         let leaf = Leaf::make(&outer.join(leaf::INNER))?;
         settings::write(leaf.path(), &container.cgroup)?;

@@ -5,21 +5,18 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 
-use super::{Ends, STEP};
+use super::{Ends, Refusal, STEP};
 use crate::engine::failure::{During, Result};
 use crate::sys::poll::{self, Want};
 use crate::sys::process::PidFd;
 use crate::sys::{Namespaces, clone, memfd, stdio};
-
-/// For a program that could not be started; the wrapper's status for the same.
-const NOT_STARTED: i32 = 81;
 
 /// Starts `command` below a process of its own, which gives its exit status as its own. The program is killed when the
 /// other end of the lifeline closes.
 pub(super) fn start(command: &mut Command, ends: &Ends) -> Result<(i32, PidFd)> {
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(STEP, "")? {
         clone::Fork::Parent { pid, pidfd } => Ok((pid, pidfd)),
-        clone::Fork::Child => clone::exit_now(mind(command, ends).unwrap_or(NOT_STARTED)),
+        clone::Fork::Child => clone::exit_now(mind(command, ends).unwrap_or(Refusal::CannotRun.status())),
     }
 }
 

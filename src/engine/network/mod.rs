@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 mod minder;
+mod wrapper;
 
 use super::failure::{During, Failure, Result};
 use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
@@ -14,9 +15,9 @@ use crate::step::Step;
 use crate::sys::process::{self, PidFd};
 use crate::sys::{event, poll, stdio};
 
+pub use wrapper::Refusal;
+
 const STEP: Step = Step::AttachNetwork;
-/// Finds and starts slirp4netns; its exit statuses are its own (`--help`).
-const WRAPPER: &str = include_str!("../../../scripts/slirp4netns-wrapper.sh");
 /// Last words that are kept of a program, in bytes.
 const MOST_WORDS: usize = 2048;
 
@@ -137,7 +138,7 @@ impl Ends {
     fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
         let mut command = quiet(Command::new("/bin/sh"));
         // `sh -c TEXT NAME ARGUMENTS`
-        command.args(["-c", WRAPPER, "slirp4netns-wrapper.sh"]);
+        command.args(["-c", wrapper::TEXT, "slirp4netns-wrapper.sh"]);
         let network = plan.ipv4.network;
         command.args(["--interface", &plan.interface, "--mac", &plan.mac, "--mtu", &plan.mtu.to_string()]);
         command.args(["--cidr", &format!("{}/{}", network.address, network.prefix_length)]);

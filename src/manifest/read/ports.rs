@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::metadata::named;
 use super::spec::UniqueNames;
+use crate::bind_conflict::in_conflict;
 use crate::manifest::names;
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::{ContainerPort, Protocol};
@@ -32,7 +33,7 @@ impl HostPorts {
     const MOST: usize = 10_000;
 
     fn add(&mut self, port: &ContainerPort, slot: &Slot<'_>, problems: &mut Problems) {
-        if let Some((_, first)) = self.0.iter().find(|(taken, _)| is_one_socket(taken, port)) {
+        if let Some((_, first)) = self.0.iter().find(|(taken, _)| collide(taken, port)) {
             slot.invalid(problems, format!("the same port of the host is already asked for at {first}"));
         } else if self.0.len() < Self::MOST {
             self.0.push((port.clone(), slot.position()));
@@ -42,14 +43,9 @@ impl HostPorts {
     }
 }
 
-/// Whether the kernel would refuse the second of them: without an address it is all addresses.
-fn is_one_socket(a: &ContainerPort, b: &ContainerPort) -> bool {
-    let every = |ip: IpAddr| ip.is_unspecified();
-    let overlap = match (a.host_ip, b.host_ip) {
-        (None, _) | (_, None) => true,
-        (Some(a), Some(b)) => a.is_ipv4() == b.is_ipv4() && (a == b || every(a) || every(b)),
-    };
-    (a.host_port, a.protocol) == (b.host_port, b.protocol) && overlap
+fn collide(a: &ContainerPort, b: &ContainerPort) -> bool {
+    let host = |port: &ContainerPort| (port.host_ip, port.host_port.unwrap_or(0));
+    a.protocol == b.protocol && in_conflict(host(a), host(b))
 }
 
 pub(super) fn read<'t>(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{CgroupParent, CgroupPlan, CgroupTree, SUPERVISOR, Setting};
+use super::{CgroupParent, CgroupPlan, CgroupTree, Nesting, SUPERVISOR, Setting, Value};
 use crate::host::{CgroupFacts, Delegation, Membership, NoDelegation};
 use crate::plan::resources::Decided;
 use crate::plan::{CgroupsChoice, Degradation, degradation};
@@ -14,6 +14,8 @@ mod tests;
 
 /// Enabled where they are delegated, for `stats`, also when no value needs them.
 const MEASURED: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// Pause never forks. Whoever makes it do otherwise (by ptrace, in a shared pid namespace) gets no process out of it.
+const PAUSE: Setting = Setting { value: Value::PidsMax(Some(1)), asked_by: None };
 /// What systemd can delegate at most: Delegate= of systemd.resource-control(5) knows no `hugetlb`.
 const SYSTEMD_DELEGATES: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 /// Bytes of a file name (NAME_MAX), and of a unit's name with its suffix (systemd.unit(5)).
@@ -48,11 +50,12 @@ pub(in crate::plan) fn place(
     let everywhere = resources.containers.iter_mut().map(|of| &mut of.settings).chain([&mut resources.pod]);
     everywhere.for_each(|settings| settings.retain(|setting| controllers.contains(setting.value.controller())));
     let settings = std::mem::take(&mut resources.pod);
+    let pause = Vec::from_iter(Some(PAUSE).filter(|setting| controllers.contains(setting.value.controller())));
     let needed = settings.iter().chain(resources.containers.iter().flat_map(|of| &of.settings));
     let measured = MEASURED.into_iter().filter(|name| controllers.contains(*name));
     let enabled: BTreeSet<&str> = needed.map(|setting| setting.value.controller()).chain(measured).collect();
     let controllers = enabled.into_iter().map(str::to_owned).collect();
-    Ok((CgroupPlan::Tree(CgroupTree { parent, name, controllers, settings }), None))
+    Ok((CgroupPlan::Tree(CgroupTree { parent, name, controllers, settings, pause, nesting: Nesting::default() }), None))
 }
 
 fn inherited(resources: &mut Decided, degradation: Option<Degradation>) -> (CgroupPlan, Option<Degradation>) {

@@ -43,7 +43,7 @@ fn the_pods_fields() {
 fn the_address_is_that_of_the_network() {
     let of = |field: PodField, choice, ipv6| {
         answer(pod(vec![container("a")]), asking(field), |request, facts| {
-            (request.network, facts.network.ipv6) = (choice, ipv6);
+            (request.network, facts.network.ipv6) = (Some(choice), ipv6);
         })
     };
     assert_eq!(of(PodField::PodIps, NetworkChoice::Private, true).expect("two"), "10.0.2.100,fd00::ff:fe00:64");

@@ -43,7 +43,7 @@ fn on_the_hosts_network_there_is_nothing_to_do() {
     same.spec.host_network = true;
     same.spec.containers[0].ports = vec![port(None, 8080, Protocol::Tcp, Some(8080))];
     assert_eq!(shown(&plan(&same, |_| ()).expect("a plan")), Vec::<String>::new());
-    plan(&web(), |request| request.network = NetworkChoice::Host).expect_err("8880 is not 80");
+    plan(&web(), |request| request.network = Some(NetworkChoice::Host)).expect_err("8880 is not 80");
 }
 
 #[test]
@@ -60,4 +60,27 @@ fn headers_are_for_tcp_and_for_what_is_published() {
     for choice in ["9000", "dns", "53", "web", "80,81", "-"] {
         assert_eq!(with(choice).expect_err(choice).exit_code, exit_code::USAGE);
     }
+}
+
+#[test]
+fn ports_lead_to_the_pods_own_addresses_or_else_to_its_localhost() {
+    let targets = |choice, ipv6| {
+        let mut facts = facts_for_tests();
+        facts.network.ipv6 = ipv6;
+        let request = Request { network: choice, ..request() };
+        let plan = super::super::plan(&web(), &facts, &request).expect("a plan");
+        plan.sandbox.port_targets.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(None, false), ["10.0.2.100"]);
+    assert_eq!(targets(None, true), ["10.0.2.100", "fd00::ff:fe00:64"]);
+    assert_eq!(targets(Some(NetworkChoice::None), true), ["127.0.0.1", "::1"]);
+    let unpublished = plan(&pod(vec![container("app")]), |_| ()).expect("a plan");
+    assert_eq!(unpublished.sandbox.port_targets, Vec::<IpAddr>::new());
+}
+
+#[test]
+fn the_plan_says_where_they_lead() {
+    let text = super::super::render::Text(&plan(&web(), |_| ()).expect("a plan")).to_string();
+    assert!(text.contains("  published    port 8880 of every address to 80/tcp (proxy)\n"), "{text}");
+    assert!(text.contains("  led to       10.0.2.100\n"), "{text}");
 }

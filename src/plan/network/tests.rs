@@ -19,7 +19,7 @@ fn backend(wish: Wish, facts: &NetworkFacts) -> Option<Backend> {
 }
 
 fn asked(choice: NetworkChoice) -> Wish {
-    Wish { choice, ..Wish::default() }
+    Wish { choice: Some(choice), ..Wish::default() }
 }
 
 #[test]
@@ -55,15 +55,15 @@ fn no_tun_names_the_device_and_the_fix() {
 #[test]
 fn host_network_and_another_one_contradict_each_other() {
     let wish = |choice, annotated| Wish { choice, annotated, host_network: true, ..Wish::default() };
-    assert_eq!(decide(wish(NetworkChoice::AsWritten, None), &host()).expect("host").0, NetworkPlan::Host);
-    assert_eq!(decide(wish(NetworkChoice::Host, None), &host()).expect("host").0, NetworkPlan::Host);
-    decide(wish(NetworkChoice::None, None), &host()).expect_err("--network none");
-    decide(wish(NetworkChoice::AsWritten, Some(NetworkChoice::Pasta)), &host()).expect_err("the annotation");
+    assert_eq!(decide(wish(None, None), &host()).expect("host").0, NetworkPlan::Host);
+    assert_eq!(decide(wish(Some(NetworkChoice::Host), None), &host()).expect("host").0, NetworkPlan::Host);
+    decide(wish(Some(NetworkChoice::None), None), &host()).expect_err("--network none");
+    decide(wish(None, Some(NetworkChoice::Pasta)), &host()).expect_err("the annotation");
 }
 
 #[test]
 fn the_command_line_decides_over_the_annotation() {
-    let wish = Wish { choice: NetworkChoice::Pasta, annotated: Some(NetworkChoice::None), ..Wish::default() };
+    let wish = Wish { choice: Some(NetworkChoice::Pasta), annotated: Some(NetworkChoice::None), ..Wish::default() };
     assert_eq!(backend(wish, &host()), Some(Backend::Pasta));
     let wish = Wish { annotated: Some(NetworkChoice::None), ..Wish::default() };
     assert_eq!(backend(wish, &host()), None);
@@ -73,10 +73,10 @@ fn the_command_line_decides_over_the_annotation() {
 fn the_hosts_loopback_is_opened_only_where_there_is_a_gateway() {
     let open = |choice| Wish { choice, host_loopback: HostLoopback::Open, ..Wish::default() };
     for choice in [NetworkChoice::None, NetworkChoice::Host] {
-        assert_eq!(decide(open(choice), &host()).expect_err("refused").exit_code, exit_code::USAGE);
+        assert_eq!(decide(open(Some(choice)), &host()).expect_err("refused").exit_code, exit_code::USAGE);
     }
     let bare = NetworkFacts { slirp4netns: None, pasta: None, ..host() };
-    assert_eq!(decide(open(NetworkChoice::AsWritten), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
+    assert_eq!(decide(open(None), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn without_policies_pasta_is_a_way_to_the_hosts_loopback() {
 #[test]
 fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
     let sandboxing = |choice, host_pid| {
-        let wish = Wish { choice, host_pid, ..Wish::default() };
+        let wish = Wish { choice: Some(choice), host_pid, ..Wish::default() };
         let NetworkPlan::UserMode(plan) = decide(wish, &host()).expect("a network").0 else { panic!("a network") };
         plan.sandboxing
     };

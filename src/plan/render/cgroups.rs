@@ -1,6 +1,6 @@
 //! The pod's cgroups: the tree, each value with the field that asked for it, and what the pod claims.
 
-use std::fmt::{self, Formatter};
+use std::fmt::{self, Display, Formatter};
 
 use super::{path, row, word, words};
 use crate::manifest::{Resource, written};
@@ -26,7 +26,7 @@ pub(super) fn cgroups(f: &mut Formatter<'_>, sandbox: &SandboxPlan, containers: 
 }
 
 fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) -> fmt::Result {
-    let CgroupTree { parent, name, controllers, settings } = tree;
+    let CgroupTree { parent, name, controllers, settings, pause, nesting } = tree;
     writeln!(f, "\ncgroups")?;
     match parent {
         CgroupParent::Directory { path: directory, leave } => {
@@ -38,11 +38,13 @@ fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) 
     row(f, "controllers", words(controllers))?;
     leaf(f, 2, &format!("{}{SUPERVISOR}/", word(name)), &[])?;
     leaf(f, 2, &format!("{}/", word(name)), settings)?;
-    leaf(f, 4, "pause/", &[])?;
+    leaf(f, 4, "pause/", pause)?;
     containers.iter().try_for_each(|container| {
         leaf(f, 4, &format!("{}.<n>/", word(&container.name)), &container.cgroup)?;
+        nesting.files().iter().try_for_each(|(name, most)| file(f, 4, name, most, None))?;
         // docs/decisions/0008: what holds is above; inside, the same values only tell programs how much they have.
-        let again = if container.cgroup.is_empty() { "" } else { "; the same values, for who reads them inside" };
+        let again =
+            if container.cgroup.is_empty() { "" } else { "; the controllers' values again, for who reads them inside" };
         leaf(f, 6, &format!("{CONTAINER}/{:8} its processes{again}", ""), &[])
     })
 }
@@ -50,9 +52,12 @@ fn draw(f: &mut Formatter<'_>, tree: &CgroupTree, containers: &[ContainerPlan]) 
 fn leaf(f: &mut Formatter<'_>, indent: usize, name: &str, settings: &[Setting]) -> fmt::Result {
     writeln!(f, "{:indent$}{name}", "")?;
     for Setting { value, asked_by } in settings {
-        let asked = asked_by.as_deref().unwrap_or("default");
-        let indent = indent + 4;
-        writeln!(f, "{:indent$}{:<18} {:<14} {asked}", "", value.file(), value.to_string())?;
+        file(f, indent, &value.file(), value, asked_by.as_deref())?;
     }
     Ok(())
+}
+
+fn file(f: &mut Formatter<'_>, indent: usize, name: &str, value: impl Display, asked_by: Option<&str>) -> fmt::Result {
+    let indent = indent + 4;
+    writeln!(f, "{:indent$}{name:<22} {:<14} {}", "", value.to_string(), asked_by.unwrap_or("default"))
 }

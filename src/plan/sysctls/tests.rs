@@ -39,7 +39,7 @@ fn what_is_asked_for_takes_the_place_of_ours() {
 fn the_hosts_own_are_not_touched() {
     // The manifest refuses hostNetwork and hostIPC by line; the command line can ask for the host's network, too.
     let web = pod_with(&[asked("net/core/somaxconn", "1024")]);
-    let request = Request { network: NetworkChoice::Host, ..request() };
+    let request = Request { network: Some(NetworkChoice::Host), ..request() };
     let report = super::super::plan(&web, &facts_for_tests(), &request).expect_err("refused");
     assert_eq!(report.exit_code, exit_code::USAGE);
     assert!(report.chain[0].contains("the host's network"), "{report:?}");

@@ -1,0 +1,112 @@
+//! From a created pod to a pause that containers can be sent to: what the loop needs before it can turn.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::Handover;
+use super::clients::Clients;
+use super::container::Container;
+use super::event_loop::Supervisor;
+use super::lifecycle;
+use super::network::{Connection, JoinedNetwork};
+use super::output::Output;
+use super::ports::Publishing;
+use super::storage::Storage;
+use super::watch::{Source, Watch};
+use crate::engine::cgroup::Cgroups;
+use crate::engine::programs::Programs;
+use crate::engine::{During, Failure, Result, sandbox, volumes};
+use crate::plan::PodPlan;
+use crate::state::{self, Record};
+use crate::step::Step;
+use crate::sys::event::{Interest, Signals, Timer};
+use crate::sys::process::ProcessId;
+use crate::sys::socket::Listener;
+
+const STEP: Step = Step::StartSupervisor;
+
+impl<'a> Supervisor<'a> {
+    pub(super) fn prepare(
+        plan: &'a PodPlan,
+        mut record: Record,
+        cgroups: Option<Cgroups>,
+        handover: Handover,
+    ) -> Result<Supervisor<'a>> {
+        let signals = Signals::block().during(STEP, "")?;
+        record.supervisor = ProcessId::of_self();
+        let cgroups = match cgroups {
+            Some(made) => Some(made),
+            None => Cgroups::enter_scope(&plan.sandbox)?,
+        };
+        record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
+        let programs = Programs::prepare()?;
+        let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
+        let (sandbox, beside) =
+            sandbox::start(&plan.sandbox, &programs, leaf, || BesideTheIdMap::prepare(plan, &record))?;
+        record.pause = ProcessId::of(sandbox.pid);
+        commit(plan, &record)?;
+        let BesideTheIdMap { pinned, control, containers } = beside;
+        let timer = Timer::new().during(STEP, "")?;
+        let mut watch = Watch::new().during(STEP, "")?;
+        watch.add(signals.as_fd(), Source::Signals, Interest::Readable);
+        watch.add(timer.as_fd(), Source::Timer, Interest::Readable);
+        watch.add(control.as_fd(), Source::Control, Interest::Readable);
+        let joined = JoinedNetwork::new(&plan.sandbox.network, &mut watch)?;
+        let Handover { at_end, attach, sockets } = handover;
+        Ok(Supervisor {
+            plan,
+            sandbox,
+            programs,
+            pinned,
+            pod: lifecycle::Pod::new(plan),
+            containers,
+            clients: Clients::default(),
+            execs: BTreeMap::new(),
+            signals,
+            timer,
+            control,
+            watch,
+            cgroups,
+            connection: Connection::new(&plan.sandbox.network, Duration::ZERO)?,
+            joined,
+            publishing: Publishing::new(sockets),
+            changed: None,
+            plan_lock: None,
+            storage: Storage::default(),
+            pausing: Vec::new(),
+            record,
+            origin: Instant::now(),
+            at_end,
+            starter: None,
+            first_attach: attach,
+            first_master: None,
+            start_failure: None,
+            finished: false,
+        })
+    }
+}
+
+/// What is made while other processes write pause's id maps, which takes longer.
+struct BesideTheIdMap {
+    pinned: volumes::Pinned,
+    control: Listener,
+    containers: Vec<Container>,
+}
+
+impl BesideTheIdMap {
+    fn prepare(plan: &PodPlan, record: &Record) -> Result<BesideTheIdMap> {
+        commit(plan, record)?;
+        let pinned = volumes::prepare(plan)?;
+        let control = Listener::bind(&plan.sandbox.dirs.runtime.join("control.sock")).during(STEP, "control socket")?;
+        let opened = plan.containers.iter().map(|container| {
+            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+            Ok(Container { starting: None, running: None, output, ended: None, leaf: None, starts: 0 })
+        });
+        Ok(BesideTheIdMap { pinned, control, containers: opened.collect::<Result<_>>()? })
+    }
+}
+
+fn commit(plan: &PodPlan, record: &Record) -> Result<()> {
+    state::commit(&plan.sandbox.dirs, record).map_err(|error| Failure::because(STEP, "record.json", error.to_string()))
+}
