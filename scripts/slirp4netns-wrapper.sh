@@ -11,8 +11,8 @@ usage() {
   cat <<'USAGE'
 usage: slirp4netns-wrapper.sh [OPTION]... PID
 
-Checks what slirp4netns needs, then becomes slirp4netns for the network namespace of process PID. Runs in the foreground
-and ends when it is killed, or when the other end of --exit-fd is closed.
+Checks what slirp4netns needs, then runs it for the network namespace of process PID. Stays in the foreground and ends
+when it is killed, or when the other end of --exit-fd is closed.
 
   --interface NAME        what the interface is called inside (eth0)
   --cidr NETWORK/PREFIX   IPv4 network inside (10.0.2.0/24): its .2 is the gateway, .3 the DNS server, .100 the address
@@ -24,6 +24,7 @@ and ends when it is killed, or when the other end of --exit-fd is closed.
   --api-socket PATH       see slirp4netns(1)
   --ready-fd FD           gets a byte when the interface can be used
   --exit-fd FD            whose hang-up ends it
+  --exec                  become slirp4netns, which saves a process; status 84 is slirp4netns's own 1 then
   --check                 only say what would be run
   -h, --help
 
@@ -35,6 +36,7 @@ exit status: that of slirp4netns, or
   81  it cannot be run, or lacks an option that is needed (too old)
   82  /dev/net/tun cannot be opened
   83  the process is not there, or its namespaces are not yours to enter
+  84  it ended, and the sandbox is what is refused here, as within another container
 USAGE
 }
 
@@ -47,7 +49,7 @@ fail() {
 misused() { fail 64 "slirp4netns-wrapper.sh: $1" 'see slirp4netns-wrapper.sh --help'; }
 
 interface=eth0 cidr=10.0.2.0/24 mtu=65520 mac='' ipv6=no loopback=closed sandbox=yes api='' ready='' lifeline='' check=no
-pid=''
+pid='' become=no
 while [ $# -gt 0 ]; do
   case $1 in
   --interface | --cidr | --mtu | --mac | --api-socket | --ready-fd | --exit-fd)
@@ -66,6 +68,7 @@ while [ $# -gt 0 ]; do
   --ipv6) ipv6=yes ;;
   --allow-host-loopback) loopback=open ;;
   --no-sandbox) sandbox=no ;;
+  --exec) become=yes ;;
   --check) check=yes ;;
   -h | --help) usage && exit 0 ;;
   -*) misused "$1 is no option" ;;
@@ -140,4 +143,19 @@ if [ $check = yes ]; then
   printf '%s' "$found" && printf ' %s' "$@" && echo
   exit 0
 fi
-exec "$found" "$@"
+[ $become = no ] || exec "$found" "$@"
+"$found" "$@" &
+child=$!
+# A job in the background does not hear Ctrl-C.
+trap 'kill "$child" 2>/dev/null' HUP INT TERM
+wait "$child"
+status=$?
+# The same mount that its sandbox begins with, in the same user namespace. Without nsenter(1) nobody knows.
+sandboxes() {
+  nsenter --target "$pid" --user --preserve-credentials unshare --mount mount -t tmpfs none /tmp 2>&1
+}
+if [ $status -eq 1 ] && [ $sandbox = yes ] && command -v nsenter >/dev/null && ! refusal=$(sandboxes); then
+  fail 84 "slirp4netns could not lock itself up: ${refusal##*: }" \
+    'allow mounts in the container that this runs in, or go without: --no-sandbox'
+fi
+exit $status

@@ -214,4 +214,17 @@ fn the_wrapper_by_hand() {
     let without = format!("mount -t tmpfs none /dev/net && exec sh {script} 1");
     let said = home.said(home.program("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", &without]), b"");
     assert!(said.ends_with(82).stderr.contains("/dev/net/tun cannot be opened: No such file"));
+    // As in an outer container that has no mount namespaces to give.
+    let outer = format!(
+        "echo 0 >/proc/sys/user/max_mnt_namespaces; unshare --user --map-root-user --net sleep 100 & child=$!
+         until [ \"$(readlink /proc/$child/ns/net)\" != \"$(readlink /proc/$$/ns/net)\" ]; do sleep 0.05; done
+         sh {script} $child; status=$?; kill $child; exit $status"
+    );
+    let said = home.said(home.program("unshare", &["--user", "--map-root-user", "sh", "-c", &outer]), b"");
+    let said = said.ends_with(84);
+    assert!(
+        said.stderr.contains("could not lock itself up") && said.stderr.contains("--no-sandbox"),
+        "{}",
+        said.explain()
+    );
 }

@@ -138,7 +138,7 @@ impl Ends {
     fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
         let mut command = quiet(Command::new("/bin/sh"));
         // `sh -c TEXT NAME ARGUMENTS`
-        command.args(["-c", wrapper::TEXT, "slirp4netns-wrapper.sh"]);
+        command.args(["-c", wrapper::TEXT, "slirp4netns-wrapper.sh", "--exec"]);
         let network = plan.ipv4.network;
         command.args(["--interface", &plan.interface, "--mac", &plan.mac, "--mtu", &plan.mtu.to_string()]);
         command.args(["--cidr", &format!("{}/{}", network.address, network.prefix_length)]);

@@ -11,11 +11,13 @@ pub enum Refusal {
     CannotRun,
     NoTun,
     NoProcess,
+    /// By hand only: with `--exec`, slirp4netns's own words say it.
+    NoSandbox,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 5] =
-        [Refusal::Usage, Refusal::NotFound, Refusal::CannotRun, Refusal::NoTun, Refusal::NoProcess];
+    const ALL: [Refusal; 6] =
+        [Refusal::Usage, Refusal::NotFound, Refusal::CannotRun, Refusal::NoTun, Refusal::NoProcess, Refusal::NoSandbox];
 
     /// The exit status (`--help`); 64 is sysexits.h's EX_USAGE.
     #[must_use]
@@ -26,6 +28,7 @@ impl Refusal {
             Refusal::CannotRun => 81,
             Refusal::NoTun => 82,
             Refusal::NoProcess => 83,
+            Refusal::NoSandbox => 84,
         }
     }
 
