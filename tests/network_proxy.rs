@@ -5,7 +5,7 @@
 mod proxy_support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -329,43 +329,4 @@ fn without_descriptors_clients_wait_and_nothing_spins() {
     for client in &mut served {
         ask(client).expect("those that were there go on");
     }
-}
-
-#[test]
-fn datagrams_find_their_way_back() {
-    let target = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let address = target.local_addr().expect("bound");
-    thread::spawn(move || {
-        let mut buffer = vec![0; 65_536];
-        while let Ok((length, from)) = target.recv_from(&mut buffer) {
-            target.send_to(&buffer[..length], from).expect("send");
-        }
-    });
-    let proxy = Process::start(&[format!("udp 0.0.0.0:0 {} {address}", nobody("127.0.0.1"))]);
-    let before = proxy.descriptors();
-    let port = proxy.addresses[0].port();
-    let client = |asked: &str| {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        // A connected socket takes answers from the address that it asked and from no other.
-        socket.connect((asked, port)).expect("connect");
-        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
-        socket
-    };
-    let mut buffer = vec![0; 65_536];
-    let mut ask = |socket: &UdpSocket, message: &[u8]| {
-        // The first may be lost: the first of the targets is nobody's.
-        let answered = (0..10).any(|_| {
-            let _ = socket.send(message);
-            socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *message)
-        });
-        assert!(answered, "{} bytes were not answered", message.len());
-    };
-    let clients = [client("127.0.0.1"), client("127.0.0.2"), client("127.0.0.1")];
-    for (number, socket) in clients.iter().enumerate() {
-        ask(socket, format!("client {number}").as_bytes());
-    }
-    // The longest that UDP over IPv4 has.
-    ask(&clients[0], &vec![5; 65_507]);
-    ask(&clients[1], b"");
-    proxy.expect_descriptors(before + 3);
 }
