@@ -5,13 +5,14 @@
 mod proxy_support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::MsgFlags;
 use proxy_support::{PATIENCE, Process, be_the_proxy, echo, eventually, is_the_proxy, receive_all, send_all, server};
 use sandpod::sys::{inet, process};
 
@@ -331,41 +332,58 @@ fn without_descriptors_clients_wait_and_nothing_spins() {
     }
 }
 
-#[test]
-fn datagrams_find_their_way_back() {
-    let target = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let address = target.local_addr().expect("bound");
-    thread::spawn(move || {
-        let mut buffer = vec![0; 65_536];
-        while let Ok((length, from)) = target.recv_from(&mut buffer) {
-            target.send_to(&buffer[..length], from).expect("send");
+/// What a client or server says: pieces, whose last byte is urgent or not (MSG_OOB, tcp(7)), then the end.
+type Speech = [(Vec<u8>, MsgFlags)];
+
+fn speak(to: &TcpStream, speech: &Speech, pause: Duration) {
+    for (piece, flags) in speech {
+        let mut left = &piece[..];
+        while !left.is_empty() {
+            let sent = nix::sys::socket::send(to.as_raw_fd(), left, *flags | MsgFlags::MSG_NOSIGNAL).expect("send");
+            left = &left[sent..];
         }
-    });
-    let proxy = Process::start(&[format!("udp 0.0.0.0:0 {} {address}", nobody("127.0.0.1"))]);
-    let before = proxy.descriptors();
-    let port = proxy.addresses[0].port();
-    let client = |asked: &str| {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        // A connected socket takes answers from the address that it asked and from no other.
-        socket.connect((asked, port)).expect("connect");
-        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
-        socket
-    };
-    let mut buffer = vec![0; 65_536];
-    let mut ask = |socket: &UdpSocket, message: &[u8]| {
-        // The first may be lost: the first of the targets is nobody's.
-        let answered = (0..10).any(|_| {
-            let _ = socket.send(message);
-            socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *message)
-        });
-        assert!(answered, "{} bytes were not answered", message.len());
-    };
-    let clients = [client("127.0.0.1"), client("127.0.0.2"), client("127.0.0.1")];
-    for (number, socket) in clients.iter().enumerate() {
-        ask(socket, format!("client {number}").as_bytes());
+        thread::sleep(pause);
     }
-    // The longest that UDP over IPv4 has.
-    ask(&clients[0], &vec![5; 65_507]);
-    ask(&clients[1], b"");
-    proxy.expect_descriptors(before + 3);
+    to.shutdown(Shutdown::Write).expect("shutdown");
+}
+
+/// splice(2) stops at it, and a receiver that is not told to take it in its place would lose it. Telnet and ftp send some.
+#[test]
+fn urgent_bytes_pass_in_their_place() {
+    let plain = |bytes: &[u8]| (bytes.to_vec(), MsgFlags::empty());
+    let urgent = |bytes: &[u8]| (bytes.to_vec(), MsgFlags::MSG_OOB);
+    let long: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    let speeches: Arc<Vec<Vec<_>>> = Arc::new(vec![
+        vec![plain(b"before"), urgent(b"!"), plain(b"after")],
+        vec![urgent(b"!"), plain(b"after")],
+        vec![plain(b"before"), urgent(b"!")],
+        vec![urgent(b"!")],
+        vec![urgent(b"1"), urgent(b"2"), plain(b"3"), urgent(b"4")],
+        vec![plain(&long), urgent(&long), plain(&long), urgent(b"!"), plain(&long[..5000]), urgent(&long)],
+    ]);
+    for pause in [Duration::ZERO, Duration::from_millis(20)] {
+        for number in 0..speeches.len() {
+            let expected: Vec<u8> = speeches[number].iter().flat_map(|(piece, _)| piece.clone()).collect();
+            let (said, heard) = mpsc::channel();
+            let theirs = Arc::clone(&speeches);
+            let proxy = tcp_to(&[server(move |stream| {
+                thread::scope(|scope| {
+                    scope.spawn(|| speak(&stream, &theirs[number], pause));
+                    let mut all = Vec::new();
+                    (&stream).read_to_end(&mut all).expect("to the client's end");
+                    said.send(all).expect("somebody waits");
+                });
+            })]);
+            let client = proxy.connect();
+            let mut answer = Vec::new();
+            thread::scope(|scope| {
+                scope.spawn(|| speak(&client, &speeches[number], pause));
+                (&client).read_to_end(&mut answer).expect("to the server's end");
+            });
+            let question = heard.recv_timeout(PATIENCE).expect("heard");
+            let of = format!("speech {number} with pauses of {pause:?}");
+            assert!(question == expected, "{of}, to the server: {} of {} bytes", question.len(), expected.len());
+            assert!(answer == expected, "{of}, to the client: {} of {} bytes", answer.len(), expected.len());
+        }
+    }
 }

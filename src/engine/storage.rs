@@ -144,6 +144,10 @@ struct Walk {
 impl Walk {
     fn run(&mut self, top: OwnedFd) -> sys::Result<()> {
         self.enter(top)?;
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> sys::Result<()> {
         while let Some(level) = self.levels.last_mut() {
             match (level.pending.pop(), &level.fd) {
                 (Some(name), Some(here)) => {
@@ -248,5 +252,41 @@ mod tests {
             expected += blocks(&at);
         }
         assert_eq!(measured(dir.path()), expected);
+    }
+
+    /// A walk that has come to the bottom of `depth` directories, in each of which is a file.
+    fn at_the_bottom(top: &Path, depth: usize) -> Walk {
+        let mut deep = top.to_owned();
+        for _ in 0..depth {
+            deep.push("d");
+            fs::create_dir(&deep).expect("mkdir");
+            fs::write(deep.join("f"), "x".repeat(5000)).expect("write");
+        }
+        let mut walk = Walk { bytes: 0, linked: HashSet::new(), levels: Vec::new() };
+        walk.enter(path::open_host_path(top).and_then(|top| open_to_read(top.as_fd(), ".".as_ref())).expect("open"))
+            .expect("listed");
+        for _ in 0..depth {
+            let level = walk.levels.last_mut().expect("a level");
+            let name = level.pending.pop().expect("a directory");
+            let below = open_to_read(level.fd.as_ref().expect("open").as_fd(), &name).expect("open");
+            walk.enter(below).expect("listed");
+        }
+        walk
+    }
+
+    #[test]
+    fn a_tree_that_is_moved_meanwhile_leads_nowhere_else() {
+        for (moved, goes_astray) in [("d/d/d", true), (&*"d/".repeat(2 * OPEN_ANCESTORS - 1), false)] {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let (top, elsewhere) = (dir.path().join("top"), dir.path().join("elsewhere"));
+            fs::create_dir(&top).and_then(|()| fs::create_dir(&elsewhere)).expect("mkdir");
+            fs::write(elsewhere.join("large"), vec![1; 1 << 20]).expect("write");
+            let mut walk = at_the_bottom(&top, 2 * OPEN_ANCESTORS);
+            let counted = walk.bytes;
+            fs::rename(top.join(moved), elsewhere.join("moved")).expect("rename");
+            let ended = walk.go_on();
+            assert_eq!(ended.err().map(|error| error.errno), goes_astray.then_some(Errno::ESTALE), "{moved}");
+            assert_eq!(walk.bytes, counted, "{moved}: nothing of where it has gone");
+        }
     }
 }

@@ -44,21 +44,21 @@ pub(super) struct Flows {
     ports: Vec<UdpPort>,
     all: Slab<Flow>,
     by_pair: HashMap<Pair, Key>,
-    /// By [`Flow::last_used`]: the first has been idle the longest.
-    by_age: BTreeSet<(u64, Key)>,
+    /// For each port its flows by [`Flow::last_used`]: the first has been idle the longest.
+    by_age: Vec<BTreeSet<(u64, Key)>>,
     limit: usize,
     origin: Instant,
     buffer: Vec<u8>,
 }
 
 impl Flows {
-    /// At most `limit` at a time: then the one that has been idle the longest makes room.
+    /// At most `limit` at a time: see [`make_room`](Self::make_room).
     pub(super) fn new(ports: Vec<UdpPort>, limit: usize) -> Flows {
         Flows {
+            by_age: ports.iter().map(|_| BTreeSet::new()).collect(),
             ports,
             all: Slab::new(),
             by_pair: HashMap::new(),
-            by_age: BTreeSet::new(),
             limit: limit.max(1),
             origin: Instant::now(),
             buffer: Vec::new(),
@@ -110,19 +110,28 @@ impl Flows {
         if let Some(key) = self.by_pair.get(&pair) {
             return Some(*key);
         }
-        if self.all.len() >= self.limit
-            && let Some((_, oldest)) = self.by_age.first().copied()
-        {
-            self.end(oldest);
-        }
+        self.make_room(pair.port);
         let (target, socket) = first_open(&self.ports[pair.port].targets, 0)?;
         let key = self.all.next_key();
         poller.add(socket.as_fd(), Token::Flow(key).to_bits(), Interest::Readable).ok()?;
         let last_used = self.now();
         self.all.insert(Flow { pair, socket, target, last_used });
         self.by_pair.insert(pair, key);
-        self.by_age.insert((last_used, key));
+        self.by_age[pair.port].insert((last_used, key));
         Some(key)
+    }
+
+    /// For one more flow of `port`, where there are as many as may be: the port that has the most gives its oldest, this one
+    /// before others that have as many. So a port may use what others leave, and a flood of clients at one (a client's address
+    /// is easily forged) ends no flow of a port that has fewer.
+    fn make_room(&mut self, port: usize) {
+        if self.all.len() < self.limit {
+            return;
+        }
+        let most = (0..self.by_age.len()).max_by_key(|&other| (self.by_age[other].len(), other == port));
+        if let Some((_, oldest)) = most.and_then(|most| self.by_age[most].first().copied()) {
+            self.end(oldest);
+        }
     }
 
     fn send_to_pod(&mut self, poller: &Poller, key: Key, bytes: &[u8]) {
@@ -155,31 +164,36 @@ impl Flows {
         let now = self.now();
         let Some(flow) = self.all.get_mut(key) else { return };
         if flow.last_used != now {
-            self.by_age.remove(&(flow.last_used, key));
+            let by_age = &mut self.by_age[flow.pair.port];
+            by_age.remove(&(flow.last_used, key));
             flow.last_used = now;
-            self.by_age.insert((now, key));
+            by_age.insert((now, key));
         }
     }
 
     fn end(&mut self, key: Key) {
         let Some(flow) = self.all.remove(key) else { return };
-        self.by_age.remove(&(flow.last_used, key));
+        self.by_age[flow.pair.port].remove(&(flow.last_used, key));
         self.by_pair.remove(&flow.pair);
     }
 
     /// Ends what has been idle for too long.
     pub(super) fn on_time(&mut self, now: Instant) {
-        while let Some((last_used, key)) = self.by_age.first().copied() {
-            if self.over_at(last_used) > now {
-                return;
-            }
+        while let Some((last_used, key)) = self.oldest()
+            && self.over_at(last_used) <= now
+        {
             self.end(key);
         }
     }
 
     /// When [`on_time`](Self::on_time) is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.by_age.first().map(|(last_used, _)| self.over_at(*last_used))
+        self.oldest().map(|(last_used, _)| self.over_at(last_used))
+    }
+
+    /// Of all ports.
+    fn oldest(&self) -> Option<(u64, Key)> {
+        self.by_age.iter().filter_map(|flows| flows.first().copied()).min()
     }
 
     fn over_at(&self, last_used: u64) -> Instant {

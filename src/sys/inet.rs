@@ -24,6 +24,10 @@ const KEEPALIVE_SECONDS: u32 = 60;
 /// this by default. Measured (`scripts/bench network`): 64 KiB and what the kernel chooses are both about a fifth slower,
 /// unless the client is paced.
 const LOCAL_BUFFER: usize = 212_992;
+/// Bytes that a sending socket holds beyond what is on its way. Left to itself its buffer grows up to `net.ipv4.tcp_wmem`, by what
+/// the path could take, and stays full when the other side no longer reads: 3.8 MiB for each such connection were measured,
+/// 0.2 with this, at the same throughput.
+static UNSENT: libc::c_int = 128 << 10;
 
 /// A TCP listener. IPv6 ones take no IPv4 connections, so that `0.0.0.0` and `::` can be bound beside each other. What is
 /// accepted inherits TCP_NODELAY and keepalive.
@@ -34,6 +38,7 @@ pub fn listen_tcp(address: SocketAddr) -> Result<OwnedFd> {
     setsockopt(&fd, sockopt::ReuseAddr, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
     setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
+    limit_unsent(fd.as_fd());
     setsockopt(&fd, sockopt::KeepAlive, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS).named(call)?;
     only_ipv6(&fd, address).named(call)?;
@@ -100,6 +105,7 @@ pub fn connect_tcp(to: SocketAddr) -> Result<Connecting> {
     let fd = new_socket(to, SockType::Stream).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
     setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
+    limit_unsent(fd.as_fd());
     use_local_buffer(fd.as_fd());
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) => Ok(Connecting::Connected(fd)),
@@ -244,6 +250,15 @@ pub fn send_from(fd: BorrowedFd<'_>, bytes: &[u8], from: LocalAddress, to: Socke
     }
 }
 
+/// Has a socket take no more while [`UNSENT`] bytes have not been sent once (TCP_NOTSENT_LOWAT, ip-sysctl.rst). It cannot fail
+/// for TCP; nix has no name for it.
+fn limit_unsent(fd: BorrowedFd<'_>) {
+    let length = libc::socklen_t::try_from(size_of_val(&UNSENT)).unwrap_or_default();
+    let value = (&raw const UNSENT).cast();
+    // SAFETY: the kernel reads an int, which outlives the call.
+    let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value, length) };
+}
+
 fn new_socket(address: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
@@ -338,5 +353,24 @@ mod tests {
         // A connected socket takes nothing from any other address.
         assert!(poll::readable(client.as_fd(), Duration::from_secs(5)).expect("poll"));
         assert_eq!(receive(client.as_fd(), &mut buffer).expect("recv"), Some(6));
+    }
+
+    /// What the kernel would keep for it otherwise is some megabytes (`net.ipv4.tcp_wmem`).
+    #[test]
+    fn little_is_kept_for_who_does_not_read() {
+        let listener = listen_tcp(loopback("127.0.0.1")).expect("listen");
+        let address = local_address(listener.as_fd()).expect("getsockname");
+        let (Connecting::Connected(client) | Connecting::Waiting(client)) = connect_tcp(address).expect("connect");
+        assert!(poll::readable(listener.as_fd(), Duration::from_secs(5)).expect("poll"));
+        let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
+        for sender in [&accepted, &client] {
+            let mut kept = 0;
+            // A moment without room may be one in which the other end has not taken it in yet.
+            while poll::writable(sender.as_fd(), Duration::from_millis(200)).expect("poll") {
+                kept += send_some(sender.as_fd(), &[0; 1 << 16]).expect("send").unwrap_or_default();
+            }
+            // The other side's buffer, and ours.
+            assert!((1 << 16..1 << 20).contains(&kept), "{kept} bytes");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What nobody can remove at the time is removed by whoever comes next.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -40,6 +41,11 @@ fn what_is_dead_goes_and_what_lives_stays() {
     let mut command = lab.home.program("sh", &["-c", &script]);
     let sleeper = Reaped(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh"));
     until("it is there", || (!Cgroup(held.clone()).pids().is_empty()).then_some(()));
+    // Everybody may read the directory, and so lock it: nobody may keep us from anything by that.
+    let stranger = fs::File::open(&beside).expect("open");
+    stranger.lock().expect("flock");
+    let mode = fs::metadata(dead[0].join("cgroup.kill")).expect("Linux 5.14").permissions().mode();
+    assert_eq!(mode & 0o777, 0o200);
     let manifest = lab.home.manifest_of("next", &once([sh("main", ":")]));
     lab.home.sandpod(&["run", "--rm", "-q", manifest.to_str().expect("UTF-8")]).ends_with(0);
     let left: Vec<&PathBuf> = dead.iter().filter(|path| path.exists()).collect();

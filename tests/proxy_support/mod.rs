@@ -1,6 +1,8 @@
 //! The port proxy as a process of its own, so that its descriptors and memory can be counted: this test program, started
 //! again with the words for one of its tests.
 
+#![allow(dead_code, reason = "each test executable uses its part")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;

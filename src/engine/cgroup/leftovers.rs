@@ -5,13 +5,16 @@
 //! that cannot be, or where somebody was killed on the way, an empty cgroup is left. **Whoever makes or removes a pod in
 //! the same place next takes it along.**
 //!
-//! Empty is not dead: a pod's cgroups are there before its first process. Whoever makes them holds a shared lock
-//! (flock(2)) of the delegated directory until the supervisor is in its own, and only who has the exclusive one removes.
-//! Everybody who can read the directory can hold that lock, so nobody waits for it for long.
+//! Empty is not dead: a pod's cgroups are there before its first process. Whoever makes them holds a lock (flock(2)) on the
+//! pod's `cgroup.kill` until the supervisor is in its own, and only who has the lock removes. That file can be opened by its
+//! owner alone (mode 0200), so no stranger can hold it; a directory can be opened, and so locked, by everybody.
 //!
 //! [`Cgroups::leave`]: super::Cgroups::leave
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,65 +22,72 @@ use super::remove::{is_populated, remove_empty_tree};
 use crate::plan::SandboxPlan;
 use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, SUPERVISOR, of_supervisor};
 
-/// A sweep takes a millisecond. Who holds the exclusive lock for longer is not one of us, and sweeps nothing.
+/// A sweep takes a millisecond: what it took for a leftover is soon gone, and can be made again.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// While this lives, empty cgroups beside the pod's count as being made.
+/// While this lives, the pod's cgroups count as being made.
 #[derive(Debug)]
 pub struct Making {
     _lock: File,
 }
 
-/// Removes what others have left where the plan's pod is about to be, and keeps the pod's own from being taken for the
-/// same. `None`: there is no directory yet, or it cannot be locked; the start goes on without.
+/// Removes what others have left where the plan's pod is about to be, then makes the pod's own and keeps it from being taken
+/// for the same. `None`: there is no such directory, or it cannot be locked; the start goes on without.
 #[must_use]
 pub fn begin(plan: &SandboxPlan) -> Option<Making> {
-    let CgroupPlan::Tree(CgroupTree { parent: CgroupParent::Directory { path, .. }, .. }) = &plan.cgroup else {
+    let CgroupPlan::Tree(CgroupTree { parent: CgroupParent::Directory { path, .. }, name, .. }) = &plan.cgroup else {
         return None;
     };
     sweep(path);
-    let lock = File::open(path).ok()?;
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = lock.try_lock_shared() {
-        if !matches!(error, TryLockError::WouldBlock) || Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Some(Making { _lock: lock })
+    make(&path.join(name))
 }
 
-/// Removes the cgroups of pods of which no process is left, unless some pod is being made just now. What cannot be removed
+fn make(pod: &Path) -> Option<Making> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        super::file::make_directory(pod).ok()?;
+        match lock(pod) {
+            Ok(Some(lock)) => return Some(Making { _lock: lock }),
+            // Somebody is just removing it.
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !pod.exists() => {}
+            // Before Linux 5.14 there is no such file. Then nothing is swept, either.
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The lock of a pod's cgroup that is still there; `None` where another has it.
+fn lock(pod: &Path) -> io::Result<Option<File>> {
+    let path = pod.join("cgroup.kill");
+    let file = File::options().write(true).open(&path)?;
+    if file.try_lock().is_err() {
+        return Ok(None);
+    }
+    // Another of the same name may have been made since.
+    let is_still_there = std::fs::metadata(&path)?.ino() == file.metadata()?.ino();
+    Ok(is_still_there.then_some(file))
+}
+
+/// Removes the cgroups of pods of which no process is left, unless they are being made just now. What cannot be removed
 /// stays for the next, or for the `rm` of its pod, which says so.
 pub(super) fn sweep(delegated: &Path) {
-    let Ok(lock) = File::open(delegated) else { return };
+    // rmdir(2) itself says whether a process is in it, and more cheaply than its files.
+    let _ = std::fs::remove_dir(delegated.join(super::CLIENTS));
     let Ok(entries) = std::fs::read_dir(delegated) else { return };
-    let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let found = |name: &&String| *name == super::CLIENTS || pod_of(name).is_some();
-    let mut found = names.iter().filter(found).peekable();
-    if found.peek().is_none() || lock.try_lock().is_err() {
-        return;
-    }
-    for name in found {
-        let path = delegated.join(name);
-        match pod_of(name) {
-            // rmdir(2) itself says whether a process is in it, and more cheaply than its files.
-            None => drop(std::fs::remove_dir(path)),
-            Some(pod) if *name != pod => {
-                if std::fs::remove_dir(path).is_ok() {
-                    remove_if_empty(&delegated.join(pod));
-                }
-            }
-            // Where there is one, the supervisor's own decides.
-            Some(_) if of_supervisor(&path).exists() => {}
-            Some(_) => remove_if_empty(&path),
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let pods: BTreeSet<String> = names.filter_map(|name| pod_of(&name).map(str::to_owned)).collect();
+    for pod in pods.iter().map(|pod| delegated.join(pod)) {
+        let lock = lock(&pod);
+        if pod.exists() && !matches!(lock, Ok(Some(_))) {
+            continue;
         }
-    }
-}
-
-fn remove_if_empty(pod: &Path) {
-    if pod.exists() && !is_populated(pod) {
-        remove_empty_tree(pod);
+        let supervisor = of_supervisor(&pod);
+        let has_supervisor = supervisor.exists() && std::fs::remove_dir(supervisor).is_err();
+        if !has_supervisor && pod.exists() && !is_populated(&pod) {
+            remove_empty_tree(&pod);
+        }
     }
 }
 
@@ -108,21 +118,41 @@ mod tests {
     #[test]
     fn a_pod_that_is_being_made_is_not_swept() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let dead = dir.path().join("sandpod-web-0123456789ab");
-        let make = || {
-            std::fs::create_dir_all(dead.join("pause")).expect("mkdir");
-            std::fs::create_dir_all(of_supervisor(&dead)).expect("mkdir");
-            std::fs::create_dir_all(dir.path().join(super::super::CLIENTS)).expect("mkdir");
+        let pod = dir.path().join("sandpod-web-0123456789ab");
+        let fill = || {
+            std::fs::create_dir_all(&pod).expect("mkdir");
+            std::fs::write(pod.join("cgroup.kill"), "").expect("write");
         };
-        let left = || std::fs::read_dir(dir.path()).expect("readdir").count();
-        make();
-        let making = File::open(dir.path()).expect("open");
-        making.try_lock_shared().expect("lock");
+        fill();
+        std::fs::create_dir(of_supervisor(&pod)).expect("mkdir");
+        let making = make(&pod).expect("made");
+        assert!(make(&pod).is_none(), "not by two");
         sweep(dir.path());
-        assert_eq!(left(), 3);
+        assert!(of_supervisor(&pod).exists());
         drop(making);
-        std::fs::create_dir(dir.path().join("sandpod-ci")).expect("mkdir");
+        // Whoever only reads cannot keep it.
+        let stranger = File::open(dir.path()).expect("open");
+        stranger.try_lock_shared().expect("lock");
         sweep(dir.path());
-        assert_eq!(left(), 1, "what is not ours stays");
+        assert!(!of_supervisor(&pod).exists());
+    }
+
+    #[test]
+    fn the_lock_of_what_was_removed_is_none() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (pod, aside) = (dir.path().join("pod"), dir.path().join("aside"));
+        let fill = || {
+            std::fs::create_dir(&pod).expect("mkdir");
+            std::fs::write(pod.join("cgroup.kill"), "").expect("write");
+        };
+        fill();
+        let before = lock(&pod).expect("open").expect("free");
+        std::fs::rename(&pod, aside).expect("rename");
+        fill();
+        assert!(lock(&pod).expect("open").is_some(), "another one of that name");
+        drop(before);
+        std::fs::remove_file(pod.join("cgroup.kill")).expect("unlink");
+        assert_eq!(lock(&pod).expect_err("no such file").kind(), io::ErrorKind::NotFound);
+        assert!(make(&pod).is_none(), "an old kernel");
     }
 }

@@ -158,8 +158,9 @@ impl Cgroups {
 /// A process that has the delegated cgroup for itself leaves it for a leaf: without that no controller can be enabled.
 fn move_to_leaf(delegated: &Path) -> Result<()> {
     let leaf = delegated.join(CLIENTS);
-    file::make_directory(&leaf)?;
-    file::write(&leaf, "cgroup.procs", "0")
+    let enter = || file::make_directory(&leaf).and_then(|()| file::write(&leaf, "cgroup.procs", "0"));
+    // Empty, it may have been swept between the two: others make it, too, and who is in it keeps it.
+    enter().or_else(|_| enter())
 }
 
 /// Gives the children of `cgroup` these controllers.
