@@ -98,7 +98,7 @@ impl Supervisor<'_> {
         {
             self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
         }
-        self.hold_if_paused(index);
+        self.freeze_if_paused(index);
         Event::ContainerStarted { index }
     }
 
@@ -106,7 +106,7 @@ impl Supervisor<'_> {
         let mut report =
             failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
         if self.containers[index].cause_of_end() == Cause::OomKiller {
-            report = starved(report);
+            report = with_oom_hint(report);
         }
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
@@ -118,7 +118,7 @@ impl Supervisor<'_> {
     /// Sends a client's command on its way.
     pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(&request.container)?;
-        if self.pod.is_held(index) {
+        if self.pod.is_paused(index) {
             let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
             let refusal = refuse(format!("could not run a command in container `{}`", request.container));
             return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
@@ -193,7 +193,7 @@ impl Supervisor<'_> {
 
     /// Hears everything that has been said by processes on their way: before the exit of one is taken note of, and when
     /// the time of one is up.
-    pub(super) fn hear_all(&mut self) {
+    pub(super) fn advance_pending(&mut self) {
         for index in 0..self.containers.len() {
             self.on_starting(index);
         }
@@ -221,11 +221,11 @@ fn exec_failed(container: &str, failure: Failure) -> Report {
 }
 
 /// A start that failed; with the reason, where some process in the pod's cgroup found no room in its memory.
-pub(super) fn explained(pod: Option<&Path>, report: Report) -> Report {
-    if pod.is_some_and(|pod| oom_kills(pod) > 0) { starved(report) } else { report }
+pub(super) fn with_oom_kills(pod: Option<&Path>, report: Report) -> Report {
+    if pod.is_some_and(|pod| oom_kills(pod) > 0) { with_oom_hint(report) } else { report }
 }
 
-fn starved(report: Report) -> Report {
+fn with_oom_hint(report: Report) -> Report {
     report
         .because("the kernel's OOM killer ended it before any program of yours began: the memory limit is too small")
         .hint("a start takes some hundred kilobytes, what your program needs comes on top: raise limits.memory")
