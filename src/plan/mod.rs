@@ -99,7 +99,7 @@ pub enum Admission {
 }
 
 /// All that there is to decide from.
-struct Asked<'a> {
+struct Inputs<'a> {
     metadata: &'a Metadata,
     spec: &'a PodSpec,
     known: &'a Annotations<'a>,
@@ -108,7 +108,7 @@ struct Asked<'a> {
     request: &'a Request,
 }
 
-impl Asked<'_> {
+impl Inputs<'_> {
     fn name(&self) -> &str {
         self.request.name.as_ref().unwrap_or(&self.metadata.name)
     }
@@ -124,9 +124,9 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let Pod { metadata, spec } = pod;
     let known = annotations::read(&metadata.annotations)?;
     let main = main_container(&known, &spec.containers)?;
-    let asked = Asked { metadata, spec, known: &known, main: &main, facts, request };
-    let sandbox::Decided { sandbox, resources, mut degradations } = sandbox::plan(&asked)?;
-    let containers = containers(&asked, &sandbox, resources)?;
+    let inputs = Inputs { metadata, spec, known: &known, main: &main, facts, request };
+    let sandbox::Decided { sandbox, resources, mut degradations } = sandbox::plan(&inputs)?;
+    let containers = containers(&inputs, &sandbox, resources)?;
     storage::check(&sandbox.storage, &containers)?;
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     let lifecycle =
@@ -135,11 +135,11 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
 }
 
 fn containers(
-    asked: &Asked<'_>,
+    inputs: &Inputs<'_>,
     sandbox: &SandboxPlan,
     resources: Vec<resources::OfContainer>,
 ) -> Result<Vec<ContainerPlan>, Report> {
-    let Asked { spec, facts, .. } = asked;
+    let Inputs { spec, facts, .. } = inputs;
     let scope = container::PodScope {
         facts,
         sandbox,

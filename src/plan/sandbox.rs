@@ -5,7 +5,7 @@ use super::idmap::{self, IdMapPlan};
 use super::network::{self, NetworkPlan};
 use super::ports::PublishedPort;
 use super::{
-    Asked, AskedIn, Degradation, HostPathPlan, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
+    AskedIn, Degradation, HostPathPlan, Inputs, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
     admission, host_ports, names, resources, storage, sysctls,
 };
 use crate::host::Facts;
@@ -26,9 +26,9 @@ pub(super) struct Decided {
     pub(super) degradations: Vec<Degradation>,
 }
 
-pub(super) fn plan(asked: &Asked<'_>) -> Result<Decided, Report> {
-    let Asked { metadata, spec, facts, request, .. } = asked;
-    let Metadata { name: _, namespace, labels, annotations } = metadata; // `Asked::name`
+pub(super) fn plan(inputs: &Inputs<'_>) -> Result<Decided, Report> {
+    let Inputs { metadata, spec, facts, request, .. } = inputs;
+    let Metadata { name: _, namespace, labels, annotations } = metadata; // `Inputs::name`
     let PodSpec {
         containers,
         volumes,
@@ -49,19 +49,19 @@ pub(super) fn plan(asked: &Asked<'_>) -> Result<Decided, Report> {
     } = spec;
     let mut degradations = Vec::new();
 
-    let (network, idmap) = network_and_ids(asked, &mut degradations)?;
+    let (network, idmap) = network_and_ids(inputs, &mut degradations)?;
     let sharing = Sharing::of(spec, &network);
     let namespaces = namespaces(&sharing)?;
-    let names = names(asked, &network, &mut degradations)?;
-    let ports = ports(asked, namespaces.net)?;
-    let (resources, cgroup) = limits(asked, &mut degradations)?;
+    let names = names(inputs, &network, &mut degradations)?;
+    let ports = ports(inputs, namespaces.net)?;
+    let (resources, cgroup) = limits(inputs, &mut degradations)?;
     let namespaces = SandboxNamespaces { cgroup: cgroup_namespace(&cgroup), ..namespaces };
     let sysctls = sysctls::decide(&security_context.sysctls, &namespaces, &network, &idmap)?;
     let Volumes { memory, disk, host_paths } = volumes_of(volumes, &sharing);
 
     let sandbox = SandboxPlan {
         id: request.id.clone(),
-        name: asked.name().to_owned(),
+        name: inputs.name().to_owned(),
         namespace: namespace.clone(),
         labels: labels.clone(),
         annotations: annotations.clone(),
@@ -88,8 +88,11 @@ pub(super) fn plan(asked: &Asked<'_>) -> Result<Decided, Report> {
 }
 
 /// A network that is joined brings its user namespace along, so the two are one decision.
-fn network_and_ids(asked: &Asked<'_>, degradations: &mut Vec<Degradation>) -> Result<(NetworkPlan, IdMapPlan), Report> {
-    let Asked { spec, known, facts, request, .. } = asked;
+fn network_and_ids(
+    inputs: &Inputs<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<(NetworkPlan, IdMapPlan), Report> {
+    let Inputs { spec, known, facts, request, .. } = inputs;
     let wish = network::Wish {
         choice: request.network,
         annotated: known.network,
@@ -108,34 +111,37 @@ fn network_and_ids(asked: &Asked<'_>, degradations: &mut Vec<Degradation>) -> Re
 }
 
 fn names(
-    asked: &Asked<'_>,
+    inputs: &Inputs<'_>,
     network: &NetworkPlan,
     degradations: &mut Vec<Degradation>,
 ) -> Result<names::Names, Report> {
-    let wish = names::Wish::of(asked.name(), asked.metadata.namespace.as_deref(), asked.spec);
-    let mut names = names::decide(&wish, network.inside(), asked.facts)?;
+    let wish = names::Wish::of(inputs.name(), inputs.metadata.namespace.as_deref(), inputs.spec);
+    let mut names = names::decide(&wish, network.inside(), inputs.facts)?;
     degradations.extend(names.degradation.take());
     Ok(names)
 }
 
-fn ports(asked: &Asked<'_>, net: NamespaceMode) -> Result<Vec<PublishedPort>, Report> {
+fn ports(inputs: &Inputs<'_>, net: NamespaceMode) -> Result<Vec<PublishedPort>, Report> {
     let wish = host_ports::Wish {
-        containers: &asked.spec.containers,
-        publish: &asked.request.publish,
-        main: asked.main,
-        proxy_protocol: asked.known.proxy_protocol.as_ref(),
+        containers: &inputs.spec.containers,
+        publish: &inputs.request.publish,
+        main: inputs.main,
+        proxy_protocol: inputs.known.proxy_protocol.as_ref(),
     };
-    host_ports::decide(&wish, net, asked.facts)
+    host_ports::decide(&wish, net, inputs.facts)
 }
 
 /// What the pod may use, where that is written, and whether there is room for it.
-fn limits(asked: &Asked<'_>, degradations: &mut Vec<Degradation>) -> Result<(resources::Decided, CgroupPlan), Report> {
-    let Asked { spec, known, facts, request, .. } = asked;
+fn limits(
+    inputs: &Inputs<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<(resources::Decided, CgroupPlan), Report> {
+    let Inputs { spec, known, facts, request, .. } = inputs;
     let mut resources = resources::decide(spec, known, &facts.cgroup.capacity)?;
     if request.asked_in == AskedIn::Options {
         resources.name_options();
     }
-    let name = (asked.name(), request.id.as_str());
+    let name = (inputs.name(), request.id.as_str());
     let (cgroup, no_cgroups) = cgroup::place(name, &mut resources, &facts.cgroup, request.cgroups)?;
     admission::admit(&resources.claim, spec.containers.len(), &facts.cgroup.capacity, &request.admission)?;
     degradations.extend(no_cgroups);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::AtEnd;
 use super::event_loop::Supervisor;
 use super::protocol::StartReply;
-use super::starts::explained;
+use super::starts::with_oom_kills;
 use crate::engine::cgroup::{self, Cgroups};
 use crate::engine::{Failure, remove};
 use crate::plan::PodPlan;
@@ -95,7 +95,7 @@ impl Supervisor<'_> {
 
 /// There never was a sandbox: what there is of the pod goes, and `starter` hears why.
 pub(super) fn never_began(plan: &PodPlan, cgroup: Option<&Path>, starter: &Channel, failure: Failure) {
-    let report = explained(cgroup, failure.into_report(not_started(plan)));
+    let report = with_oom_kills(cgroup, failure.into_report(not_started(plan)));
     remove_everything(plan, cgroup);
     tell_failure(starter, report);
 }

@@ -83,7 +83,7 @@ impl Supervisor<'_> {
     /// Why is for [`end`](Self::end) to tell.
     pub(super) fn did_not_come_up(&mut self, failure: Failure, cgroup: Option<&Path>) {
         self.containers.iter_mut().for_each(|container| container.starting = None);
-        self.start_failure = Some(starts::explained(cgroup, failure.into_report("the pod did not come up")));
+        self.start_failure = Some(starts::with_oom_kills(cgroup, failure.into_report("the pod did not come up")));
     }
 
     /// Until the pod has ended.
@@ -117,7 +117,7 @@ impl Supervisor<'_> {
             Source::Signals => self.on_signals(),
             Source::Timer => {
                 self.timer.acknowledge();
-                self.hear_all();
+                self.advance_pending();
                 self.measure_storage_if_due();
                 self.look_at_pauses();
                 self.network_timer();
@@ -126,7 +126,7 @@ impl Supervisor<'_> {
             Source::Storage => self.on_storage(),
             Source::Control => drop(self.accept()),
             Source::NetworkReady => self.on_network_ready(),
-            Source::NetworkWords => self.on_network_words(),
+            Source::NetworkStderr => self.on_network_stderr(),
             Source::JoinedPod => self.on_joined_pod_ended(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
@@ -146,7 +146,7 @@ impl Supervisor<'_> {
         }
         while let Some(pid) = process::next_dead() {
             // What it said before it died has arrived: who it was must be known before its pid is free again.
-            self.hear_all();
+            self.advance_pending();
             if let Ok(exit) = process::wait_for(pid) {
                 self.on_exit(pid, exit);
             }
@@ -200,7 +200,7 @@ impl Supervisor<'_> {
             Action::Start { index } => self.start(index),
             Action::Signal { index, signal } => {
                 self.signal(index, signal);
-                self.wake(index)
+                self.thaw_for_signal(index)
             }
             Action::Kill { index } => {
                 self.signal(index, SIGKILL);

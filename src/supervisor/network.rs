@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
-use super::lifecycle::network::{End, Network, Order, PATIENCE, State};
+use super::lifecycle::network::{ATTACH_TIMEOUT, End, Network, Order, State};
 use super::watch::{Source, Watch};
 use crate::engine::network::{Attachment, Gate, Refusal};
 use crate::engine::{During, Failure, Result};
@@ -130,7 +130,7 @@ impl Supervisor<'_> {
             Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
                 Ok(attachment) => {
                     self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
-                    self.watch.add(attachment.words(), Source::NetworkWords, Interest::Readable);
+                    self.watch.add(attachment.stderr(), Source::NetworkStderr, Interest::Readable);
                     connection.attachment = Some(attachment);
                 }
                 Err(failure) => self.network_ended(End::Refused, Trouble { why: failure.to_string(), fix: None }),
@@ -153,12 +153,12 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn on_network_words(&mut self) {
+    pub(super) fn on_network_stderr(&mut self) {
         let attachment = self.connection.as_mut().and_then(|connection| connection.attachment.as_mut());
         if let Some(attachment) = attachment
-            && !attachment.listen()
+            && !attachment.read_stderr()
         {
-            self.watch.remove(attachment.words(), Source::NetworkWords);
+            self.watch.remove(attachment.stderr(), Source::NetworkStderr);
         }
     }
 
@@ -169,8 +169,8 @@ impl Supervisor<'_> {
             return false;
         };
         self.watch.remove(attachment.ready(), Source::NetworkReady);
-        attachment.listen();
-        self.watch.remove(attachment.words(), Source::NetworkWords);
+        attachment.read_stderr();
+        self.watch.remove(attachment.stderr(), Source::NetworkStderr);
         let hung = connection.machine.state() == State::Killed;
         let end = match exit {
             Exit::Code(code) if Refusal::of(code).is_some() => End::Refused,
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
             Exit::Code(_) => End::Exited,
             Exit::Signal(_) => End::Signalled,
         };
-        let trouble = trouble(connection.plan.backend, hung, exit, attachment.last_words());
+        let trouble = trouble(connection.plan.backend, hung, exit, attachment.stderr_lines());
         self.network_ended(end, trouble);
         true
     }
@@ -225,19 +225,19 @@ impl Supervisor<'_> {
 }
 
 /// The wrapper says what is lacking, and ends with `fix: …`; of any other program the end is what is known for sure.
-fn trouble(backend: Backend, hung: bool, exit: Exit, mut words: Vec<String>) -> Trouble {
+fn trouble(backend: Backend, hung: bool, exit: Exit, mut lines: Vec<String>) -> Trouble {
     let program = backend.word();
-    let fix = words.last().and_then(|last| last.strip_prefix("fix: ")).map(str::to_owned);
+    let fix = lines.last().and_then(|last| last.strip_prefix("fix: ")).map(str::to_owned);
     if fix.is_some() {
-        words.pop();
+        lines.pop();
     } else if hung {
-        words.insert(0, format!("{program} gave no sign for {} s and was killed", PATIENCE.as_secs()));
+        lines.insert(0, format!("{program} gave no sign for {} s and was killed", ATTACH_TIMEOUT.as_secs()));
     } else {
         let end = match exit {
             Exit::Code(code) => format!("ended with status {code}"),
             Exit::Signal(signal) => format!("was ended by {}", signal_name(signal)),
         };
-        words.insert(0, format!("{program} {end}"));
+        lines.insert(0, format!("{program} {end}"));
     }
-    Trouble { why: words.join("; "), fix }
+    Trouble { why: lines.join("; "), fix }
 }

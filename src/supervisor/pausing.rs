@@ -45,7 +45,7 @@ impl Supervisor<'_> {
             Some(name) => vec![self.running_container(name)?],
             None => (0..self.containers.len()).filter(|index| self.pod.exit_of(*index).is_none()).collect(),
         };
-        let fresh: Vec<usize> = meant.iter().copied().filter(|index| !self.pod.is_held(*index)).collect();
+        let fresh: Vec<usize> = meant.iter().copied().filter(|index| !self.pod.is_paused(*index)).collect();
         let mut waits = Vec::new();
         for index in meant {
             match self.freeze(index) {
@@ -135,16 +135,16 @@ impl Supervisor<'_> {
     }
 
     /// One that began to live again when the pause came is stopped at its first step.
-    pub(super) fn hold_if_paused(&self, index: usize) {
-        if self.pod.is_held(index) {
+    pub(super) fn freeze_if_paused(&self, index: usize) {
+        if self.pod.is_paused(index) {
             // It is frozen as soon as it can be; `ps` shows so.
             let _ = self.freeze(index);
         }
     }
 
     /// A signal to a frozen process, other than SIGKILL, waits until it is thawed: whoever sends one wants it heard.
-    pub(super) fn wake(&mut self, index: usize) -> Option<Event> {
-        if !self.pod.is_held(index) {
+    pub(super) fn thaw_for_signal(&mut self, index: usize) -> Option<Event> {
+        if !self.pod.is_paused(index) {
             return None;
         }
         let _ = self.thaw(index);
@@ -155,7 +155,7 @@ impl Supervisor<'_> {
     pub(super) fn kill(&mut self, index: usize, signal: i32) {
         self.signal(index, signal);
         if signal != SIGKILL
-            && let Some(event) = self.wake(index)
+            && let Some(event) = self.thaw_for_signal(index)
         {
             self.handle(event);
         }

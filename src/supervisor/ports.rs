@@ -11,17 +11,17 @@ use crate::state::PortsState;
 use crate::step::Step;
 use crate::sys::clone;
 
-/// A proxy that dies younger than this would die again.
-const YOUNG: Duration = Duration::from_secs(1);
-/// So often in a row a young one is replaced.
-const YOUNG_DEATHS: u32 = 5;
+/// A proxy that ends within this time of its start would end again.
+const EARLY_EXIT: Duration = Duration::from_secs(1);
+/// So often in a row such a one is replaced.
+const MAX_EARLY_EXITS: u32 = 5;
 
 /// What the pod publishes, and who does it.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     sockets: Sockets,
     proxy: Option<(PortProxy, Instant)>,
-    young_deaths: u32,
+    early_exits: u32,
     given_up: bool,
     /// The pod's network namespace, from the first start on.
     network: Option<OwnedFd>,
@@ -69,9 +69,9 @@ impl Supervisor<'_> {
     /// a refusal is better than a connection that nobody answers.
     pub(super) fn port_proxy_ended(&mut self, pid: i32) -> bool {
         let Some((_, since)) = self.publishing.proxy.take_if(|(proxy, _)| proxy.pid == pid) else { return false };
-        let young = since.elapsed() < YOUNG;
-        self.publishing.young_deaths = if young { self.publishing.young_deaths + 1 } else { 0 };
-        if self.publishing.young_deaths > YOUNG_DEATHS || self.start_port_proxy().is_err() {
+        let early = since.elapsed() < EARLY_EXIT;
+        self.publishing.early_exits = if early { self.publishing.early_exits + 1 } else { 0 };
+        if self.publishing.early_exits > MAX_EARLY_EXITS || self.start_port_proxy().is_err() {
             self.publishing.end();
             self.publishing.given_up = true;
             self.commit();

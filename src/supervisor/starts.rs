@@ -21,6 +21,12 @@ use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, ProcessId};
 
+/// How far a process has come.
+enum Progress {
+    OnItsWay(Pending),
+    Over(Result<Started, Failure>),
+}
+
 impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
     pub(super) fn start(&mut self, index: usize) -> Option<Event> {
@@ -58,32 +64,32 @@ impl Supervisor<'_> {
 
     /// Something was heard of a container on its way, or its time is up.
     pub(super) fn on_starting(&mut self, index: usize) {
-        let Some(mut pending) = self.containers[index].starting.take() else { return };
-        let mut over = None;
-        let event = match pending.advance() {
-            Ok(false) => {
+        let Some(pending) = self.containers[index].starting.take() else { return };
+        let outcome = match self.advance(pending, Source::Starting(index)) {
+            Progress::OnItsWay(pending) => {
                 self.containers[index].starting = Some(pending);
                 return;
             }
-            Ok(true) => {
-                self.watch.remove(pending.as_fd(), Source::Starting(index));
-                match pending.finish() {
-                    Ok(started) => {
-                        over = started.exit.map(|exit| (started.pid, exit));
-                        self.started(index, started)
-                    }
-                    Err(failure) => self.start_failed(index, failure),
-                }
-            }
-            Err(failure) => {
-                self.watch.remove(pending.as_fd(), Source::Starting(index));
-                self.start_failed(index, failure)
-            }
+            Progress::Over(outcome) => outcome,
+        };
+        let exited = outcome.as_ref().ok().and_then(|started| Some((started.pid, started.exit?)));
+        let event = match outcome {
+            Ok(started) => self.started(index, started),
+            Err(failure) => self.start_failed(index, failure),
         };
         self.handle(event);
-        if let Some((pid, exit)) = over {
+        if let Some((pid, exit)) = exited {
             self.on_exit(pid, exit);
         }
+    }
+
+    fn advance(&mut self, mut pending: Pending, source: Source) -> Progress {
+        let advanced = pending.advance();
+        if matches!(advanced, Ok(false)) {
+            return Progress::OnItsWay(pending);
+        }
+        self.watch.remove(pending.as_fd(), source);
+        Progress::Over(advanced.and_then(|_| pending.finish()))
     }
 
     fn started(&mut self, index: usize, started: Started) -> Event {
@@ -98,7 +104,7 @@ impl Supervisor<'_> {
         {
             self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
         }
-        self.hold_if_paused(index);
+        self.freeze_if_paused(index);
         Event::ContainerStarted { index }
     }
 
@@ -106,7 +112,7 @@ impl Supervisor<'_> {
         let mut report =
             failure.into_report(format!("could not start container `{}`", self.plan.containers[index].name));
         if self.containers[index].cause_of_end() == Cause::OomKiller {
-            report = starved(report);
+            report = with_oom_hint(report);
         }
         self.containers[index].ended = Some((None, Timestamp::now()));
         self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
@@ -118,7 +124,7 @@ impl Supervisor<'_> {
     /// Sends a client's command on its way.
     pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(&request.container)?;
-        if self.pod.is_held(index) {
+        if self.pod.is_paused(index) {
             let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
             let refusal = refuse(format!("could not run a command in container `{}`", request.container));
             return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
@@ -158,29 +164,18 @@ impl Supervisor<'_> {
 
     /// Something was heard of a client's command on its way, or its time is up.
     pub(super) fn on_exec_starting(&mut self, id: u64) {
-        let Some((index, mut pending)) = self.execs.remove(&id) else { return };
-        let outcome = match pending.advance() {
-            Ok(false) => {
-                self.execs.insert(id, (index, pending));
-                return;
-            }
-            Ok(true) => {
-                self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
-                pending.finish()
-            }
-            Err(failure) => {
-                self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
-                Err(failure)
-            }
-        };
-        match outcome {
-            Ok(started) => {
+        let Some((index, pending)) = self.execs.remove(&id) else { return };
+        match self.advance(pending, Source::ExecStarting(id)) {
+            Progress::OnItsWay(pending) => drop(self.execs.insert(id, (index, pending))),
+            Progress::Over(Ok(started)) => {
                 self.exec_started(id, &started);
                 if let Some(exit) = started.exit {
                     self.exec_ended(started.pid, exit);
                 }
             }
-            Err(failure) => self.refuse_client(id, exec_failed(&self.plan.containers[index].name, failure)),
+            Progress::Over(Err(failure)) => {
+                self.refuse_client(id, exec_failed(&self.plan.containers[index].name, failure));
+            }
         }
     }
 
@@ -193,7 +188,7 @@ impl Supervisor<'_> {
 
     /// Hears everything that has been said by processes on their way: before the exit of one is taken note of, and when
     /// the time of one is up.
-    pub(super) fn hear_all(&mut self) {
+    pub(super) fn advance_pending(&mut self) {
         for index in 0..self.containers.len() {
             self.on_starting(index);
         }
@@ -221,11 +216,11 @@ fn exec_failed(container: &str, failure: Failure) -> Report {
 }
 
 /// A start that failed; with the reason, where some process in the pod's cgroup found no room in its memory.
-pub(super) fn explained(pod: Option<&Path>, report: Report) -> Report {
-    if pod.is_some_and(|pod| oom_kills(pod) > 0) { starved(report) } else { report }
+pub(super) fn with_oom_kills(pod: Option<&Path>, report: Report) -> Report {
+    if pod.is_some_and(|pod| oom_kills(pod) > 0) { with_oom_hint(report) } else { report }
 }
 
-fn starved(report: Report) -> Report {
+fn with_oom_hint(report: Report) -> Report {
     report
         .because("the kernel's OOM killer ended it before any program of yours began: the memory limit is too small")
         .hint("a start takes some hundred kilobytes, what your program needs comes on top: raise limits.memory")

@@ -13,7 +13,7 @@ use crate::sys::event::Interest;
 /// Between two looks: that of the kubelet's eviction manager (`monitoringInterval`).
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A walk that takes longer hangs in a file system, or never ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MEASURING_TIMEOUT: Duration = Duration::from_secs(60);
 /// So many looks in a row that came to no end are a way to keep more than one may.
 const MOST_FAILURES: u32 = 6;
 
@@ -45,13 +45,13 @@ impl Supervisor<'_> {
         }
         if let Some(measuring) = self.storage.measuring.take() {
             self.watch.remove(measuring.as_fd(), Source::Storage);
-            return self.not_measured(&format!("it took longer than {} s", PATIENCE.as_secs()));
+            return self.not_measured(&format!("it took longer than {} s", MEASURING_TIMEOUT.as_secs()));
         }
         match storage::start(&self.sandbox, &self.plan.sandbox, &self.plan.containers) {
             Ok(measuring) => {
                 self.watch.add(measuring.as_fd(), Source::Storage, Interest::Readable);
                 self.storage.measuring = Some(measuring);
-                self.storage.due = self.now().saturating_add(PATIENCE);
+                self.storage.due = self.now().saturating_add(MEASURING_TIMEOUT);
             }
             Err(failure) => self.not_measured(&failure.to_string()),
         }

@@ -15,7 +15,7 @@ pub(super) enum Source {
     /// The network program's word that it is up.
     NetworkReady,
     /// Its stderr.
-    NetworkWords,
+    NetworkStderr,
     /// The pause of the pod whose network this one has joined.
     JoinedPod,
     Client(u64),

@@ -27,7 +27,7 @@ fn mind(command: &mut Command, ends: &Ends) -> Option<i32> {
     let mut child = match ends.spawn(command) {
         Ok(child) => child,
         Err(failure) => {
-            let _ = stdio::write_some(ends.said.as_fd(), failure.to_string().as_bytes());
+            let _ = stdio::write_some(ends.stderr.as_fd(), failure.to_string().as_bytes());
             return None;
         }
     };

@@ -18,8 +18,8 @@ use crate::sys::{event, poll, stdio};
 pub use wrapper::Refusal;
 
 const STEP: Step = Step::AttachNetwork;
-/// Last words that are kept of a program, in bytes.
-const MOST_WORDS: usize = 2048;
+/// Bytes of a program's stderr that are kept.
+const MAX_STDERR: usize = 2048;
 
 /// A running slirp4netns or pasta. Dropped, it is killed; its exit is reaped by the supervisor's loop.
 #[derive(Debug)]
@@ -27,13 +27,14 @@ pub struct Attachment {
     pub pid: i32,
     process: PidFd,
     ready: OwnedFd,
-    words: OwnedFd,
+    stderr: OwnedFd,
     /// Its other end is the program's exit-fd: all copies of this one end with the supervisor.
     lifeline: Option<OwnedFd>,
     backend: Backend,
     /// pasta, whose parent is the minder: a minder that is killed cannot take it along.
     minded: Option<PidFd>,
-    said: Vec<u8>,
+    /// The last of its stderr.
+    kept: Vec<u8>,
 }
 
 impl Attachment {
@@ -41,9 +42,9 @@ impl Attachment {
     pub fn start(plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Result<Attachment> {
         let (ready, ready_theirs) = stdio::pipe().during(STEP, "")?;
         let (lifeline_theirs, lifeline) = stdio::pipe().during(STEP, "")?;
-        let (words, said) = stdio::pipe().during(STEP, "")?;
-        stdio::set_nonblocking(words.as_fd()).during(STEP, "")?;
-        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, said };
+        let (stderr, stderr_theirs) = stdio::pipe().during(STEP, "")?;
+        stdio::set_nonblocking(stderr.as_fd()).during(STEP, "")?;
+        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, stderr: stderr_theirs };
         let mut command = match plan.backend {
             Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
             Backend::Pasta => ends.pasta(plan, pause),
@@ -55,8 +56,8 @@ impl Attachment {
             }
             Backend::Pasta => minder::start(&mut command, &ends)?,
         };
-        let (lifeline, backend, said) = (Some(lifeline), plan.backend, Vec::new());
-        Ok(Attachment { pid, process, ready, words, lifeline, backend, minded: None, said })
+        let (lifeline, backend, kept) = (Some(lifeline), plan.backend, Vec::new());
+        Ok(Attachment { pid, process, ready, stderr, lifeline, backend, minded: None, kept })
     }
 
     /// Readable when the network is there, or when there will be none.
@@ -78,20 +79,20 @@ impl Attachment {
 
     /// Readable when the program has said something on stderr.
     #[must_use]
-    pub fn words(&self) -> BorrowedFd<'_> {
-        self.words.as_fd()
+    pub fn stderr(&self) -> BorrowedFd<'_> {
+        self.stderr.as_fd()
     }
 
     /// Takes in what it said, so that it never waits for us; the last of it is kept. False at its end.
-    pub fn listen(&mut self) -> bool {
+    pub fn read_stderr(&mut self) -> bool {
         // So much at a time: whoever never stops talking must not keep us from everybody else.
         for _ in 0..16 {
-            match stdio::read_some(self.words.as_fd(), 4096) {
+            match stdio::read_some(self.stderr.as_fd(), 4096) {
                 Ok(Some(bytes)) if bytes.is_empty() => return false,
                 Ok(Some(bytes)) => {
-                    self.said.extend(bytes);
-                    let excess = self.said.len().saturating_sub(MOST_WORDS);
-                    self.said.drain(..excess);
+                    self.kept.extend(bytes);
+                    let excess = self.kept.len().saturating_sub(MAX_STDERR);
+                    self.kept.drain(..excess);
                 }
                 Ok(None) => return true,
                 Err(_) => return false,
@@ -102,8 +103,8 @@ impl Attachment {
 
     /// The last of what it said, in lines; a program's chatter about itself left out.
     #[must_use]
-    pub fn last_words(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.said);
+    pub fn stderr_lines(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.kept);
         let told = |line: &&str| !line.is_empty() && !line.starts_with("WARNING: Support for");
         text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
     }
@@ -131,7 +132,7 @@ struct Ends {
     ready: OwnedFd,
     lifeline: OwnedFd,
     /// stderr.
-    said: OwnedFd,
+    stderr: OwnedFd,
 }
 
 impl Ends {
@@ -181,7 +182,7 @@ impl Ends {
     }
 
     fn all(&self) -> [BorrowedFd<'_>; 3] {
-        [self.ready.as_fd(), self.lifeline.as_fd(), self.said.as_fd()]
+        [self.ready.as_fd(), self.lifeline.as_fd(), self.stderr.as_fd()]
     }
 
     /// The child inherits the ends, and nobody else: this process has one thread.
@@ -196,7 +197,7 @@ impl Ends {
         for fd in self.all() {
             stdio::keep_on_exec(fd).during(STEP, "")?;
         }
-        let child = self.said.try_clone().and_then(|said| process::spawn(command.stderr(Stdio::from(said))));
+        let child = self.stderr.try_clone().and_then(|stderr| process::spawn(command.stderr(Stdio::from(stderr))));
         for fd in self.all() {
             // They are closed in a moment, whether or not this works.
             let _ = stdio::close_on_exec(fd);

@@ -32,12 +32,12 @@ pub(super) struct Container {
     starts: u32,
     last: Option<(Exit, TerminatedReason)>,
     backoff: BackOff,
-    held: bool,
+    paused: bool,
 }
 
 impl Container {
     pub(super) fn new(name: String) -> Container {
-        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default(), held: false }
+        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default(), paused: false }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -70,17 +70,17 @@ impl Container {
     }
 
     /// Paused: whatever it was about to become, it stays what it is.
-    pub(super) fn is_held(&self) -> bool {
-        self.held
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
-    pub(super) fn hold(&mut self, held: bool) {
-        self.held = held;
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     pub(super) fn restart_at(&self) -> Option<Duration> {
         match self.life {
-            Life::BackingOff { restart_at, .. } if !self.held => Some(restart_at),
+            Life::BackingOff { restart_at, .. } if !self.paused => Some(restart_at),
             _ => None,
         }
     }

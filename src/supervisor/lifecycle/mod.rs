@@ -107,9 +107,9 @@ impl Pod {
             Event::StartFailed { index, exit_code } => self.start_failed(index, exit_code, now, &mut actions),
             Event::ContainerExited { index, exit, cause } => self.exited(index, exit, cause, now, &mut actions),
             Event::StopRequested { grace } => self.stop(grace.unwrap_or(self.grace), now, &mut actions),
-            Event::Frozen { index } => self.hold(index, true),
+            Event::Frozen { index } => self.set_paused(index, true),
             Event::Thawed { index } => {
-                self.hold(index, false);
+                self.set_paused(index, false);
                 self.restart_due(now, &mut actions);
             }
             Event::Evicted { why } => self.evict(&why, now, &mut actions),
@@ -156,8 +156,8 @@ impl Pod {
 
     /// Whether the container is paused.
     #[must_use]
-    pub fn is_held(&self, index: usize) -> bool {
-        self.containers.get(index).is_some_and(Container::is_held)
+    pub fn is_paused(&self, index: usize) -> bool {
+        self.containers.get(index).is_some_and(Container::is_paused)
     }
 
     /// How the container ended for good; `None`: it has not, or it never ran.
@@ -338,9 +338,9 @@ impl Pod {
         }
     }
 
-    fn hold(&mut self, index: usize, held: bool) {
+    fn set_paused(&mut self, index: usize, paused: bool) {
         if let Some(container) = self.containers.get_mut(index) {
-            container.hold(held);
+            container.set_paused(paused);
         }
     }
 

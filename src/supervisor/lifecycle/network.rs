@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::plan::network::Sandboxing;
 
 /// What takes longer hangs; slirp4netns takes about 10 ms.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// After this long the next failure is a first one again.
@@ -67,7 +67,7 @@ impl Network {
     #[must_use]
     pub fn new(sandboxing: Sandboxing, now: Duration) -> Network {
         Network {
-            state: State::Attaching { until: now + PATIENCE },
+            state: State::Attaching { until: now + ATTACH_TIMEOUT },
             sandboxing,
             was_up: false,
             failures: 0,
@@ -125,7 +125,7 @@ impl Network {
     }
 
     fn start(&mut self, now: Duration) -> Order {
-        self.state = State::Attaching { until: now + PATIENCE };
+        self.state = State::Attaching { until: now + ATTACH_TIMEOUT };
         Order::Start(self.sandboxing)
     }
 

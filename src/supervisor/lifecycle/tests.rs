@@ -331,7 +331,7 @@ impl World {
                 Action::Start { index } => {
                     assert_eq!(self.outside[index], Outside::Nothing, "started twice");
                     let first = self.pod.containers().nth(index).is_some_and(|container| container.restarts == 0);
-                    assert!(first || !self.pod.is_held(index), "started while it is paused");
+                    assert!(first || !self.pod.is_paused(index), "started while it is paused");
                     self.outside[index] = Outside::Asked;
                 }
                 Action::Signal { index, .. } | Action::Kill { index } => {
