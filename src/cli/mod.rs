@@ -30,6 +30,7 @@ mod ports;
 mod print;
 mod processes;
 mod ps;
+mod publish;
 mod relay;
 mod rm;
 mod run;

@@ -11,7 +11,7 @@ use crate::host::{self, Transport};
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
 use crate::plan::{Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
-use crate::state::Store;
+use crate::state::{Store, StoredPod};
 use crate::step::Step;
 use crate::sys::{Errno, privileges};
 
@@ -102,18 +102,32 @@ fn hint(failure: &BindFailure, store: &Store) -> String {
     let BindFailure { port, address, error } = failure;
     match error.errno {
         Errno::EADDRINUSE => {
-            let holder = pod_with(store, port).unwrap_or_else(|| holder(*address, port.protocol));
+            let pods = store.list().unwrap_or_default();
+            let holder = pod_with(&pods, port).unwrap_or_else(|| holder(*address, port.protocol));
             format!("{holder}; end it, or publish another port")
         }
         Errno::EADDRNOTAVAIL => format!("{} is no address of this host: `ip address` lists them", address.ip()),
-        Errno::EMFILE => "each published port takes a descriptor or two, and `ulimit -n` allows no more".to_owned(),
+        Errno::EMFILE => "this process may open no more files: each published port takes a socket or two, and \
+                          `ulimit -n` is how many there may be; `ulimit -n 65536` before it, or publish fewer"
+            .to_owned(),
         _ => "publish another port, or leave this one out".to_owned(),
     }
 }
 
+/// Which of the ports could not be bound just now, and who has them. Looked up and not tried: a plan binds nothing.
+pub(super) fn taken(ports: &[PublishedPort], store: &Store) -> Vec<String> {
+    let pods = if ports.is_empty() { Vec::new() } else { store.list().unwrap_or_default() };
+    let numbered = ports.iter().filter(|port| port.host_port != 0);
+    let taken = numbered.filter_map(|port| {
+        let seen = || port.host_addresses().into_iter().find_map(|address| seen(address, port.protocol));
+        let holder = pod_with(&pods, port).or_else(seen)?;
+        Some(format!("port {} of the host ({}) is taken: {holder}", port.host_port, port.shown()))
+    });
+    taken.collect()
+}
+
 /// Another pod of ours that publishes it.
-fn pod_with(store: &Store, port: &PublishedPort) -> Option<String> {
-    let pods = store.list().ok()?;
+fn pod_with(pods: &[StoredPod], port: &PublishedPort) -> Option<String> {
     pods.iter().filter(|pod| pod.status().is_live()).find_map(|pod| {
         let taken = pod.plan.as_ref()?.sandbox.ports.iter().find(|taken| taken.collides(port))?;
         Some(format!("pod `{}` has it ({})", pod.name, taken.shown()))
@@ -122,19 +136,22 @@ fn pod_with(store: &Store, port: &PublishedPort) -> Option<String> {
 
 /// Whoever else has the port, as far as it is to be seen.
 pub(super) fn holder(address: SocketAddr, protocol: Protocol) -> String {
+    let unseen = || "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
+    seen(address, protocol).unwrap_or_else(unseen)
+}
+
+fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
     let transport = match protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
     };
-    let Some(found) = host::port_holder(transport, address) else {
-        return "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
-    };
+    let found = host::port_holder(transport, address)?;
     let of_uid = || match found.uid {
         uid if uid == privileges::uid() => "a process of yours that cannot be looked into".to_owned(),
         uid => format!("a process of another user (uid {uid})"),
     };
     let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
-    format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address)
+    Some(format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address))
 }
 
 #[cfg(test)]

@@ -69,5 +69,15 @@ pub fn parse_bytes(bytes: &[u8], source_name: &str) -> Result<Pod, ManifestError
     }
 }
 
+/// Where a field of a manifest that was read stands: `spec.containers[0].ports[0].hostPort`. For what turns out to be wrong
+/// only beside the command line, or this host. `None` where there is none.
+#[must_use]
+pub fn position(bytes: &[u8], path: &str) -> Option<Position> {
+    let mut problems = Problems::default();
+    let text = syntax::decode(bytes, &mut problems).ok()?;
+    let documents = syntax::load(text, &mut problems);
+    documents.first()?.at(path).map(|node| node.position)
+}
+
 #[cfg(test)]
 mod tests;

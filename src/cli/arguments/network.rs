@@ -15,7 +15,9 @@ pub(crate) struct NetworkArguments {
     /// Let the gateway's address lead to 127.0.0.1 of this host, and so to every service there
     #[arg(long)]
     allow_host_loopback: bool,
-    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; HOST may be left out; may be repeated
+    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`. Without HOST it is one that is free
+    /// (`sandpod port` says which); CONTAINER may be the name of a port in the manifest. Takes the place of a `hostPort`
+    /// for the same port of the pod. May be repeated
     #[arg(short = 'p', long, value_name = "PORTS")]
     pub(crate) publish: Vec<String>,
 }
