@@ -53,7 +53,7 @@ pub(crate) enum Verb {
     PortForward(PortForwardArguments),
     /// Wait until pods have ended, and print their exit codes
     Wait(WaitArguments),
-    /// End pods: SIGTERM, then SIGKILL after the grace period
+    /// End pods (SIGTERM, then SIGKILL after the grace period), and print their names
     Stop(StopArguments),
     /// Change limits and requests of a pod that runs, without restarting anything
     Update(UpdateArguments),
@@ -63,7 +63,7 @@ pub(crate) enum Verb {
     Unpause(PauseArguments),
     /// Send a signal to the first process of a pod's containers
     Kill(KillArguments),
-    /// Remove ended pods and everything they left
+    /// Remove ended pods and everything they left, and print their names
     Rm(RmArguments),
     /// Print sandpod's version
     Version(VersionArguments),
@@ -213,6 +213,9 @@ pub(crate) struct PsArguments {
     /// `wide`: also addresses and published ports
     #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) output: Option<PsOutput>,
+    /// Only ids, one a line
+    #[arg(short, long, conflicts_with_all = ["json", "output"])]
+    pub(crate) quiet: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -54,6 +54,27 @@ pub(crate) fn arrows(port: &PublishedPort) -> impl Iterator<Item = String> {
     port.host_addresses().into_iter().map(move |address| format!("{address}->{inside}"))
 }
 
+/// [`arrows`] of all ports; of neighbours that lead to neighbours one for them all, as `docker ps` has it.
+pub(crate) fn folded(ports: &[PublishedPort]) -> Vec<String> {
+    let next_to = |a: &PublishedPort, b: &PublishedPort| {
+        a.host_port.checked_add(1) == Some(b.host_port)
+            && a.container_port.checked_add(1) == Some(b.container_port)
+            && (a.host_ip, a.protocol) == (b.host_ip, b.protocol)
+    };
+    let range = |shown: String, (first, last): (u16, u16)| match first == last {
+        true => shown,
+        false => format!("{shown}-{last}"),
+    };
+    let runs = ports.chunk_by(next_to).filter_map(|run| Some((run.first()?, run.last()?)));
+    let of_run = |(first, last): (&PublishedPort, &PublishedPort)| {
+        let inside = range(first.container_port.to_string(), (first.container_port, last.container_port));
+        let outside = |address: SocketAddr| range(address.to_string(), (first.host_port, last.host_port));
+        let arrow = |address| format!("{}->{inside}/{}", outside(address), protocol_name(first.protocol));
+        first.host_addresses().into_iter().map(arrow).collect::<Vec<String>>()
+    };
+    runs.flat_map(of_run).collect()
+}
+
 fn row(port: &PublishedPort, address: SocketAddr) -> String {
     format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
 }
@@ -84,18 +105,12 @@ pub(super) fn bind(sandbox: &mut SandboxPlan, store: &Store) -> Result<Sockets, 
     let SandboxPlan { ports, name, .. } = sandbox;
     ports::bind(ports).map_err(|failure| {
         let what = format!("could not start pod `{name}`: port {} of the host cannot be bound", failure.address.port());
-        let hint = hint(&failure, store);
-        refusal(what, &failure.port.shown(), &failure.error).hint(hint)
+        let mut report = Report::new(exit_code::FAILURE, what)
+            .because(format!("{}: {}", Step::BindPorts.doing(), failure.port.shown()))
+            .because(failure.error.to_string());
+        report.cause = Some((Step::BindPorts, failure.error.number()));
+        report.hint(hint(&failure, store))
     })
-}
-
-/// The error of a port, without its hint.
-pub(super) fn refusal(what: String, port: &str, error: &crate::sys::Error) -> Report {
-    let mut report = Report::new(exit_code::FAILURE, what)
-        .because(format!("{}: {port}", Step::BindPorts.doing()))
-        .because(error.to_string());
-    report.cause = Some((Step::BindPorts, error.number()));
-    report
 }
 
 fn hint(failure: &BindFailure, store: &Store) -> String {
@@ -157,6 +172,21 @@ fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_one_range() {
+        let published = |text: &str| {
+            let mappings = crate::plan::ports::parse(text).expect(text);
+            mappings.into_iter().map(|mapping| mapping.published_for("web")).collect::<Vec<_>>()
+        };
+        let folded = |texts: &[&str]| folded(&texts.iter().flat_map(|text| published(text)).collect::<Vec<_>>());
+        assert_eq!(folded(&["127.0.0.1:8000-8010:9000-9010"]), ["127.0.0.1:8000-8010->9000-9010/tcp"]);
+        assert_eq!(folded(&["8080:80"]), ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp"]);
+        // Other protocol, other address, a gap on either side: no neighbours.
+        let apart = ["1.2.3.4:1:1", "1.2.3.4:2:2/udp", "1.2.3.5:3:3/udp", "1.2.3.5:4:5/udp", "1.2.3.5:6:6/udp"];
+        assert_eq!(folded(&apart).len(), 5);
+        assert_eq!(folded(&["1.2.3.4:65535:1", "1.2.3.4::2"]).len(), 2);
+    }
 
     #[test]
     fn a_port_of_a_container() {

@@ -17,6 +17,10 @@ const CREATING: &str = "ContainerCreating";
 pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     let mut pods = store()?.list()?;
     pods.retain(|pod| asked.all || pod.status().is_live());
+    if asked.quiet {
+        pods.iter().try_for_each(|pod| print::text(&format!("{}\n", pod.id)))?;
+        return Ok(0);
+    }
     if asked.json {
         print::json(&pods.iter().map(row_json).collect::<Vec<Value>>())?;
         return Ok(0);
