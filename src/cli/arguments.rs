@@ -8,9 +8,11 @@ use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
 mod network;
+mod pod;
 mod running;
 
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
+pub(crate) use pod::PodArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// clap's own heading: what comes after a flattened group would otherwise stand below that group's.
@@ -113,6 +115,8 @@ pub(crate) struct SourceArguments {
     #[command(flatten)]
     pub(crate) network: NetworkArguments,
     #[command(flatten)]
+    pub(crate) pod: PodArguments,
+    #[command(flatten)]
     pub(crate) single: SingleArguments,
 }
 
@@ -144,6 +148,9 @@ pub(crate) struct SingleArguments {
     /// How many processes and threads it may have, or `max`; 4096 by default
     #[arg(long, visible_alias = "pids", value_name = "COUNT", conflicts_with = "file")]
     pub(crate) pids_limit: Option<String>,
+    /// The program to run, with CMD as its arguments; a manifest says it for each container (`command`)
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "file")]
+    pub(crate) entrypoint: Option<String>,
     /// Pass stdin on
     #[arg(long, short, conflicts_with = "file")]
     pub(crate) interactive: bool,

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod adjust;
 mod arguments;
 mod attach;
 mod cgroups;

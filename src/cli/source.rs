@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Cgroups, SourceArguments};
-use super::{compose, networks, publish};
+use super::{adjust, compose, networks, publish};
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
@@ -48,6 +48,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         Some((text, name)) => manifest::parse_bytes(text, name).map_err(ManifestErrors::into_report)?,
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
+    adjust::adjust(&asked.pod, &mut pod)?;
     publish::check_host_network(&asked.network, &pod, source.as_ref())?;
     let publish::Published { mappings, replaced } = publish::publish(&asked.network.publish, &mut pod)?;
     let facts = probe(&pod, asked)?;
