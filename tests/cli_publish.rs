@@ -116,3 +116,19 @@ fn a_start_that_is_refused_talks_of_nothing_else() {
     let said = home.sandpod(&["run", "-d", &file]).ends_with(125).silently();
     assert!(said.stderr.starts_with("error: there is already a pod `first`"), "{}", said.explain());
 }
+
+#[test]
+fn more_ports_than_files_may_be_open() {
+    let Some(home) = Home::new("publish_too_many") else { return };
+    let few = |words: &str| {
+        let script = format!("ulimit -n 30; exec {} {words}", env!("CARGO_BIN_EXE_sandpod"));
+        let said = home.said(home.program("/bin/sh", &["-c", &script]), b"");
+        said.ends_with(125).complains("may have no more files open").complains("raise it (`ulimit -n 65536`)");
+    };
+    few("run -q -p 127.0.0.1::1000-1100 --image host: -- true");
+    assert!(home.remains().is_empty());
+    let file = written(&home, "forwarded", &json!({ "containers": [idle("one")] }));
+    home.sandpod(&["run", "-d", "-q", &file]).ends_with(0);
+    let forwards: Vec<String> = (1000..1100).map(|port| format!(":{port}")).collect();
+    few(&format!("port-forward forwarded {}", forwards.join(" ")));
+}

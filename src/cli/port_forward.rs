@@ -193,6 +193,7 @@ fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr,
                     forward.local.saturating_add(8000),
                 ))
             }
+            Errno::EMFILE => report.hint(ports::TOO_MANY_FILES),
             Errno::EADDRNOTAVAIL => {
                 report.hint(format!("{} is no address of this host: `ip address` lists them", address.ip()))
             }

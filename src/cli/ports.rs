@@ -15,6 +15,10 @@ use crate::state::{Store, StoredPod};
 use crate::step::Step;
 use crate::sys::{Errno, privileges};
 
+/// EMFILE, of ports.
+pub(super) const TOO_MANY_FILES: &str = "this process may have no more files open, and each port takes a socket or two: \
+     `ulimit -n` says how many there may be; raise it (`ulimit -n 65536`), or leave out some ports";
+
 /// The published ports of a running pod, as docker prints them.
 pub(crate) fn port(asked: &PortArguments) -> Outcome {
     let pod = store()?.find(&asked.pod)?;
@@ -122,9 +126,7 @@ fn hint(failure: &BindFailure, store: &Store) -> String {
             format!("{holder}; end it, or publish another port")
         }
         Errno::EADDRNOTAVAIL => format!("{} is no address of this host: `ip address` lists them", address.ip()),
-        Errno::EMFILE => "this process may open no more files: each published port takes a socket or two, and \
-                          `ulimit -n` is how many there may be; `ulimit -n 65536` before it, or publish fewer"
-            .to_owned(),
+        Errno::EMFILE => TOO_MANY_FILES.to_owned(),
         _ => "publish another port, or leave this one out".to_owned(),
     }
 }
