@@ -44,6 +44,7 @@ fn living_and_ended_pods() {
     assert!(listed.stdout.contains("1/2"), "{}", listed.explain());
     home.run(&["ps", "-a"]).ends_with(0).says("Failed (Error)");
     assert_eq!(home.run(&["ps", "-aq"]).ends_with(0).stdout, "ba9876543210\n0123456789ab\n");
+    assert_eq!(home.run(&["ps", "-a", "-o", "name"]).ends_with(0).stdout, "job\nweb\n");
     assert_eq!(home.run(&["ps", "-q"]).ends_with(0).stdout, "0123456789ab\n");
     let rows = json(&home.run(&["ps", "-a", "--json"]).stdout);
     assert_eq!(

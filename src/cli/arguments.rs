@@ -217,7 +217,7 @@ pub(crate) struct PsArguments {
     /// Also pods that have ended
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// `wide`: also addresses and published ports
+    /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) output: Option<PsOutput>,
     /// Only ids, one a line
@@ -230,7 +230,10 @@ pub(crate) struct PsArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PsOutput {
+    /// Also addresses and published ports
     Wide,
+    /// Only names, one a line
+    Name,
 }
 
 #[derive(Debug, Args)]

@@ -17,8 +17,10 @@ const CREATING: &str = "ContainerCreating";
 pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     let mut pods = store()?.list()?;
     pods.retain(|pod| asked.all || pod.status().is_live());
-    if asked.quiet {
-        pods.iter().try_for_each(|pod| print::text(&format!("{}\n", pod.id)))?;
+    let named = asked.output == Some(PsOutput::Name);
+    if asked.quiet || named {
+        let line = |pod: &StoredPod| format!("{}\n", if named { &pod.name } else { &pod.id });
+        print::text(&pods.iter().map(line).collect::<String>())?;
         return Ok(0);
     }
     if asked.json {
