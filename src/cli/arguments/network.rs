@@ -12,7 +12,8 @@ pub(crate) struct NetworkArguments {
     /// By default what the manifest says, or `private`
     #[arg(long, value_name = "MODE", value_parser = network)]
     network: Option<Network>,
-    /// Let the gateway's address lead to 127.0.0.1 of this host, and so to every service there
+    /// Let the gateway's address, which /etc/hosts then calls `host.containers.internal` and `host.docker.internal`, lead
+    /// to 127.0.0.1 of this host, and so to every service there
     #[arg(long)]
     allow_host_loopback: bool,
     /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`. Without HOST it is one that is free
