@@ -76,6 +76,13 @@ fn on_the_hosts_network_the_field_is_blamed_that_does_not_fit() {
     home.sandpod(&["plan", "--network", "host", "-p", "8080:80", "--image", "host:"])
         .ends_with(2)
         .complains("hint: leave out -p, or --network host");
+    let mut annotated: Value = serde_json::from_slice(&std::fs::read(&file).expect("written")).expect("JSON");
+    annotated["metadata"]["annotations"] = json!({ "sandpod.dev/network": "host" });
+    let annotated = home.file("annotated.json", annotated.to_string(), 0o644);
+    home.sandpod(&["plan", annotated.to_str().expect("UTF-8")]).ends_with(2).complains(
+        "hint: leave out metadata.annotations.sandpod.dev/network, which is `host`; or set that hostPort to 80",
+    );
+    home.sandpod(&["plan", "--network", "none", annotated.to_str().expect("UTF-8")]).ends_with(0);
     let same = written(&home, "same", &with_ports(&json!([{ "containerPort": 8080, "hostPort": 8080 }])));
     home.sandpod(&["plan", "--network", "host", &same]).ends_with(0);
 }

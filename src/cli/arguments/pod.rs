@@ -10,7 +10,7 @@ pub(crate) struct PodArguments {
     /// The name by which the pod knows itself (`spec.hostname`), instead of the manifest's or the pod's own
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// A name server, instead of the manifest's and the host's (`spec.dnsPolicy: None`); may be repeated
+    /// A name server, instead of the manifest's and the host's (`spec.dnsPolicy: None`); up to three
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<IpAddr>,
     /// A label of the pod, beside the manifest's or in place of its own of that name; may be repeated
