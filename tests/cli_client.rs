@@ -144,7 +144,7 @@ fn wait_prints_the_code_and_stop_returns_when_the_lock_is_free() {
         std::thread::sleep(Duration::from_millis(50));
         played.let_go();
     });
-    said.ends_with(0).silently();
+    assert_eq!(said.ends_with(0).stdout, "web\n");
 }
 
 #[test]

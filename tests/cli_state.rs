@@ -43,6 +43,9 @@ fn living_and_ended_pods() {
     assert_eq!(listed.stdout.lines().count(), 2, "{}", listed.explain());
     assert!(listed.stdout.contains("1/2"), "{}", listed.explain());
     home.run(&["ps", "-a"]).ends_with(0).says("Failed (Error)");
+    assert_eq!(home.run(&["ps", "-aq"]).ends_with(0).stdout, "ba9876543210\n0123456789ab\n");
+    assert_eq!(home.run(&["ps", "-a", "-o", "name"]).ends_with(0).stdout, "job\nweb\n");
+    assert_eq!(home.run(&["ps", "-q"]).ends_with(0).stdout, "0123456789ab\n");
     let rows = json(&home.run(&["ps", "-a", "--json"]).stdout);
     assert_eq!(
         (&rows[0]["name"], &rows[0]["status"], &rows[1]["restarts"]),
@@ -113,7 +116,7 @@ fn a_killed_supervisor_is_no_running_pod() {
     home.run(&["ps"]).ends_with(0).says("NAME");
     home.run(&["ps", "-a"]).ends_with(0).says("Failed (supervisor was killed)").says("0/1");
     home.run(&["wait", "web"]).ends_with(125).complains("supervisor was killed");
-    home.run(&["rm", "web"]).ends_with(0);
+    assert_eq!(home.run(&["rm", "web"]).ends_with(0).stdout, "web\n");
     assert!(!home.data().join("pods/0123456789ab").exists() && !home.runtime().join("pods/0123456789ab").exists());
     home.run(&["inspect", "web"]).ends_with(125).complains("there are no pods at all");
 }

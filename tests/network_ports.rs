@@ -146,6 +146,34 @@ fn port_forward_reaches_what_is_not_published() {
     home.sandpod(&["port-forward", "forward", "80"]).ends_with(125);
 }
 
+#[test]
+fn a_local_port_that_cannot_be_had_for_a_forward() {
+    let Some(home) = Home::new("forward_refused") else { return };
+    let pod = home.start_with("refused", &json!({ "containers": [idle("one")] }), &[]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = taken.local_addr().expect("bound").port();
+    pod.home
+        .sandpod(&["port-forward", "refused", &format!("{port}:80")])
+        .ends_with(125)
+        .silently()
+        .complains(&format!("error: cannot forward `{port}:80`\n"))
+        .complains(&format!("listening on 127.0.0.1:{port} of this host, for port 80 of the pod"))
+        .complains(&format!("has it, at 127.0.0.1:{port}; end it, or forward another local port: :80 takes any"));
+    pod.home
+        .sandpod(&["port-forward", "refused", "9999:80", "9999:81"])
+        .ends_with(2)
+        .silently()
+        .complains("error: cannot forward `9999:81`\n  port 9999 of this host is forwarded by `9999:80` already\n");
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("Linux 4.11");
+    if first.trim().parse::<u16>().expect("a number") > 22 {
+        pod.home
+            .sandpod(&["port-forward", "refused", "22:22"])
+            .ends_with(125)
+            .complains(&format!("only root may bind ports below {} here", first.trim()))
+            .complains("like 8022:22; :22 takes any");
+    }
+}
+
 /// Every pod has the same address, and means itself by it.
 #[test]
 fn another_pods_ports_are_reached_where_they_are_published_and_nowhere_else() {

@@ -8,9 +8,11 @@ use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
 mod network;
+mod pod;
 mod running;
 
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
+pub(crate) use pod::PodArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// clap's own heading: what comes after a flattened group would otherwise stand below that group's.
@@ -53,7 +55,7 @@ pub(crate) enum Verb {
     PortForward(PortForwardArguments),
     /// Wait until pods have ended, and print their exit codes
     Wait(WaitArguments),
-    /// End pods: SIGTERM, then SIGKILL after the grace period
+    /// End pods (SIGTERM, then SIGKILL after the grace period), and print their names
     Stop(StopArguments),
     /// Change limits and requests of a pod that runs, without restarting anything
     Update(UpdateArguments),
@@ -63,7 +65,7 @@ pub(crate) enum Verb {
     Unpause(PauseArguments),
     /// Send a signal to the first process of a pod's containers
     Kill(KillArguments),
-    /// Remove ended pods and everything they left
+    /// Remove ended pods and everything they left, and print their names
     Rm(RmArguments),
     /// Print sandpod's version
     Version(VersionArguments),
@@ -113,6 +115,8 @@ pub(crate) struct SourceArguments {
     #[command(flatten)]
     pub(crate) network: NetworkArguments,
     #[command(flatten)]
+    pub(crate) pod: PodArguments,
+    #[command(flatten)]
     pub(crate) single: SingleArguments,
 }
 
@@ -144,6 +148,9 @@ pub(crate) struct SingleArguments {
     /// How many processes and threads it may have, or `max`; 4096 by default
     #[arg(long, visible_alias = "pids", value_name = "COUNT", conflicts_with = "file")]
     pub(crate) pids_limit: Option<String>,
+    /// The program to run, with CMD as its arguments; a manifest says it for each container (`command`)
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "file")]
+    pub(crate) entrypoint: Option<String>,
     /// Pass stdin on
     #[arg(long, short, conflicts_with = "file")]
     pub(crate) interactive: bool,
@@ -210,9 +217,12 @@ pub(crate) struct PsArguments {
     /// Also pods that have ended
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// `wide`: also addresses and published ports
+    /// How to print them
     #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) output: Option<PsOutput>,
+    /// Only ids, one a line
+    #[arg(short, long, conflicts_with_all = ["json", "output"])]
+    pub(crate) quiet: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -220,7 +230,10 @@ pub(crate) struct PsArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PsOutput {
+    /// Also addresses and published ports
     Wide,
+    /// Only names, one a line
+    Name,
 }
 
 #[derive(Debug, Args)]

@@ -21,8 +21,20 @@ fn usage(what: String) -> Report {
 
 /// The pod; its name is `sandpod-` and four hexadecimal digits unless one is given.
 pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Report> {
-    let SingleArguments { image, volumes, env, workdir, user, memory, cpus, pids_limit, interactive, tty, command } =
-        asked;
+    let SingleArguments {
+        image,
+        volumes,
+        env,
+        workdir,
+        user,
+        memory,
+        cpus,
+        pids_limit,
+        entrypoint,
+        interactive,
+        tty,
+        command,
+    } = asked;
     let name = match name {
         Some(name) => name.to_owned(),
         None => format!("sandpod-{:04x}", chance()? & 0xffff),
@@ -37,7 +49,7 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
     let container = Container {
         name: CONTAINER.to_owned(),
         image: parse_image(image.as_deref().unwrap_or_default())?,
-        command: command.clone(),
+        command: entrypoint.iter().filter(|word| !word.is_empty()).chain(command).map(|word| literal(word)).collect(),
         args: Vec::new(),
         working_dir: workdir.clone(),
         env: environment(env)?
@@ -51,8 +63,6 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
         security_context: ContainerSecurityContext { run_as_user, run_as_group, ..Default::default() },
         resources: limits(memory.as_deref(), cpus.as_deref())?,
     };
-    // `$(VAR)` is the manifest's language; on the command line the shell has done its expansion already.
-    let container = Container { command: container.command.iter().map(|word| literal(word)).collect(), ..container };
     Ok(Pod {
         metadata: Metadata {
             name,
@@ -98,7 +108,8 @@ fn annotations(pids_limit: Option<&str>) -> Result<BTreeMap<String, String>, Rep
     Ok(BTreeMap::from([("sandpod.dev/pids-limit".to_owned(), typed.to_owned())]))
 }
 
-/// `$$(X)` is how a manifest writes `$(X)` (Kubernetes' expansion).
+/// `$(VAR)` is the manifest's language, and `$$(VAR)` how it writes those letters; on the command line the shell has done its
+/// expansion already.
 fn literal(text: &str) -> String {
     text.replace("$$", "$$$$").replace("$(", "$$(")
 }
@@ -233,6 +244,7 @@ mod tests {
             memory: None,
             cpus: None,
             pids_limit: None,
+            entrypoint: None,
             interactive: false,
             tty: false,
             command: vec!["echo".to_owned(), "$(HOME) $$".to_owned()],
@@ -246,6 +258,12 @@ mod tests {
         assert_eq!(pod.spec.restart_policy, RestartPolicy::Never);
         // What the manifest would expand stays as it was typed.
         assert_eq!(pod.spec.containers[0].command, ["echo", "$$(HOME) $$$$"]);
+    }
+
+    #[test]
+    fn an_entrypoint_comes_before_the_command() {
+        let pod = pod(&SingleArguments { entrypoint: Some("/bin/$(X)".to_owned()), ..asked() }, None).expect("a pod");
+        assert_eq!(pod.spec.containers[0].command, ["/bin/$$(X)", "echo", "$$(HOME) $$$$"]);
     }
 
     #[test]

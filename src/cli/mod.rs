@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod adjust;
 mod arguments;
 mod attach;
 mod cgroups;
@@ -30,6 +31,7 @@ mod ports;
 mod print;
 mod processes;
 mod ps;
+mod publish;
 mod relay;
 mod rm;
 mod run;

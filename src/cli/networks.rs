@@ -81,10 +81,9 @@ pub(crate) fn addresses(pod: &StoredPod) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp`
+/// `0.0.0.0:8080->80/tcp`, and `0.0.0.0:8000-8010->8000-8010/tcp` where they follow upon each other.
 pub(crate) fn published(pod: &StoredPod) -> String {
-    let ports = pod.plan.iter().flat_map(|plan| &plan.sandbox.ports);
-    let shown: Vec<String> = ports.flat_map(ports::arrows).collect();
+    let shown = pod.plan.as_ref().map(|plan| ports::folded(&plan.sandbox.ports)).unwrap_or_default();
     if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
 }
 

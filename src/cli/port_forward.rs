@@ -6,11 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::arguments::PortForwardArguments;
 use super::{Failure, Outcome, client, ports, print, store};
 use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
+use crate::host;
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
 use crate::plan::{NamespaceMode, PodPlan, Protocol};
 use crate::proxy::Proxy;
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
+use crate::sys::Errno;
 use crate::sys::clone;
 use crate::sys::process::PidFd;
 use crate::sys::terminal::{ForegroundSignals, Sent};
@@ -30,6 +32,7 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
         .ok_or_else(|| Report::new(exit_code::FAILURE, format!("pod `{}`: its plan cannot be read", pod.name)))?;
     let addresses = addresses(&asked.address)?;
     let forwards = asked.ports.iter().map(|text| parse(text, plan)).collect::<Result<Vec<_>, _>>()?;
+    refuse_twice(&forwards)?;
     // A Ctrl-C from here on is the loop's.
     let signals = ForegroundSignals::block()?;
     let mut sockets = Sockets::default();
@@ -78,6 +81,7 @@ fn open(pod: &StoredPod) -> Result<(PidFd, OwnedFd), Failure> {
 /// One `[LOCAL:]REMOTE`.
 #[derive(Debug, PartialEq, Eq)]
 struct Forward {
+    typed: String,
     /// 0: whichever is free.
     local: u16,
     remote: u16,
@@ -108,7 +112,7 @@ fn line(address: SocketAddr, forward: &Forward) -> String {
 /// `REMOTE`, `LOCAL:REMOTE`, `:REMOTE`; REMOTE may be the name of a container's port.
 fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
     let wrong = |why: String| {
-        Report::new(exit_code::USAGE, format!("cannot forward `{text}`"))
+        Report::new(exit_code::USAGE, cannot_forward(text))
             .because(why)
             .hint("write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http")
     };
@@ -130,7 +134,27 @@ fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
         Some("") => 0,
         Some(local) => number(local)?,
     };
-    Ok(Forward { local, remote, protocol })
+    Ok(Forward { typed: text.to_owned(), local, remote, protocol })
+}
+
+fn cannot_forward(text: &str) -> String {
+    format!("cannot forward `{text}`")
+}
+
+/// The kernel would say of the second that the port is in use, by this very process.
+fn refuse_twice(forwards: &[Forward]) -> Result<(), Report> {
+    for (index, forward) in forwards.iter().enumerate() {
+        let same = |earlier: &&Forward| (earlier.local, earlier.protocol) == (forward.local, forward.protocol);
+        if let Some(earlier) = forwards[..index].iter().find(same).filter(|_| forward.local != 0) {
+            return Err(Report::new(exit_code::USAGE, cannot_forward(&forward.typed))
+                .because(format!("port {} of this host is forwarded by `{}` already", forward.local, earlier.typed))
+                .hint(format!(
+                    "leave it out, or give it another local port: :{} is any that is free",
+                    forward.remote
+                )));
+        }
+    }
+    Ok(())
 }
 
 /// `--address`: `localhost` is both loopback addresses, as far as there are two.
@@ -151,20 +175,28 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
 
 fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr, OwnedFd)>, Report> {
     bind_port(addresses, forward.local, forward.protocol).map_err(|(address, error)| {
-        let what = format!("port {} of the host cannot be bound", address.port());
-        let report = ports::refusal(what, line(address, forward).trim_end(), &error);
+        let remote = forward.remote;
+        let report = Report::new(exit_code::FAILURE, cannot_forward(&forward.typed))
+            .because(format!("listening on {address} of this host, for port {remote} of the pod"))
+            .because(error.to_string());
+        let any = format!(":{remote} takes any that is free");
         match error.errno {
-            crate::sys::Errno::EADDRINUSE => report.hint(format!(
-                "{}; forward another one, like :{} for any that is free",
-                ports::holder(address, forward.protocol),
-                forward.remote
+            Errno::EADDRINUSE => report.hint(format!(
+                "{}; end it, or forward another local port: {any}",
+                ports::holder(address, forward.protocol)
             )),
-            crate::sys::Errno::EACCES => report.hint(format!(
-                "an ordinary user may not bind it (net.ipv4.ip_unprivileged_port_start): forward another one, like \
-                 {}:{}",
-                u32::from(forward.remote) + 8000,
-                forward.remote
-            )),
+            Errno::EACCES => {
+                let first = host::probe(&host::Asked::default()).map_or(1024, |facts| facts.unprivileged_port_start);
+                report.hint(format!(
+                    "only root may bind ports below {first} here (net.ipv4.ip_unprivileged_port_start): forward another \
+                     local port, like {}:{remote}; {any}",
+                    forward.local.saturating_add(8000),
+                ))
+            }
+            Errno::EMFILE => report.hint(ports::TOO_MANY_FILES),
+            Errno::EADDRNOTAVAIL => {
+                report.hint(format!("{} is no address of this host: `ip address` lists them", address.ip()))
+            }
             _ => report,
         }
     })
@@ -185,8 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn a_local_port_is_forwarded_once_for_each_protocol() {
+        let forward = |local, protocol| Forward { typed: format!("{local}:80"), local, remote: 80, protocol };
+        let (tcp, udp) = (forward(8080, Protocol::Tcp), forward(8080, Protocol::Udp));
+        refuse_twice(&[tcp, udp, forward(0, Protocol::Tcp), forward(0, Protocol::Tcp)]).expect("four ports");
+        let report = refuse_twice(&[forward(1, Protocol::Tcp), forward(1, Protocol::Tcp)]).expect_err("one port");
+        assert_eq!((report.exit_code, report.what.as_str()), (exit_code::USAGE, "cannot forward `1:80`"));
+    }
+
+    #[test]
     fn a_line_for_each_address() {
-        let forward = Forward { local: 8080, remote: 80, protocol: Protocol::Tcp };
+        let forward = Forward { typed: "8080:80".to_owned(), local: 8080, remote: 80, protocol: Protocol::Tcp };
         let shown = |address: &str| line(address.parse().expect("an address"), &forward);
         assert_eq!(shown("127.0.0.1:8080"), "Forwarding from 127.0.0.1:8080 -> 80\n");
         assert_eq!(shown("[::1]:8080"), "Forwarding from [::1]:8080 -> 80\n");

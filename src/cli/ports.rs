@@ -11,9 +11,13 @@ use crate::host::{self, Transport};
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
 use crate::plan::{Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
-use crate::state::Store;
+use crate::state::{Store, StoredPod};
 use crate::step::Step;
 use crate::sys::{Errno, privileges};
+
+/// EMFILE, of ports.
+pub(super) const TOO_MANY_FILES: &str = "this process may have no more files open, and each port takes a socket or two: \
+     `ulimit -n` says how many there may be; raise it (`ulimit -n 65536`), or leave out some ports";
 
 /// The published ports of a running pod, as docker prints them.
 pub(crate) fn port(asked: &PortArguments) -> Outcome {
@@ -54,6 +58,27 @@ pub(crate) fn arrows(port: &PublishedPort) -> impl Iterator<Item = String> {
     port.host_addresses().into_iter().map(move |address| format!("{address}->{inside}"))
 }
 
+/// [`arrows`] of all ports; of neighbours that lead to neighbours one for them all, as `docker ps` has it.
+pub(crate) fn folded(ports: &[PublishedPort]) -> Vec<String> {
+    let next_to = |a: &PublishedPort, b: &PublishedPort| {
+        a.host_port.checked_add(1) == Some(b.host_port)
+            && a.container_port.checked_add(1) == Some(b.container_port)
+            && (a.host_ip, a.protocol) == (b.host_ip, b.protocol)
+    };
+    let range = |shown: String, (first, last): (u16, u16)| match first == last {
+        true => shown,
+        false => format!("{shown}-{last}"),
+    };
+    let runs = ports.chunk_by(next_to).filter_map(|run| Some((run.first()?, run.last()?)));
+    let of_run = |(first, last): (&PublishedPort, &PublishedPort)| {
+        let inside = range(first.container_port.to_string(), (first.container_port, last.container_port));
+        let outside = |address: SocketAddr| range(address.to_string(), (first.host_port, last.host_port));
+        let arrow = |address| format!("{}->{inside}/{}", outside(address), protocol_name(first.protocol));
+        first.host_addresses().into_iter().map(arrow).collect::<Vec<String>>()
+    };
+    runs.flat_map(of_run).collect()
+}
+
 fn row(port: &PublishedPort, address: SocketAddr) -> String {
     format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
 }
@@ -84,36 +109,42 @@ pub(super) fn bind(sandbox: &mut SandboxPlan, store: &Store) -> Result<Sockets, 
     let SandboxPlan { ports, name, .. } = sandbox;
     ports::bind(ports).map_err(|failure| {
         let what = format!("could not start pod `{name}`: port {} of the host cannot be bound", failure.address.port());
-        let hint = hint(&failure, store);
-        refusal(what, &failure.port.shown(), &failure.error).hint(hint)
+        let mut report = Report::new(exit_code::FAILURE, what)
+            .because(format!("{}: {}", Step::BindPorts.doing(), failure.port.shown()))
+            .because(failure.error.to_string());
+        report.cause = Some((Step::BindPorts, failure.error.number()));
+        report.hint(hint(&failure, store))
     })
-}
-
-/// The error of a port, without its hint.
-pub(super) fn refusal(what: String, port: &str, error: &crate::sys::Error) -> Report {
-    let mut report = Report::new(exit_code::FAILURE, what)
-        .because(format!("{}: {port}", Step::BindPorts.doing()))
-        .because(error.to_string());
-    report.cause = Some((Step::BindPorts, error.number()));
-    report
 }
 
 fn hint(failure: &BindFailure, store: &Store) -> String {
     let BindFailure { port, address, error } = failure;
     match error.errno {
         Errno::EADDRINUSE => {
-            let holder = pod_with(store, port).unwrap_or_else(|| holder(*address, port.protocol));
+            let pods = store.list().unwrap_or_default();
+            let holder = pod_with(&pods, port).unwrap_or_else(|| holder(*address, port.protocol));
             format!("{holder}; end it, or publish another port")
         }
         Errno::EADDRNOTAVAIL => format!("{} is no address of this host: `ip address` lists them", address.ip()),
-        Errno::EMFILE => "each published port takes a descriptor or two, and `ulimit -n` allows no more".to_owned(),
+        Errno::EMFILE => TOO_MANY_FILES.to_owned(),
         _ => "publish another port, or leave this one out".to_owned(),
     }
 }
 
+/// Which of the ports could not be bound just now, and who has them. Looked up and not tried: a plan binds nothing.
+pub(super) fn taken(ports: &[PublishedPort], store: &Store) -> Vec<String> {
+    let pods = if ports.is_empty() { Vec::new() } else { store.list().unwrap_or_default() };
+    let numbered = ports.iter().filter(|port| port.host_port != 0);
+    let taken = numbered.filter_map(|port| {
+        let seen = || port.host_addresses().into_iter().find_map(|address| seen(address, port.protocol));
+        let holder = pod_with(&pods, port).or_else(seen)?;
+        Some(format!("port {} of the host ({}) is taken: {holder}", port.host_port, port.shown()))
+    });
+    taken.collect()
+}
+
 /// Another pod of ours that publishes it.
-fn pod_with(store: &Store, port: &PublishedPort) -> Option<String> {
-    let pods = store.list().ok()?;
+fn pod_with(pods: &[StoredPod], port: &PublishedPort) -> Option<String> {
     pods.iter().filter(|pod| pod.status().is_live()).find_map(|pod| {
         let taken = pod.plan.as_ref()?.sandbox.ports.iter().find(|taken| taken.collides(port))?;
         Some(format!("pod `{}` has it ({})", pod.name, taken.shown()))
@@ -122,24 +153,42 @@ fn pod_with(store: &Store, port: &PublishedPort) -> Option<String> {
 
 /// Whoever else has the port, as far as it is to be seen.
 pub(super) fn holder(address: SocketAddr, protocol: Protocol) -> String {
+    let unseen = || "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
+    seen(address, protocol).unwrap_or_else(unseen)
+}
+
+fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
     let transport = match protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
     };
-    let Some(found) = host::port_holder(transport, address) else {
-        return "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
-    };
+    let found = host::port_holder(transport, address)?;
     let of_uid = || match found.uid {
         uid if uid == privileges::uid() => "a process of yours that cannot be looked into".to_owned(),
         uid => format!("a process of another user (uid {uid})"),
     };
     let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
-    format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address)
+    Some(format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_one_range() {
+        let published = |text: &str| {
+            let mappings = crate::plan::ports::parse(text).expect(text);
+            mappings.into_iter().map(|mapping| mapping.published_for("web")).collect::<Vec<_>>()
+        };
+        let folded = |texts: &[&str]| folded(&texts.iter().flat_map(|text| published(text)).collect::<Vec<_>>());
+        assert_eq!(folded(&["127.0.0.1:8000-8010:9000-9010"]), ["127.0.0.1:8000-8010->9000-9010/tcp"]);
+        assert_eq!(folded(&["8080:80"]), ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp"]);
+        // Other protocol, other address, a gap on either side: no neighbours.
+        let apart = ["1.2.3.4:1:1", "1.2.3.4:2:2/udp", "1.2.3.5:3:3/udp", "1.2.3.5:4:5/udp", "1.2.3.5:6:6/udp"];
+        assert_eq!(folded(&apart).len(), 5);
+        assert_eq!(folded(&["1.2.3.4:65535:1", "1.2.3.4::2"]).len(), 2);
+    }
 
     #[test]
     fn a_port_of_a_container() {

@@ -17,6 +17,12 @@ const CREATING: &str = "ContainerCreating";
 pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     let all = store()?.list()?;
     let pods: Vec<&StoredPod> = all.iter().filter(|pod| asked.all || pod.status().is_live()).collect();
+    let named = asked.output == Some(PsOutput::Name);
+    if asked.quiet || named {
+        let line = |pod: &&StoredPod| format!("{}\n", if named { &pod.name } else { &pod.id });
+        print::text(&pods.iter().map(line).collect::<String>())?;
+        return Ok(0);
+    }
     if asked.json {
         print::json(&pods.iter().map(|pod| row_json(&all, pod)).collect::<Vec<Value>>())?;
         return Ok(0);

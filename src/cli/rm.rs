@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
-use super::{Failure, Outcome, store};
+use super::{Failure, Outcome, print, store};
 use crate::engine::cgroup;
 use crate::engine::remove::remove_pod;
 use crate::host;
@@ -23,7 +23,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// How long a supervisor may take to end its pod itself before it is killed: it answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Removes every named pod and goes on after a failure.
+/// Removes every named pod, names each that is gone, and goes on after a failure.
 pub(crate) fn rm(asked: &RmArguments) -> Outcome {
     let store = store()?;
     let names = if asked.all { all(&store, asked.force)? } else { asked.pods.clone() };
@@ -33,7 +33,10 @@ pub(crate) fn rm(asked: &RmArguments) -> Outcome {
             return Err(still_runs(&pod).into());
         }
         let failed = remove(&pod);
-        if failed.is_empty() { Ok(()) } else { Err(Failure::Reports(failed)) }
+        if !failed.is_empty() {
+            return Err(Failure::Reports(failed));
+        }
+        print::text(&format!("{}\n", pod.name)).map_err(Failure::from)
     })
 }
 

@@ -25,12 +25,8 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
     super::check_terminal(single.interactive, single.tty)?;
-    let Planned { facts, mut plan, admitted } = source::planned(&asked.source, Purpose::Run)?;
-    if !asked.quiet {
-        facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
-        plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
-    }
-    let store = Store::new(&facts.runtime_dir.path, &facts.data_dir.path);
+    let Planned { facts, mut plan, admitted, replaced: _ } = source::planned(&asked.source, Purpose::Run)?;
+    let store = source::store(&facts);
     if !plan.sandbox.ports.is_empty() {
         store.refuse_taken(&plan)?;
     }
@@ -38,6 +34,11 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let created = store.create(&plan, Timestamp::now())?;
     // Before the supervisor is forked, which would hold the lock on.
     drop(admitted);
+    // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
+    if !asked.quiet {
+        facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
+        plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
+    }
     let at_end = match (asked.rm, asked.detach) {
         (true, true) => AtEnd::Remove,
         (true, false) => AtEnd::KeepForCaller,

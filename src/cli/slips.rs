@@ -53,7 +53,7 @@ mod tests {
         says("sandpod run --image=host: bash", "after `--`");
         says("sandpod run ubuntu bash", "from a manifest");
         says("sandpod run -f pod.yaml", "needs no option");
-        assert_eq!(of(ErrorKind::UnknownArgument, "sandpod run --image host: --dns 1 -- sh"), None);
+        assert_eq!(of(ErrorKind::UnknownArgument, "sandpod run --image host: --nope 1 -- sh"), None);
         assert_eq!(of(ErrorKind::UnknownArgument, "sandpod ps --filter x"), None);
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Cgroups, SourceArguments};
-use super::{compose, networks};
+use super::{adjust, compose, networks, publish};
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
@@ -23,6 +23,8 @@ pub(crate) struct Planned {
     pub(crate) plan: PodPlan,
     /// Held until the pod's record is made, where its claim was measured against those of others.
     pub(crate) admitted: Option<AdmissionLock>,
+    /// What of the manifest the command line takes the place of.
+    pub(crate) replaced: Vec<String>,
 }
 
 /// Whether the plan is going to be done.
@@ -41,15 +43,14 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         let what = "--cgroup-parent says where the pod's cgroups are made, --cgroups=disabled that there are none";
         return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out"));
     }
-    let pod = match &asked.file {
-        Some(file) => {
-            let (text, name) = read(file)?;
-            manifest::parse_bytes(&text, &name).map_err(ManifestErrors::into_report)?
-        }
+    let source = asked.file.as_deref().map(read).transpose()?;
+    let mut pod = match &source {
+        Some((text, name)) => manifest::parse_bytes(text, name).map_err(ManifestErrors::into_report)?,
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
-    let publish =
-        asked.network.publish.iter().map(|text| plan::ports::parse(text)).collect::<Result<Vec<_>, _>>()?.concat();
+    adjust::adjust(&asked.pod, &mut pod)?;
+    publish::check_host_network(&asked.network, &pod, source.as_ref())?;
+    let publish::Published { mappings, replaced } = publish::publish(&asked.network.publish, &mut pod)?;
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
     let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
@@ -63,13 +64,14 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         network: asked.network.choice(),
         join: asked.network.of_pod().map(|pod| networks::join(&store(&facts), pod)).transpose()?,
         host_loopback: asked.network.host_loopback(),
-        publish,
+        publish: mappings,
     };
     let plan = plan::plan(&pod, &facts, &request)?;
-    Ok(Planned { facts, plan, admitted })
+    Ok(Planned { facts, plan, admitted, replaced })
 }
 
-fn store(facts: &Facts) -> Store {
+/// All pods of the user whom `facts` describe.
+pub(crate) fn store(facts: &Facts) -> Store {
     Store::new(&facts.runtime_dir.path, &facts.data_dir.path)
 }
 

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use super::arguments::StopArguments;
-use super::{Outcome, client, store};
+use super::{Failure, Outcome, client, print, store};
 use crate::report::{Report, exit_code};
 use crate::state::{StoredPod, wait_released};
 use crate::supervisor::protocol::{Reply, Request};
 
-/// Returns when the pods have ended. A pod that has ended already is what was asked for.
+/// Returns when the pods have ended, and names each that has. A pod that has ended already is what was asked for.
 pub(crate) fn stop(asked: &StopArguments) -> Outcome {
     let store = store()?;
-    super::each(&asked.pods, |name| Ok(stop_pod(&store.find(name)?, asked.time)?))
+    super::each(&asked.pods, |name| {
+        let pod = store.find(name)?;
+        stop_pod(&pod, asked.time)?;
+        print::text(&format!("{}\n", pod.name)).map_err(Failure::from)
+    })
 }
 
 fn stop_pod(pod: &StoredPod, grace_seconds: Option<u64>) -> Result<(), Report> {

@@ -26,6 +26,7 @@ mod tree;
 pub(crate) use amount::written;
 pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
+pub(crate) use names::{dns_label, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use proxy_protocol::{ChosenPort, ProxyProtocol};
@@ -67,6 +68,16 @@ pub fn parse_bytes(bytes: &[u8], source_name: &str) -> Result<Pod, ManifestError
         Ok(text) => parse(text, source_name),
         Err(syntax::Unreadable) => Err(problems.into_errors(source_name)),
     }
+}
+
+/// Where a field of a manifest that was read stands: `spec.containers[0].ports[0].hostPort`. For what turns out to be wrong
+/// only beside the command line, or this host. `None` where there is none.
+#[must_use]
+pub fn position(bytes: &[u8], path: &str) -> Option<Position> {
+    let mut problems = Problems::default();
+    let text = syntax::decode(bytes, &mut problems).ok()?;
+    let documents = syntax::load(text, &mut problems);
+    documents.first()?.at(path).map(|node| node.position)
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 //!
 //! Each check answers with the rule that is broken, as the rest of a sentence that starts with "must".
 
-pub(super) type Rule = Result<(), &'static str>;
+pub(crate) type Rule = Result<(), &'static str>;
 
 /// A container, volume, namespace or host name.
-pub(super) fn dns_label(name: &str) -> Rule {
+pub(crate) fn dns_label(name: &str) -> Rule {
     if name.len() > 63 {
         return Err("be at most 63 characters long");
     }
@@ -72,7 +72,7 @@ pub(super) fn env_name(name: &str) -> Rule {
 }
 
 /// The key of a label: `[prefix/]name`.
-pub(super) fn label_key(key: &str) -> Rule {
+pub(crate) fn label_key(key: &str) -> Rule {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -94,7 +94,7 @@ pub(super) fn annotation_key(key: &str) -> Rule {
     label_key(&key.to_ascii_lowercase())
 }
 
-pub(super) fn label_value(value: &str) -> Rule {
+pub(crate) fn label_value(value: &str) -> Rule {
     if value.len() > 63 {
         return Err("be at most 63 characters long");
     }

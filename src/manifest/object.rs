@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::problem::{Problems, excerpt};
 use super::scalar::ScalarKind;
-use super::schema::{Schema, Standing, rightful_place};
+use super::schema::{self, Schema, Standing, rightful_place};
 use super::tree::{Entry, Key, Node, Position, Scalar, Value};
 use crate::nearest::{Closeness, nearest};
 
@@ -65,14 +65,20 @@ impl<'t> Slot<'t> {
             let slot = |(index, node)| Slot { node, path: format!("{}[{index}]", self.path) };
             return items.iter().enumerate().map(slot).collect();
         }
-        let mut message = format!("must be a list, not {}", self.describe());
-        match &self.node.value {
-            Value::Mapping(_) => message.push_str("; start each item with `- `"),
-            Value::Scalar(scalar) => message.push_str(&format!("; write [\"{}\"]", excerpt(&scalar.text))),
-            Value::Sequence(_) => {}
-        }
+        let message = format!("must be a list, not {}; {}", self.describe(), self.as_list());
         self.invalid(problems, message);
         Vec::new()
+    }
+
+    /// How what is no list would be written as one.
+    fn as_list(&self) -> String {
+        let field = self.path.rsplit('.').next().unwrap_or_default();
+        match &self.node.value {
+            Value::Mapping(_) if field == "env" => "write `- name: NAME` and below it `value: \"VALUE\"`".to_owned(),
+            Value::Scalar(scalar) if matches!(field, "command" | "args") => words_of_a_command(field, &scalar.text),
+            Value::Scalar(scalar) => format!("write [\"{}\"]", excerpt(&scalar.text)),
+            Value::Mapping(_) | Value::Sequence(_) => "start each item with `- `".to_owned(),
+        }
     }
 
     pub(super) fn strings(&self, problems: &mut Problems) -> Vec<String> {
@@ -212,6 +218,23 @@ impl<'t> Slot<'t> {
     }
 }
 
+/// No shell takes a command apart here, so each word is an item.
+fn words_of_a_command(field: &str, text: &str) -> String {
+    let words: Vec<String> = text.split_whitespace().map(|word| format!("\"{}\"", excerpt(word))).collect();
+    // With these a shell would not split it at its spaces alone, or would do more.
+    let is_for_a_shell = text.contains(|letter: char| "\"'\\$`|&;<>()*?[]{}~#".contains(letter) || letter.is_control());
+    let split = match is_for_a_shell {
+        true => "each word as an item".to_owned(),
+        false => format!("[{}]", words.join(", ")),
+    };
+    if field != "command" || (words.len() < 2 && !is_for_a_shell) {
+        return format!("write {split}");
+    }
+    let can_be_quoted = !text.contains(|letter: char| matches!(letter, '"' | '\\') || letter.is_control());
+    let script = if can_be_quoted { format!("\"{}\"", excerpt(text)) } else { "'…'".to_owned() };
+    format!("write {split}, or for a shell to read it [\"sh\", \"-c\", {script}]")
+}
+
 impl<'t> Object<'t> {
     /// The field's value; null is as good as absent, as in Kubernetes.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Slot<'t>> {
@@ -309,6 +332,13 @@ impl<'t> Object<'t> {
 
     /// A slip of the finger first, then the right name at the wrong place, then what is merely similar.
     fn advice(&self, name: &str) -> String {
+        // Of docker compose and of a Service; `port` alone is nearer to `hostPort` by its letters.
+        let other_words = [("port", "containerPort"), ("targetPort", "containerPort"), ("published", "hostPort")];
+        if self.schema.place == schema::PORT.place
+            && let Some((_, meant)) = other_words.iter().find(|(word, _)| *word == name)
+        {
+            return format!("did you mean `{meant}`?");
+        }
         let similar = nearest(name, self.schema.names());
         match (similar, rightful_place(name)) {
             (Some((meant, Closeness::Slip)), _) | (Some((meant, _)), None) => format!("did you mean `{meant}`?"),
@@ -316,7 +346,14 @@ impl<'t> Object<'t> {
                 "it belongs to {}",
                 if place == "the top level" { place.to_owned() } else { format!("`{place}`") }
             ),
-            (None, None) => format!("allowed here: {}", self.schema.supported.join(", ")),
+            (None, None) => {
+                let variable = if self.schema.place == schema::ENV.place {
+                    "; a variable is `- name: NAME` and below it `value: \"VALUE\"`"
+                } else {
+                    ""
+                };
+                format!("allowed here: {}{variable}", self.schema.supported.join(", "))
+            }
         }
     }
 }

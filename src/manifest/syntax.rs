@@ -3,14 +3,18 @@
 //! Every step has a budget, so a bomb of aliases, nesting or sheer size is refused in milliseconds. After a syntax error
 //! the part before it is still handed on, for the other errors in it to be reported too.
 
+mod fault;
+mod mapping;
+
 use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use super::MAX_TEXT_BYTES;
-use super::problem::{Coverage, Problems, escaped, excerpt};
+use super::problem::{Coverage, Problems, excerpt};
 use super::scalar::ScalarKind;
-use super::tree::{Entry, Key, Node, Position, Scalar, Value};
+use super::tree::{Entry, Node, Position, Scalar, Value};
+use mapping::MappingBuilder;
 
 /// A Pod nests about ten deep.
 const MAX_DEPTH: usize = 64;
@@ -84,12 +88,23 @@ pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder =
-        TreeBuilder { problems, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), cost: 0 };
+    let mut builder = TreeBuilder {
+        problems,
+        documents: Vec::new(),
+        open: Vec::new(),
+        brackets: Vec::new(),
+        anchors: HashMap::new(),
+        cost: 0,
+    };
+    let mut understood = 0;
     for event in Parser::new_from_str_with_options(text, options) {
         let fed = match event {
-            Ok((event, span)) => builder.feed(event, position(&span.start)),
-            Err(error) => Err(syntax_error(&error, builder.open.len())),
+            Ok((event, span)) => {
+                understood = offset(&span.end);
+                builder.note_bracket(&event, text, &span.start);
+                builder.feed(event, position(&span.start))
+            }
+            Err(error) => Err(builder.fault(&error, text, understood)),
         };
         if let Err(stop) = fed {
             builder.stop(stop);
@@ -103,6 +118,11 @@ fn position(marker: &Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
+/// In bytes; the parser keeps it for a text in memory.
+fn offset(marker: &Marker) -> usize {
+    marker.byte_offset().unwrap_or_default()
+}
+
 /// Why reading ended before the text did.
 enum Stop {
     /// What stands before it can be checked all the same.
@@ -111,67 +131,18 @@ enum Stop {
     Budget(Position, String),
 }
 
-fn syntax_error(error: &ScanError, depth: usize) -> Stop {
-    let message = match error.kind() {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInIndentation => "a tab cannot indent YAML; use spaces".to_owned(),
-        ErrorKind::TabInPlainScalar => "a tab cannot stand here; use spaces".to_owned(),
-        ErrorKind::RecursionLimitExceeded => {
-            return Stop::Budget(position(error.marker()), format!("is nested more than {MAX_DEPTH} deep"));
-        }
-        ErrorKind::UnknownAnchor => {
-            "this alias (`*name`) has no anchor (`&name`) before it; a text that starts with `*` needs quotes"
-                .to_owned()
-        }
-        ErrorKind::UnexpectedCharacter { character } => {
-            format!("no value can start with `{}`; put the text in quotes", excerpt(&character.to_string()))
-        }
-        ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey if depth > 0 => {
-            "is indented unlike its neighbours; align it with them".to_owned()
-        }
-        ErrorKind::ExpectedFlowMappingSeparator => "a `,` or `}` is missing before this".to_owned(),
-        ErrorKind::ExpectedFlowSequenceSeparator => "a `,` or `]` is missing before this".to_owned(),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
-            "a quoted text is not closed before this; add the quote at its end".to_owned()
-        }
-        ErrorKind::UnclosedFlowCollection { open } => format!("this `{open}` is never closed"),
-        ErrorKind::MappingValueNotAllowed => {
-            "a `:` before a space or the line's end cannot stand here; put the text in quotes, or check the indentation"
-                .to_owned()
-        }
-        // Fixed texts of the parser; characters of the manifest in them are escaped all the same.
-        kind => kind.to_string().lines().map(escaped).collect::<Vec<_>>().join(" "),
-    };
-    Stop::Syntax(position(error.marker()), format!("not valid YAML or JSON: {message}"))
-}
-
 /// A collection whose end has not come yet.
 enum Open {
     Sequence { position: Position, anchor: usize, items: Vec<Node> },
     Mapping { position: Position, anchor: usize, mapping: MappingBuilder },
 }
 
-struct MappingBuilder {
-    entries: Vec<Entry>,
-    first_positions: HashMap<String, Position>,
-    /// From `<<`, in order: an earlier one wins, and the mapping's own entries win over all.
-    merged: Vec<Entry>,
-    next: Next,
-}
-
-enum Next {
-    Key,
-    Value(Key),
-    /// The key was refused, and its value with it.
-    Skip,
-}
-
 struct TreeBuilder<'p> {
     problems: &'p mut Problems,
     documents: Vec<Node>,
     open: Vec<Open>,
+    /// Of each that is open, the `[` or `{` with which it begins; none where indentation alone makes it.
+    brackets: Vec<Option<(char, Position)>>,
     anchors: HashMap<usize, Node>,
     cost: usize,
 }
@@ -210,6 +181,54 @@ impl TreeBuilder<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn note_bracket(&mut self, event: &Event<'_>, text: &str, start: &Marker) {
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => {
+                let first = text.get(offset(start)..).and_then(|rest| rest.chars().next());
+                let bracket = first.filter(|first| matches!(first, '[' | '{'));
+                self.brackets.push(bracket.map(|bracket| (bracket, position(start))));
+            }
+            Event::SequenceEnd | Event::MappingEnd => drop(self.brackets.pop()),
+            _ => {}
+        }
+    }
+
+    /// `understood`: where the last event ended, in bytes.
+    fn fault(&mut self, error: &ScanError, text: &str, understood: usize) -> Stop {
+        let at = position(error.marker());
+        if *error.kind() == ErrorKind::RecursionLimitExceeded {
+            return Stop::Budget(at, format!("is nested more than {MAX_DEPTH} deep"));
+        }
+        let end = offset(error.marker());
+        if text.get(end..).is_some_and(|rest| rest.starts_with(':'))
+            && let Some(position) = self.mend_host()
+        {
+            let message = "`host:` needs quotes, since YAML takes a `:` at the end for a key's; write \"host:\"";
+            return Stop::Syntax(position, message.to_owned());
+        }
+        let rest = text.get(understood..end).unwrap_or_default();
+        let quote = rest.char_indices().find(|(_, letter)| matches!(letter, '"' | '\''));
+        let scene = fault::Scene {
+            at,
+            bracket: self.brackets.iter().rev().find_map(|bracket| *bracket),
+            quote: quote.map(|(before, _)| end_of(&text[..understood + before])),
+            depth: self.open.len(),
+        };
+        Stop::Syntax(at, format!("not valid YAML or JSON: {}", fault::words(error.kind(), &scene)))
+    }
+
+    /// `image: host:`, the likeliest slip of all: what was meant is plain, and is not reported again as another image.
+    fn mend_host(&mut self) -> Option<Position> {
+        let Some(Open::Mapping { mapping, .. }) = self.open.last_mut() else { return None };
+        let Entry { key, value } = mapping.entries.last_mut()?;
+        let Value::Scalar(scalar) = &mut value.value else { return None };
+        if key.text != "image" || scalar.text != "host" {
+            return None;
+        }
+        scalar.text.push(':');
+        Some(value.position)
     }
 
     fn pay(&mut self, cost: usize, position: Position) -> Result<(), Stop> {
@@ -306,74 +325,5 @@ impl TreeBuilder<'_> {
             let message = format!("the YAML tag `{}` is not supported; remove it", excerpt(&tag.original()));
             self.problems.add(position, "", message);
         }
-    }
-}
-
-impl MappingBuilder {
-    fn new() -> MappingBuilder {
-        MappingBuilder { entries: Vec::new(), first_positions: HashMap::new(), merged: Vec::new(), next: Next::Key }
-    }
-
-    fn attach(&mut self, node: Node, problems: &mut Problems) {
-        match std::mem::replace(&mut self.next, Next::Key) {
-            Next::Key => self.next = self.key(node, problems),
-            Next::Value(key) if key.is_merge() => self.merge(node, problems),
-            Next::Value(key) => self.entries.push(Entry { key, value: node }),
-            Next::Skip => {}
-        }
-    }
-
-    fn key(&mut self, node: Node, problems: &mut Problems) -> Next {
-        let Value::Scalar(Scalar { text, kind }) = node.value else {
-            problems.add(
-                node.position,
-                "",
-                "a key must be a text, not a list or mapping; is a `{{ }}` template left in here?",
-            );
-            return Next::Skip;
-        };
-        if let Some(first) = self.first_positions.get(&text) {
-            let message = format!("the key `{}` is already set at {first}; keep one of them", excerpt(&text));
-            problems.add(node.position, "", message);
-            return Next::Skip;
-        }
-        self.first_positions.insert(text.clone(), node.position);
-        Next::Value(Key { position: node.position, text, kind })
-    }
-
-    /// `<<: *defaults`, YAML 1.1's merge key, which kubectl follows too.
-    fn merge(&mut self, node: Node, problems: &mut Problems) {
-        let sources = match node.value {
-            Value::Sequence(items) => items,
-            Value::Mapping(_) | Value::Scalar(_) => vec![node],
-        };
-        for source in sources {
-            match source.value {
-                Value::Mapping(entries) => self.merged.extend(entries),
-                Value::Sequence(_) | Value::Scalar(_) => {
-                    problems.add(
-                        source.position,
-                        "",
-                        "`<<` must be given a mapping, or a list of mappings, to merge in",
-                    );
-                }
-            }
-        }
-    }
-
-    fn into_entries(mut self) -> Vec<Entry> {
-        for entry in self.merged {
-            if !self.first_positions.contains_key(&entry.key.text) {
-                self.first_positions.insert(entry.key.text.clone(), entry.key.position);
-                self.entries.push(entry);
-            }
-        }
-        self.entries
-    }
-}
-
-impl Key {
-    fn is_merge(&self) -> bool {
-        self.text == "<<"
     }
 }

@@ -59,6 +59,17 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Null)
     }
 
+    /// What stands at a path like `spec.containers[0].name`. Keys with a dot or bracket in them are not found.
+    pub(super) fn at(&self, path: &str) -> Option<&Node> {
+        path.split(['.', '[']).try_fold(self, |node, step| match (&node.value, step.strip_suffix(']')) {
+            (Value::Sequence(items), Some(index)) => items.get(index.parse::<usize>().ok()?),
+            (Value::Mapping(entries), None) => {
+                entries.iter().find(|entry| entry.key.text == step).map(|entry| &entry.value)
+            }
+            _ => None,
+        })
+    }
+
     /// Bytes that a copy of this node takes, roughly.
     pub(super) fn cost(&self) -> usize {
         let below = match &self.value {

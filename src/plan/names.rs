@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::network::NetworkPlan;
+use super::network::{HostLoopback, NetworkPlan, UserMode};
 use super::{Degradation, EtcFile, dns};
 use crate::host::Facts;
 use crate::manifest::{DnsConfig, DnsPolicy, HostAlias, PodSpec};
@@ -21,6 +21,9 @@ const NODENAME_MAX: usize = 64;
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Kubernetes', where `metadata.namespace` says nothing.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
+/// What podman and docker call the host, in its containers.
+const NAMES_OF_THE_HOST: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 
 pub(super) struct Wish<'a> {
     pub(super) pod: &'a str,
@@ -143,6 +146,9 @@ fn hosts(own: &OwnLine<'_>, network: &NetworkPlan, aliases: &[HostAlias], of_the
             let _ = writeln!(text, "{address}\t{}", own.names);
         }
     }
+    if let Some(line) = line_of_the_host(network, aliases) {
+        text.push_str(&line);
+    }
     if !aliases.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
     }
@@ -150,6 +156,15 @@ fn hosts(own: &OwnLine<'_>, network: &NetworkPlan, aliases: &[HostAlias], of_the
         let _ = writeln!(text, "{ip}\t{}", hostnames.join("\t"));
     }
     text
+}
+
+/// Only where the gateway's address leads to the host's loopback: a name without a service behind it would be found, and
+/// then time out or be refused, with no word about why. One that the manifest gives is the manifest's.
+fn line_of_the_host(network: &NetworkPlan, aliases: &[HostAlias]) -> Option<String> {
+    let NetworkPlan::UserMode(UserMode { ipv4, host_loopback: HostLoopback::Open, .. }) = network else { return None };
+    let given = |name: &str| aliases.iter().any(|alias| alias.hostnames.iter().any(|given| given == name));
+    let names: Vec<&str> = NAMES_OF_THE_HOST.into_iter().filter(|name| !given(name)).collect();
+    (!names.is_empty()).then(|| format!("{}\t{}\n", ipv4.gateway, names.join("\t")))
 }
 
 /// Those by which the pod reaches itself, where the network is its own.

@@ -13,9 +13,14 @@ pub(crate) struct NetworkArguments {
     #[arg(long, value_name = "MODE", value_parser = network)]
     network: Option<Network>,
     /// Let the gateway's address lead to 127.0.0.1 of this host, and so to every service there
+    ///
+    /// In the pod that address is then called `host.containers.internal` and `host.docker.internal`, too.
     #[arg(long)]
     allow_host_loopback: bool,
-    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; HOST may be left out; may be repeated
+    /// A port of the host that leads into the pod: `[IP:]HOST:CONTAINER[/udp]`; may be repeated
+    ///
+    /// Without HOST it is one that is free; `sandpod port` says which. CONTAINER may be the name of a port in the manifest.
+    /// It takes the place of the manifest's own `hostPort` for the same port of the pod.
     #[arg(short = 'p', long, value_name = "PORTS")]
     pub(crate) publish: Vec<String>,
 }

@@ -1,6 +1,6 @@
-use super::super::PodPlan;
 use super::super::fixtures::*;
-use super::super::network::NetworkChoice;
+use super::super::network::{HostLoopback, NetworkChoice};
+use super::super::{PodPlan, Request};
 use crate::host::Facts;
 use crate::manifest::{HostAlias, Pod};
 use crate::report::{Report, exit_code};
@@ -25,7 +25,7 @@ fn the_pods_own_etc_files() {
     assert_eq!(hosts, "# Written by sandpod (host network).\n127.0.0.1\tlocalhost\n127.0.1.1\tworkstation\n");
     assert_eq!(text(&on_host, "resolv.conf"), "nameserver 192.0.2.1\n");
 
-    let alone = super::super::Request { network: Some(NetworkChoice::None), ..request() };
+    let alone = Request { network: Some(NetworkChoice::None), ..request() };
     let alone = super::super::plan(&web, &facts_for_tests(), &alone).expect("a plan");
     assert!(text(&alone, "hosts").ends_with("\n127.0.0.1\tweb\n"));
 }
@@ -111,6 +111,22 @@ fn aliases_come_last_in_any_network() {
         let end = "\n\n# Entries added by HostAliases.\n192.0.2.1\tdb\tdb.example.org\n2001:db8::1\tv6\n";
         assert!(hosts.ends_with(end), "{hosts}");
     }
+}
+
+#[test]
+fn the_host_has_a_name_where_its_loopback_is_open() {
+    let hosts = |pod: &Pod, loopback| {
+        let request = Request { host_loopback: loopback, ..request() };
+        text(&super::super::plan(pod, &facts_for_tests(), &request).expect("a plan"), "hosts")
+    };
+    let mut web = pod(vec![container("web")]);
+    assert!(!hosts(&web, HostLoopback::Closed).contains("internal"));
+    let open = hosts(&web, HostLoopback::Open);
+    assert!(open.ends_with("\n10.0.2.100\tweb\n10.0.2.2\thost.containers.internal\thost.docker.internal\n"), "{open}");
+    let ip = "192.0.2.1".parse().expect("an address");
+    web.spec.host_aliases = vec![HostAlias { ip, hostnames: vec!["host.docker.internal".to_owned()] }];
+    let given = hosts(&web, HostLoopback::Open);
+    assert!(given.contains("\n10.0.2.2\thost.containers.internal\n"), "{given}");
 }
 
 #[test]
