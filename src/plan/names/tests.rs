@@ -25,7 +25,7 @@ fn the_pods_own_etc_files() {
     assert_eq!(hosts, "# Written by sandpod (host network).\n127.0.0.1\tlocalhost\n127.0.1.1\tworkstation\n");
     assert_eq!(text(&on_host, "resolv.conf"), "nameserver 192.0.2.1\n");
 
-    let alone = Request { network: Some(NetworkChoice::None), ..request() };
+    let alone = super::super::Request { network: Some(NetworkChoice::None), ..request() };
     let alone = super::super::plan(&web, &facts_for_tests(), &alone).expect("a plan");
     assert!(text(&alone, "hosts").ends_with("\n127.0.0.1\tweb\n"));
 }
