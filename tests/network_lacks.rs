@@ -58,6 +58,20 @@ fn without_a_tap_device_there_is_only_localhost_and_that_is_said() {
     );
 }
 
+#[test]
+fn a_pasta_that_is_named_and_not_there_is_said_with_its_cure() {
+    let test = "a_pasta_that_is_named_and_not_there_is_said_with_its_cure";
+    let Some(home) = connected(test, "pasta") else { return };
+    let mut command = home.command(&["run", "--rm", "--network", "pasta", "--image", "host:", "--", "true"]);
+    command.env("SANDPOD_PASTA", "/no/such/pasta");
+    let said = home.said(command, b"").ends_with(125);
+    assert!(
+        said.stderr.contains("/no/such/pasta") && said.stderr.contains("hint: correct SANDPOD_PASTA"),
+        "{}",
+        said.explain()
+    );
+}
+
 /// A program in slirp4netns's place.
 fn instead(home: &Home, script: &str) -> std::process::Command {
     let text = format!("#!/bin/sh\ncase $1 in --help) exec slirp4netns --help ;; esac\n{script}\n");

@@ -138,6 +138,17 @@ fn port_forward_reaches_what_is_not_published() {
     let (mut ended, address) = forward(&["--address", "127.0.0.1", ":8000"]);
     assert_eq!(fetch(&address).as_deref(), Some("forward"));
     pod.does(&["port"]).ends_with(0).silently();
+
+    // As kubectl takes it: a pod by its kind, several ports, addresses that overlap.
+    let mut command =
+        home.command(&["port-forward", "pod/forward", "--address", "127.0.0.1,localhost", ":8000", ":8000"]);
+    let mut several = Reaped(command.stdout(Stdio::piped()).spawn().expect("sandpod"));
+    let lines = BufReader::new(several.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let of_ipv4 = lines.filter_map(|line| Some(line.split_once("from ")?.1.split_once(" -> 8000")?.0.to_owned()));
+    for address in of_ipv4.filter(|address| address.starts_with("127.")).take(2) {
+        assert_eq!(fetch(&address).as_deref(), Some("forward"), "{address}");
+    }
+    drop(several);
     home.sandpod(&["rm", "-f", "forward"]).ends_with(0);
     assert_eq!(ended.0.wait().expect("it ends").code(), Some(125));
     let mut why = String::new();

@@ -8,7 +8,7 @@ use super::{Failure, Outcome, client, ports, print, store};
 use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
 use crate::host;
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
-use crate::plan::{NamespaceMode, PodPlan, Protocol};
+use crate::plan::{NamespaceMode, PortPlan, Protocol};
 use crate::proxy::Proxy;
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
@@ -31,7 +31,8 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
         .as_ref()
         .ok_or_else(|| Report::new(exit_code::FAILURE, format!("pod `{}`: its plan cannot be read", pod.name)))?;
     let addresses = addresses(&asked.address)?;
-    let forwards = asked.ports.iter().map(|text| parse(text, plan)).collect::<Result<Vec<_>, _>>()?;
+    let declared: Vec<&PortPlan> = plan.containers.iter().flat_map(|container| &container.ports).collect();
+    let forwards = asked.ports.iter().map(|text| parse(text, &declared)).collect::<Result<Vec<_>, _>>()?;
     refuse_twice(&forwards)?;
     // A Ctrl-C from here on is the loop's.
     let signals = ForegroundSignals::block()?;
@@ -110,7 +111,7 @@ fn line(address: SocketAddr, forward: &Forward) -> String {
 }
 
 /// `REMOTE`, `LOCAL:REMOTE`, `:REMOTE`; REMOTE may be the name of a container's port.
-fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
+fn parse(text: &str, declared: &[&PortPlan]) -> Result<Forward, Report> {
     let wrong = |why: String| {
         Report::new(exit_code::USAGE, cannot_forward(text))
             .because(why)
@@ -122,11 +123,8 @@ fn parse(text: &str, plan: &PodPlan) -> Result<Forward, Report> {
         None => (None, ports),
         Some((local, remote)) => (Some(local), remote),
     };
-    let named = plan.containers.iter().flat_map(|container| &container.ports);
-    let named = named.filter(|port| port.name.as_deref() == Some(remote));
-    let named = named.map(|port| (port.container_port, port.protocol)).next();
-    let (remote, protocol) = match named {
-        Some((port, declared)) => (port, protocol.unwrap_or(declared)),
+    let (remote, protocol) = match declared.iter().find(|port| port.name.as_deref() == Some(remote)) {
+        Some(port) => (port.container_port, protocol.unwrap_or(port.protocol)),
         None => (number(remote)?, protocol.unwrap_or(Protocol::Tcp)),
     };
     let local = match local {
@@ -157,18 +155,23 @@ fn refuse_twice(forwards: &[Forward]) -> Result<(), Report> {
     Ok(())
 }
 
-/// `--address`: `localhost` is both loopback addresses, as far as there are two.
+/// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said.
 fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
-    let mut addresses = Vec::new();
+    let mut addresses: Vec<HostAddress> = Vec::new();
     for text in asked {
         if text == "localhost" {
-            addresses.extend(TARGETS.map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
+            let missing = TARGETS.iter().filter(|ip| addresses.iter().all(|known| known.ip != **ip));
+            let missing: Vec<IpAddr> = missing.copied().collect();
+            addresses.extend(missing.into_iter().map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
             continue;
         }
         let ip = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
             Report::new(exit_code::USAGE, format!("--address: `{text}` is neither an IP address nor `localhost`"))
         })?;
-        addresses.push(HostAddress { ip, only_if_possible: false });
+        match addresses.iter_mut().find(|known| known.ip == ip) {
+            Some(known) => known.only_if_possible = false,
+            None => addresses.push(HostAddress { ip, only_if_possible: false }),
+        }
     }
     Ok(addresses)
 }
@@ -214,6 +217,39 @@ mod tests {
         assert_eq!(shown, ["127.0.0.1", "::1", "192.0.2.1", "::2"]);
         assert_eq!(found.iter().filter(|address| address.only_if_possible).count(), 1);
         assert_eq!(addresses(&["example.org".to_owned()]).expect_err("a name").exit_code, exit_code::USAGE);
+    }
+
+    #[test]
+    fn an_address_that_is_said_twice_is_bound_once() {
+        let found = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|word| (*word).to_owned()).collect();
+            let found = addresses(&asked).expect("addresses").into_iter();
+            found.map(|address| (address.ip.to_string(), address.only_if_possible)).collect::<Vec<_>>()
+        };
+        let (four, six) = (("127.0.0.1".to_owned(), false), "::1".to_owned());
+        assert_eq!(found(&["127.0.0.1", "localhost", "localhost"]), [four.clone(), (six.clone(), true)]);
+        assert_eq!(found(&["localhost", "::1"]), [four, (six, false)], "asked for by itself");
+    }
+
+    #[test]
+    fn what_is_forwarded_is_written_as_for_kubectl() {
+        let dns = PortPlan { name: Some("dns".to_owned()), container_port: 53, protocol: Protocol::Udp };
+        let of = |text: &str| parse(text, &[&dns]).map(|forward| (forward.local, forward.remote, forward.protocol));
+        for (text, meant) in [
+            ("8080:80", (8080, 80, Protocol::Tcp)),
+            ("80", (80, 80, Protocol::Tcp)),
+            (":80", (0, 80, Protocol::Tcp)),
+            ("5353:53/udp", (5353, 53, Protocol::Udp)),
+            ("5353:dns", (5353, 53, Protocol::Udp)),
+            ("dns", (53, 53, Protocol::Udp)),
+            (":dns/tcp", (0, 53, Protocol::Tcp)),
+        ] {
+            assert_eq!(of(text).expect(text), meant, "{text}");
+        }
+        for text in ["", ":", "80:", "0", "8080:0", "65536", "http", "1:2:3", "80/sctp", "-1"] {
+            let report = of(text).expect_err(text);
+            assert_eq!((report.exit_code, report.what.clone()), (exit_code::USAGE, format!("cannot forward `{text}`")));
+        }
     }
 
     #[test]

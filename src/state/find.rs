@@ -4,11 +4,13 @@ use super::stored::StoredPod;
 use crate::nearest::nearest;
 use crate::report::{Report, exit_code};
 
-/// The one pod that `typed` means. A name wins over an id prefix.
+/// The one pod that `typed` means. A name wins over an id prefix; `pod/NAME` is kubectl's way to write it.
 ///
 /// # Errors
 /// None, with the nearest names; or several, with all of them.
 pub(super) fn find(mut pods: Vec<StoredPod>, typed: &str) -> Result<StoredPod, Report> {
+    // No name has a slash.
+    let typed = ["pod/", "pods/", "po/"].iter().find_map(|kind| typed.strip_prefix(kind)).unwrap_or(typed);
     if let Some(at) = pods.iter().position(|pod| pod.name == typed) {
         return Ok(pods.swap_remove(at));
     }

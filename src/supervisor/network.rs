@@ -22,6 +22,15 @@ struct Trouble {
     fix: Option<String>,
 }
 
+impl Trouble {
+    fn in_a_line(&self) -> String {
+        match &self.fix {
+            Some(fix) => format!("{} (fix: {fix})", self.why),
+            None => self.why.clone(),
+        }
+    }
+}
+
 /// Of a pod with a user-mode network.
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
@@ -66,7 +75,7 @@ impl<'a> Connection<'a> {
         };
         NetworkRecord {
             state,
-            trouble: self.trouble.as_ref().map(|trouble| trouble.why.clone()),
+            trouble: self.trouble.as_ref().map(Trouble::in_a_line),
             sandboxed: self.machine.sandboxing() == Sandboxing::On,
             unsandboxed: match (&self.unsandboxed, self.plan.sandboxing) {
                 (Some(trouble), _) => Some(trouble.why.clone()),
@@ -227,17 +236,29 @@ impl Supervisor<'_> {
 /// The wrapper says what is lacking, and ends with `fix: …`; of any other program the end is what is known for sure.
 fn trouble(backend: Backend, hung: bool, exit: Exit, mut lines: Vec<String>) -> Trouble {
     let program = backend.word();
-    let fix = lines.last().and_then(|last| last.strip_prefix("fix: ")).map(str::to_owned);
-    if fix.is_some() {
+    if let Some(fix) = lines.last().and_then(|last| last.strip_prefix("fix: ")).map(str::to_owned) {
         lines.pop();
-    } else if hung {
-        lines.insert(0, format!("{program} gave no sign for {} s and was killed", ATTACH_TIMEOUT.as_secs()));
-    } else {
-        let end = match exit {
-            Exit::Code(code) => format!("ended with status {code}"),
-            Exit::Signal(signal) => format!("was ended by {}", signal_name(signal)),
-        };
-        lines.insert(0, format!("{program} {end}"));
+        return Trouble { why: lines.join("; "), fix: Some(fix) };
     }
+    let (end, fix) = match exit {
+        _ if hung => (
+            format!("gave no sign for {} s and was killed", ATTACH_TIMEOUT.as_secs()),
+            Some(
+                "see with `top` what keeps this machine busy, and start the pod again; or use --network none"
+                    .to_owned(),
+            ),
+        ),
+        // The minder's word: the program itself was never there.
+        Exit::Code(code) if backend == Backend::Pasta && code == Refusal::CannotRun.status() => (
+            "could not be started".to_owned(),
+            Some(
+                "correct SANDPOD_PASTA or unset it, or install pasta again (Debian, Ubuntu: apt install passt)"
+                    .to_owned(),
+            ),
+        ),
+        Exit::Code(code) => (format!("ended with status {code}"), None),
+        Exit::Signal(signal) => (format!("was ended by {}", signal_name(signal)), None),
+    };
+    lines.insert(0, format!("{program} {end}"));
     Trouble { why: lines.join("; "), fix }
 }
