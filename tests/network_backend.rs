@@ -215,6 +215,47 @@ fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
     }
 }
 
+/// Anybody may give a packet a routing header, whose first stop the packet is then addressed to: one that no socket could be
+/// connected to by way of the interface, and that pasta takes for the host's.
+#[test]
+fn the_hosts_loopback_is_closed_to_routing_headers() {
+    let test = "the_hosts_loopback_is_closed_to_routing_headers";
+    // A segment routing header (RFC 8754): the last stop's place, which the kernel fills, then the first.
+    let send = "use Socket qw(:all); \
+                for ('::ffff:127.0.0.1', '::', '::127.0.0.1', '::1%eth0', '::%eth0') { \
+                  my ($first, $interface) = split /%/; \
+                  socket(S, AF_INET6, SOCK_DGRAM, 0) or die $!; \
+                  setsockopt(S, 1, 25, \"eth0\\0\") or die $! if $interface; \
+                  my $header = pack('CCCCCCn', 0, 4, 4, 1, 1, 0, 0) . (\"\\0\" x 16) . inet_pton(AF_INET6, $first); \
+                  setsockopt(S, 41, 57, $header) or do { print 'no header '; next }; \
+                  my $to = pack_sockaddr_in6(9, inet_pton(AF_INET6, 'fd00::2')); \
+                  print connect(S, $to) && defined send(S, 'x', 0) ? 'sent ' : 'refused '; \
+                }";
+    for backend in BACKENDS {
+        let Some(home) = connected(test, backend) else { return };
+        let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &["--network", backend]);
+        if pod.user_mode()["ipv6"].is_null() {
+            skip(test, "this host has no IPv6");
+            return;
+        }
+        let sends = |pod: &Pod<'_>| {
+            // The route comes by itself, a moment after the network is up.
+            until("a route", || pod.sh("one", "ip -6 route").contains("default").then_some(()));
+            pod.exec("one", &["perl", "-e", send]).ends_with(0).stdout
+        };
+        let said = sends(&pod);
+        assert!(!said.contains("sent"), "{backend}: {said}");
+        let admin = and(idle("one"), json!({ "securityContext": { "capabilities": { "add": ["NET_ADMIN"] } } }));
+        let open = home.start_with("open", &json!({ "containers": [admin] }), &["--network", backend]);
+        open.sh("one", "ip -6 rule del pref 1");
+        assert_eq!(
+            sends(&open).contains("sent"),
+            !said.contains("no header"),
+            "{backend}: it is the rule that refuses"
+        );
+    }
+}
+
 /// The interface is another one then.
 #[test]
 fn the_hosts_loopback_stays_closed_when_the_network_was_started_again() {

@@ -97,7 +97,7 @@ fn pods_that_joined_are_told_of_it_too() {
 
     take_down(&home, &owner);
     assert!(are_down(&["owner", "second", "third"]), "{}", home.sandpod(&["ps"]).stdout);
-    assert_eq!(third.inspect()["network"]["trouble"], "network down");
+    assert_eq!(third.inspect()["network"]["lacks"], "network down");
     fs::remove_file(home.path().join("broken")).expect("mended");
     until("all are up", || {
         (!["owner", "second", "third"].iter().any(|name| listed(&home, name).contains("down"))).then_some(())

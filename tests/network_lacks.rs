@@ -158,6 +158,11 @@ fn a_pasta_whose_minder_dies_is_replaced_and_none_stays() {
     until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
     let after = of_pod("pasta", pause);
     assert!(after.len() == 1 && after[0] != before, "{before} {after:?}");
+    // As `killall -9 sandpod` does, or the kernel when memory runs out.
+    let status = fs::read_to_string(format!("/proc/{}/status", after[0])).expect("its status");
+    let minder = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("PPid").to_owned();
+    let supervisor = pod.inspect()["supervisor"].to_string();
+    assert!(Command::new("kill").args(["-9", &supervisor, &minder]).status().expect("kill").success());
     pod.does(&["rm", "-f"]).ends_with(0);
     until("none is left", || of_pod("pasta", pause).is_empty().then_some(()));
 }

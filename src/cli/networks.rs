@@ -98,7 +98,7 @@ pub(crate) fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
         NetworkPlan::Joined(joined) => ("pod", Some(joined.name.as_str())),
     };
     let record = pod.record().and_then(|record| record.network.as_ref());
-    let live = record.map(|NetworkRecord { state, trouble, sandboxed, unsandboxed, restarts }| {
+    let live = record.map(|NetworkRecord { state, trouble, sandboxed, unsandboxed, restarts, program: _ }| {
         json!({ "state": state, "trouble": trouble, "sandboxed": sandboxed, "unsandboxed": unsandboxed, "restarts": restarts })
     });
     json!({
@@ -107,7 +107,7 @@ pub(crate) fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
         "addresses": plan.sandbox.network.addresses(),
         "published": plan.sandbox.ports.iter().flat_map(ports::arrows).collect::<Vec<String>>(),
         "ports": pod.record().and_then(|record| record.ports),
-        "trouble": trouble(pods, pod),
+        "lacks": trouble(pods, pod),
         "now": live,
     })
 }

@@ -20,6 +20,9 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 /// In the pod: what listens on 127.0.0.1 only is reached, too. IPv6 where nobody is there.
 const TARGETS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
+/// `localhost` of this host.
+const LOCALHOST: [IpAddr; 2] = TARGETS;
+
 /// Forwards until Ctrl-C, or until the pod ends.
 pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
     let pod = store()?.find(&asked.pod)?;
@@ -160,7 +163,7 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
     let mut addresses: Vec<HostAddress> = Vec::new();
     for text in asked {
         if text == "localhost" {
-            let missing = TARGETS.iter().filter(|ip| addresses.iter().all(|known| known.ip != **ip));
+            let missing = LOCALHOST.iter().filter(|ip| addresses.iter().all(|known| known.ip != **ip));
             let missing: Vec<IpAddr> = missing.copied().collect();
             addresses.extend(missing.into_iter().map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
             continue;

@@ -108,7 +108,10 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         }
     }
     // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.
-    let recorded = pod.record().map(|record| [record.supervisor.filter(|_| !leaves), record.pause]);
+    let recorded = pod.record().map(|record| {
+        let network = record.network.as_ref().and_then(|network| network.program);
+        [record.supervisor.filter(|_| !leaves), record.pause, network]
+    });
     for process in recorded.into_iter().flatten().flatten() {
         kill(process).map_err(failed)?;
     }

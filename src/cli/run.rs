@@ -25,7 +25,7 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
     super::check_terminal(single.interactive, single.tty)?;
-    let Planned { facts, mut plan, admitted, replaced: _ } = source::planned(&asked.source, Purpose::Run)?;
+    let Planned { facts, mut plan, admitted, replaced } = source::planned(&asked.source, Purpose::Run)?;
     let store = source::store(&facts);
     if !plan.sandbox.ports.is_empty() {
         store.refuse_taken(&plan)?;
@@ -37,6 +37,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
+        replaced.iter().for_each(|line| print::notice("replaced", line));
         plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
     }
     let at_end = match (asked.rm, asked.detach) {

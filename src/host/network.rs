@@ -63,8 +63,15 @@ pub(super) fn probe(proc: &Path, tun: &Path, environment: &Environment) -> Netwo
         tun: look_at_tun(tun),
         ipv4_routes: routes.lines().skip(1).filter_map(ipv4_route).collect(),
         ipv6: routes6.lines().any(is_ipv6_default),
-        policies: crate::sys::net::has_policies(),
+        policies: crate::sys::net::has_policies() && !heeds_none(proc),
     }
+}
+
+/// Whether interfaces heed no policies, which a new network namespace has of the host's (`devconf_inherit_init_net` in
+/// Documentation/admin-guide/sysctl/net.rst): then one would not help.
+fn heeds_none(proc: &Path) -> bool {
+    let switch = |which: &str| read(&proc.join(format!("sys/net/ipv4/conf/{which}/disable_xfrm")));
+    ["all", "default"].iter().any(|which| switch(which).trim() == "1")
 }
 
 /// No such file: a kernel without IPv6, or without a network at all.

@@ -279,7 +279,7 @@ fn no_network(Lack { why, fix }: Lack) -> Degradation {
 
 fn loopback_datagrams() -> Degradation {
     let meaning = format!(
-        "this kernel has no policies (CONFIG_XFRM_USER): what a container sends by way of {INTERFACE} to 127.0.0.1 \
+        "this kernel has no policies (CONFIG_XFRM_USER), or net.ipv4.conf.*.disable_xfrm turns them off: what a container sends by way of {INTERFACE} to 127.0.0.1 \
          (SO_BINDTODEVICE) arrives at this host's loopback, also the first packet of a connection; no answer comes back"
     );
     let fix = "sudo modprobe xfrm_user; or use slirp4netns: --network slirp4netns";
@@ -344,7 +344,7 @@ fn usable_tun(facts: &NetworkFacts) -> Result<(), Lack> {
 /// Without IPv6 the program takes none, and a kernel may know no rules for it.
 fn prohibited(ipv6: bool) -> Vec<(IpAddr, u8)> {
     let four = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
-    let six = ipv6.then_some((IpAddr::V6(Ipv6Addr::LOCALHOST), 128));
+    let six = ipv6.then_some((IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80));
     [four].into_iter().chain(six).collect()
 }
 

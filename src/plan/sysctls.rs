@@ -48,6 +48,13 @@ pub(super) fn decide(
                 .because(format!("{} is made after the sysctls are written", user_mode.interface))
                 .hint(format!("set {parent}/default/{last}, which every new interface begins with")));
         }
+        if matches!(network, NetworkPlan::UserMode(_)) && file.ends_with("disable_xfrm") {
+            return Err(Report::new(exit_code::USAGE, format!("{field}: {name} cannot be set"))
+                .because(
+                    "a policy of the kernel's keeps the pod from this host's loopback, and this would switch it off",
+                )
+                .hint("remove it; --allow-host-loopback is the way to the host's loopback"));
+        }
         sysctls.push(Sysctl { file: file.clone(), value: value.clone(), asked_by: Some(field) });
     }
     Ok(sysctls)

@@ -60,6 +60,9 @@ pub struct NetworkRecord {
     pub unsandboxed: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
+    /// pasta, which does not end by itself if whoever watches it is killed together with the supervisor.
+    #[serde(default)]
+    pub program: Option<ProcessId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -83,6 +83,7 @@ impl<'a> Connection<'a> {
                 (None, Sandboxing::On) => None,
             },
             restarts: self.machine.restarts(),
+            program: self.attachment.as_ref().and_then(Attachment::minded),
         }
     }
 }
@@ -109,7 +110,7 @@ impl<'a> JoinedNetwork<'a> {
     pub(super) fn record(&self) -> NetworkRecord {
         let trouble = self.ended.then(|| format!("pod `{}`, whose network this is, has ended", self.name));
         let state = if self.ended { NetworkState::Down } else { NetworkState::Up };
-        NetworkRecord { state, trouble, sandboxed: true, unsandboxed: None, restarts: 0 }
+        NetworkRecord { state, trouble, sandboxed: true, unsandboxed: None, restarts: 0, program: None }
     }
 }
 

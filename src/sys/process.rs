@@ -40,6 +40,16 @@ impl ProcessId {
             .is_some_and(|(state, start_time)| start_time == self.start_time && state != 'Z' && state != 'X')
     }
 
+    /// The pid of its parent now; `None` when it is gone.
+    #[must_use]
+    pub fn parent(self) -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, start_time) = parse_stat(&stat)?;
+        // Field 4, the second behind the command name.
+        let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        (start_time == self.start_time).then_some(parent)
+    }
+
     /// A pidfd of this very process; `None` when it is gone or its pid is somebody else's now.
     pub fn open(self) -> Result<Option<PidFd>> {
         match PidFd::open(self.pid) {

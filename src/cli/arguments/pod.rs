@@ -11,7 +11,7 @@ pub(crate) struct PodArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
     /// A name server, instead of the manifest's and the host's (`spec.dnsPolicy: None`); up to three
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(crate) dns: Vec<IpAddr>,
     /// A label of the pod, beside the manifest's or in place of its own of that name; may be repeated
     #[arg(long, short, value_name = "KEY[=VALUE]")]

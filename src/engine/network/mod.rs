@@ -12,7 +12,7 @@ mod wrapper;
 use super::failure::{During, Failure, Result};
 use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
 use crate::step::Step;
-use crate::sys::process::{self, PidFd};
+use crate::sys::process::{self, PidFd, ProcessId};
 use crate::sys::{event, poll, stdio};
 
 pub use wrapper::Refusal;
@@ -21,7 +21,8 @@ const STEP: Step = Step::AttachNetwork;
 /// Bytes of a program's stderr that are kept.
 const MAX_STDERR: usize = 2048;
 
-/// A running slirp4netns or pasta. Dropped, it is killed; its exit is reaped by the supervisor's loop.
+/// A running slirp4netns or pasta. Dropped, it is killed (pasta by its minder, which hears of it); its exit is reaped by the
+/// supervisor's loop.
 #[derive(Debug)]
 pub struct Attachment {
     pub pid: i32,
@@ -32,7 +33,7 @@ pub struct Attachment {
     lifeline: Option<OwnedFd>,
     backend: Backend,
     /// pasta, whose parent is the minder: a minder that is killed cannot take it along.
-    minded: Option<PidFd>,
+    minded: Option<(ProcessId, PidFd)>,
     /// The last of its stderr.
     kept: Vec<u8>,
 }
@@ -70,11 +71,23 @@ impl Attachment {
     pub fn is_up(&mut self) -> bool {
         let Ok(Some(bytes)) = stdio::read_some(self.ready.as_fd(), 64) else { return false };
         if self.backend == Backend::Pasta {
-            // Who has just written this is there, and it is what was written: a pid in a line of its own.
-            let pid = str::from_utf8(&bytes).ok().and_then(|line| line.trim().parse().ok());
-            self.minded = pid.and_then(|pid| PidFd::open(pid).ok());
+            self.minded = str::from_utf8(&bytes).ok().and_then(|line| self.child_of_minder(line.trim().parse().ok()?));
         }
         !bytes.is_empty()
+    }
+
+    /// Only what is the minder's child is what was written: the number may be somebody else's by now, or one of another pid
+    /// namespace.
+    fn child_of_minder(&self, pid: i32) -> Option<(ProcessId, PidFd)> {
+        let program = ProcessId::of(pid)?;
+        let pidfd = program.open().ok()??;
+        (program.parent() == Some(self.pid)).then_some((program, pidfd))
+    }
+
+    /// What stays if the supervisor and the minder are both killed: `rm` ends it.
+    #[must_use]
+    pub fn minded(&self) -> Option<ProcessId> {
+        self.minded.as_ref().map(|(program, _)| *program)
     }
 
     /// Readable when the program has said something on stderr.
@@ -116,7 +129,7 @@ impl Attachment {
             // Gone already: just as well.
             Backend::Slirp4netns => drop(self.process.signal(9)),
             // This process is the minder, which has heard it and kills the program, unless it has been killed itself.
-            Backend::Pasta => drop(self.minded.take().map(|program| program.signal(9))),
+            Backend::Pasta => drop(self.minded.take().map(|(_, pidfd)| pidfd.signal(9))),
         }
     }
 }

@@ -50,6 +50,14 @@ fn the_hosts_own_are_not_touched() {
 }
 
 #[test]
+fn what_closes_the_hosts_loopback_cannot_be_switched_off() {
+    for name in ["net/ipv4/conf/default/disable_xfrm", "net/ipv4/conf/all/disable_xfrm"] {
+        let report = refused(&pod_with(&[asked(name, "1")]));
+        assert!(report.chain[0].contains("host's loopback"), "{report:?}");
+    }
+}
+
+#[test]
 fn an_interface_that_is_not_there_yet_is_refused_with_what_to_write() {
     let report = refused(&pod_with(&[asked("net/ipv4/conf/eth0/rp_filter", "0")]));
     assert!(report.hint.as_deref().unwrap_or_default().contains("net/ipv4/conf/default/rp_filter"), "{report:?}");
