@@ -6,19 +6,11 @@ mod network_support;
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
-use network_support::{connected, of_pod, pause, record};
+use network_support::{connected, of_pod, only_newuidmap, pause, record};
 use serde_json::{Value, json};
-use support::{Home, Pod, idle, sh, until};
-
-/// Serves its /etc on port 8000 of the pod.
-fn web() -> Value {
-    json!({ "terminationGracePeriodSeconds": 0, "containers": [sh("web", "exec busybox httpd -f -p 8000 -h /etc")] })
-}
+use support::{Home, Pod, fetch, idle, until, web};
 
 /// A pod whose slirp4netns cannot be started while a file `broken` is there.
 fn breakable<'a>(home: &'a Home, name: &str, spec: &Value) -> Pod<'a> {
@@ -44,15 +36,6 @@ fn take_down(home: &Home, pod: &Pod<'_>) {
     until("its interface is gone", || (!pod.sh("web", "ls /sys/class/net").contains("eth0")).then_some(()));
 }
 
-fn hostname_by(address: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("SO_RCVTIMEO");
-    stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer.rsplit_once("\r\n\r\n")?.1.trim().to_owned())
-}
-
 /// The line of `ps` for a pod.
 fn listed(home: &Home, name: &str) -> String {
     let listed = home.sandpod(&["ps"]).ends_with(0).stdout;
@@ -65,12 +48,12 @@ fn published_ports_and_the_pods_own_address_do_not_need_it() {
     let Some(home) = connected(test, "slirp4netns") else { return };
     let pod = breakable(&home, "served", &web());
     let address = home.sandpod(&["port", "served", "8000"]).ends_with(0).stdout.trim().to_owned();
-    until("the server is up", || hostname_by(&address).filter(|name| name == "served"));
+    until("the server is up", || fetch(&address).filter(|name| name == "served"));
     take_down(&home, &pod);
     assert!(listed(&home, "served").contains("Running (network down)"), "{}", listed(&home, "served"));
     until("its reason", || record(&pod)["trouble"].as_str()?.contains("it is broken").then_some(()));
     for _ in 0..20 {
-        assert_eq!(hostname_by(&address).as_deref(), Some("served"), "while the network is down");
+        assert_eq!(fetch(&address).as_deref(), Some("served"), "while the network is down");
     }
     let by_name = format!("busybox wget -qO- http://{}:8000/hostname", pod.ipv4("address"));
     assert_eq!(pod.sh("web", &by_name).trim(), "served");
@@ -114,10 +97,7 @@ fn pods_that_joined_are_told_of_it_too() {
 fn that_there_is_none_is_in_the_list() {
     let test = "that_there_is_none_is_in_the_list";
     let Some(home) = Home::new(test) else { return };
-    let programs = home.directory("programs", 0o755);
-    for name in ["newuidmap", "newgidmap"] {
-        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
-    }
+    let programs = only_newuidmap(&home);
     let start = |name: &str, options: &[&str]| {
         let command = [&["run", "-d", "-q", "--name", name], options, &["--image", "host:", "--", "sleep", "600"]];
         let mut command = home.command(&command.concat());

@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use network_support::{BACKENDS, connected, of_pod, pause, record};
+use network_support::{BACKENDS, connected, of_pod, only_newuidmap, pause, record};
 use serde_json::json;
 use support::{Home, idle, until};
 
@@ -16,10 +16,7 @@ use support::{Home, idle, until};
 fn without_any_program_there_is_only_localhost_and_that_is_said() {
     let test = "without_any_program_there_is_only_localhost_and_that_is_said";
     let Some(home) = Home::new(test) else { return };
-    let programs = home.directory("programs", 0o755);
-    for name in ["newuidmap", "newgidmap"] {
-        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
-    }
+    let programs = only_newuidmap(&home);
     let run = |options: &[&str]| {
         let words = [&["run", "--rm"], options, &["--image", "host:", "--", "ls", "/sys/class/net"]].concat();
         let mut command = home.command(&words);

@@ -148,7 +148,7 @@ pub(crate) struct SingleArguments {
     /// How many processes and threads it may have, or `max`; 4096 by default
     #[arg(long, visible_alias = "pids", value_name = "COUNT", conflicts_with = "file")]
     pub(crate) pids_limit: Option<String>,
-    /// The program to run, with CMD as its arguments; a manifest says it for each container (`command`)
+    /// The program to run, with CMD as its arguments (empty: CMD alone); a manifest says it for each container (`command`)
     #[arg(long, value_name = "PROGRAM", conflicts_with = "file")]
     pub(crate) entrypoint: Option<String>,
     /// Pass stdin on

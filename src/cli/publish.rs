@@ -2,12 +2,10 @@
 
 use super::arguments::NetworkArguments;
 use crate::manifest::{self, ContainerPort, Pod};
+use crate::plan::NETWORK_ANNOTATION as NETWORK;
 use crate::plan::network::NetworkChoice;
 use crate::plan::ports::{self, Mapping, protocol_name};
 use crate::report::{Report, exit_code};
-
-/// `--network`, in the manifest.
-const NETWORK: &str = "sandpod.dev/network";
 
 pub(crate) struct Published {
     pub(crate) mappings: Vec<Mapping>,
@@ -22,9 +20,7 @@ pub(crate) fn publish(typed: &[String], pod: &mut Pod) -> Result<Published, Repo
     for text in typed {
         let mappings = mappings(text, pod)?;
         for (place, container, port) in ports_of(pod) {
-            let same =
-                |mapping: &Mapping| (mapping.container_port, mapping.protocol) == (port.container_port, port.protocol);
-            if let Some(host_port) = port.host_port.filter(|_| mappings.iter().any(same)) {
+            if let Some(host_port) = port.host_port.filter(|_| leads_to(&mappings, port)) {
                 published.replaced.push(format!(
                     "`-p {text}` takes the place of {place}.hostPort, {host_port}->{}/{} of container `{container}`",
                     port.container_port,
@@ -35,13 +31,16 @@ pub(crate) fn publish(typed: &[String], pod: &mut Pod) -> Result<Published, Repo
         published.mappings.extend(&mappings);
     }
     for port in pod.spec.containers.iter_mut().flat_map(|container| &mut container.ports) {
-        let same =
-            |mapping: &Mapping| (mapping.container_port, mapping.protocol) == (port.container_port, port.protocol);
-        if published.mappings.iter().any(same) {
+        if leads_to(&published.mappings, port) {
             (port.host_port, port.host_ip) = (None, None);
         }
     }
     Ok(published)
+}
+
+fn leads_to(mappings: &[Mapping], port: &ContainerPort) -> bool {
+    let to = |mapping: &Mapping| (mapping.container_port, mapping.protocol);
+    mappings.iter().any(|mapping| to(mapping) == (port.container_port, port.protocol))
 }
 
 /// Every port of the manifest with its place there and its container's name.

@@ -14,7 +14,7 @@ pub(super) const USERNS: &str = "sandpod.dev/userns";
 pub(super) const PIDS_LIMIT: &str = "sandpod.dev/pids-limit";
 pub(super) const SWAP: &str = "sandpod.dev/swap";
 /// `--network`, in the manifest.
-pub(super) const NETWORK: &str = "sandpod.dev/network";
+pub const NETWORK: &str = "sandpod.dev/network";
 /// Published ports whose connections begin with a PROXY header.
 pub(super) const PROXY_PROTOCOL: &str = "sandpod.dev/proxy-protocol";
 const KNOWN: [&str; 5] = [USERNS, PIDS_LIMIT, SWAP, NETWORK, PROXY_PROTOCOL];

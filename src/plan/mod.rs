@@ -46,6 +46,7 @@ use crate::host::{Facts, UserNamespaces};
 use crate::manifest::{Metadata, Pod, PodSpec};
 use crate::report::{Report, exit_code};
 use annotations::Annotations;
+pub use annotations::NETWORK as NETWORK_ANNOTATION;
 use idmap::UsernsChoice;
 use network::{HostLoopback, Join, NetworkChoice};
 

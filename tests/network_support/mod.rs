@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test executable uses its part")]
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -19,6 +20,15 @@ pub(crate) fn connected(test: &str, backend: &str) -> Option<Home> {
         return None;
     }
     Some(home)
+}
+
+/// For a PATH with neither slirp4netns nor pasta in it.
+pub(crate) fn only_newuidmap(home: &Home) -> PathBuf {
+    let programs = home.directory("programs", 0o755);
+    for name in ["newuidmap", "newgidmap"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), programs.join(name)).expect("symlink");
+    }
+    programs
 }
 
 pub(crate) fn record(pod: &Pod<'_>) -> Value {

@@ -17,6 +17,7 @@ mod pod;
 mod processes;
 mod specs;
 mod user;
+mod web;
 
 pub(crate) use cli_support::Said;
 pub(crate) use files::{busybox_root, fingerprint};
@@ -25,6 +26,7 @@ pub(crate) use pod::Pod;
 pub(crate) use processes::{Reaped, is_live, memory_kb};
 pub(crate) use specs::{and, idle, once, sh};
 pub(crate) use user::{User, is_root};
+pub(crate) use web::{fetch, web};
 
 /// Longer than anything here takes: what has not happened by then never will.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
