@@ -48,7 +48,7 @@ install_missing() {
   if command -v apt-get >/dev/null && may_become_root; then
     say "installing Debian packages: $missing"
     # shellcheck disable=SC2086 # a list of words
-    apt_install $missing || say "apt-get failed; going on with what there is"
+    apt_install $missing
   fi
   missing=$(missing_packages "$@")
   [ -n "$missing" ] || return 0
@@ -66,15 +66,19 @@ apt_install() {
   if [ ! -e $policy ] && as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy"; then
     policy_is_ours=yes
   fi
-  apt_status=0
   as_root apt-get -qq update || say "apt-get update failed; trying with the lists that are there"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-remove --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 install "$@" >/dev/null || apt_status=$?
+  if ! apt_get_install "$@" && [ $# -gt 1 ]; then
+    say 'apt-get failed; trying one at a time: what cannot be had shall not hold up the others'
+    for package in "$@"; do apt_get_install "$package" || say "$package cannot be had"; done
+  fi
   [ $policy_is_ours = no ] || as_root rm -f $policy
   if [ $nginx_is_new = yes ] && [ -e /etc/init.d/nginx ]; then
     as_root update-rc.d nginx disable >/dev/null 2>&1 || :
   fi
-  return $apt_status
+}
+apt_get_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-remove --no-install-recommends \
+    -o DPkg::Lock::Timeout=120 install "$@" >/dev/null
 }
 
 # ---- the tap device ----------------------------------------------------------
