@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::ports;
-use crate::plan::PodPlan;
 use crate::plan::degradation::NO_NETWORK;
 use crate::plan::network::{Join, Joined, NetworkPlan};
+use crate::plan::{NamespaceMode, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{NetworkRecord, NetworkState, PortsState, Record, Status, Store, StoredPod};
 
@@ -37,7 +37,8 @@ pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
             network: Box::new(network.clone()),
         },
     };
-    Ok(Join { joined, idmap: plan.sandbox.idmap.clone() })
+    let host_pid = plan.sandbox.namespaces.pid == NamespaceMode::Node;
+    Ok(Join { joined, idmap: plan.sandbox.idmap.clone(), host_pid })
 }
 
 /// The pod whose network was joined, while it runs.

@@ -7,7 +7,7 @@ use super::message::START_DEADLINE;
 use crate::plan::network::Joined;
 use crate::step::Step;
 use crate::sys::process::{PidFd, ProcessId};
-use crate::sys::{Namespaces, clone, poll, stdio};
+use crate::sys::{Namespaces, clone, poll, privileges, stdio};
 
 const STEP: Step = Step::CreateNamespaces;
 /// What the two pods share.
@@ -24,7 +24,9 @@ pub(super) fn fork(joined: &Joined, namespaces: Namespaces, cgroup: Option<clone
     let (heard, said) = stdio::pipe().during(STEP, "")?;
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(STEP, "")? {
         clone::Fork::Child => {
-            let made = clone::join_all(&pause, NAMESPACES)
+            // In the other pod's user namespace a capability counts for this process, too, which still sees the host's files.
+            let made = privileges::hide_from_ptrace()
+                .and_then(|()| clone::join_all(&pause, NAMESPACES))
                 .and_then(|()| clone::fork_into_cgroup(namespaces, clone::Parent::CallersParent, cgroup));
             let (text, code) = match made {
                 Ok(clone::Fork::Child) => return Ok(clone::Fork::Child),

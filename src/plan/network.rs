@@ -97,6 +97,8 @@ pub struct Joined {
 pub struct Join {
     pub joined: Joined,
     pub idmap: IdMapPlan,
+    /// Whether it has hostPID.
+    pub host_pid: bool,
 }
 
 /// Everything the wrapper or pasta is told.
@@ -197,16 +199,18 @@ const NETWORKS: [[u8; 4]; 4] = [[10, 0, 2, 0], [10, 202, 2, 0], [172, 29, 202, 0
 
 /// What is asked for, from everywhere.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wish {
+pub(super) struct Wish<'a> {
     pub(super) choice: Option<NetworkChoice>,
     pub(super) annotated: Option<NetworkChoice>,
     pub(super) host_network: bool,
     pub(super) host_pid: bool,
+    /// A container that may trace (SYS_PTRACE) whatever is in the pod's user namespace.
+    pub(super) tracer: Option<&'a str>,
     pub(super) host_loopback: HostLoopback,
 }
 
 /// With the id map of the pod that is joined, where one is.
-pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(NetworkPlan, IdMapPlan), Report> {
+pub(super) fn join(wish: Wish<'_>, join: &Join, userns: UsernsChoice) -> Result<(NetworkPlan, IdMapPlan), Report> {
     let name = &join.joined.name;
     let refuse = |why: &str| {
         Err(Report::new(exit_code::USAGE, format!("the pod cannot join the network of pod `{name}`")).because(why))
@@ -217,9 +221,12 @@ pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(Net
     if wish.host_loopback == HostLoopback::Open {
         return refuse("--allow-host-loopback is decided by the pod whose network it is");
     }
-    if wish.host_pid && matches!(join.joined.network.inside(), NetworkPlan::UserMode(_)) {
-        // That pod's slirp4netns is locked up in the user namespace which the two would share.
-        return refuse("with hostPID it could reach into the program that makes that network");
+    // A capability in the user namespace that the two would share counts for every process in it, and hostPID shows them.
+    if wish.host_pid {
+        return refuse("with hostPID it could reach into that pod's processes");
+    }
+    if join.host_pid {
+        return refuse("that pod has hostPID, and could reach into this one's processes");
     }
     if userns != UsernsChoice::Auto {
         return refuse("it would share that pod's user namespace, and --userns asks for one of its own");
@@ -228,7 +235,7 @@ pub(super) fn join(wish: Wish, join: &Join, userns: UsernsChoice) -> Result<(Net
     Ok((NetworkPlan::Joined(join.joined.clone()), IdMapPlan { why, ..join.idmap.clone() }))
 }
 
-pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {
+pub(super) fn decide(wish: Wish<'_>, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {
     let choice = choose(wish)?;
     let open = wish.host_loopback == HostLoopback::Open;
     let meaningless =
@@ -240,9 +247,9 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
             return meaningless("the pod is on the host's network and has its loopback anyway");
         }
         Some(NetworkChoice::Host) => return Ok((NetworkPlan::Host, None)),
-        Some(NetworkChoice::Slirp4netns) => one(Backend::Slirp4netns, facts),
-        Some(NetworkChoice::Pasta) => one(Backend::Pasta, facts),
-        Some(NetworkChoice::Private) | None => any(facts),
+        Some(NetworkChoice::Slirp4netns) => untraced(wish).and_then(|()| one(Backend::Slirp4netns, facts)),
+        Some(NetworkChoice::Pasta) => untraced(wish).and_then(|()| one(Backend::Pasta, facts)),
+        Some(NetworkChoice::Private) | None => untraced(wish).and_then(|()| any(facts)),
     };
     let (backend, program) = match (found, choice) {
         (Ok(found), _) => found,
@@ -255,7 +262,7 @@ pub(super) fn decide(wish: Wish, facts: &NetworkFacts) -> Result<(NetworkPlan, O
     Ok((NetworkPlan::UserMode(user_mode), degraded))
 }
 
-fn user_mode(backend: Backend, program: PathBuf, wish: Wish, facts: &NetworkFacts) -> UserMode {
+fn user_mode(backend: Backend, program: PathBuf, wish: Wish<'_>, facts: &NetworkFacts) -> UserMode {
     UserMode {
         backend,
         program,
@@ -286,9 +293,22 @@ fn loopback_datagrams() -> Degradation {
     named(degradation::LOOPBACK_DATAGRAMS, meaning, fix)
 }
 
+/// While it starts, the network program is a process with your ids and the host's files in the pod's user namespace.
+fn untraced(wish: Wish<'_>) -> Result<(), Lack> {
+    match wish.tracer.filter(|_| wish.host_pid) {
+        None => Ok(()),
+        Some(container) => Err(Lack {
+            why: format!(
+                "with hostPID and SYS_PTRACE container `{container}` could take over the program that makes it"
+            ),
+            fix: "leave one of the two out, or use this host's network: --network host".to_owned(),
+        }),
+    }
+}
+
 /// `None`: nobody says anything. The command line decides over the annotation. `hostNetwork` is the manifest's own word,
 /// and neither can take it back: a pod that was written for the host's network means its ports and its names.
-fn choose(Wish { choice, annotated, host_network, .. }: Wish) -> Result<Option<NetworkChoice>, Report> {
+fn choose(Wish { choice, annotated, host_network, .. }: Wish<'_>) -> Result<Option<NetworkChoice>, Report> {
     let (asked, by) = match (choice, annotated) {
         (None, None) => return Ok(host_network.then_some(NetworkChoice::Host)),
         (None, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),

@@ -6,7 +6,7 @@ use super::network::{self, NetworkPlan};
 use super::ports::PublishedPort;
 use super::{
     AskedIn, Degradation, HostPathPlan, Inputs, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
-    admission, host_ports, names, resources, storage, sysctls,
+    admission, host_ports, names, resources, security, storage, sysctls,
 };
 use crate::host::Facts;
 use crate::manifest::{Metadata, PodSpec, Volume, VolumeSource};
@@ -98,6 +98,7 @@ fn network_and_ids(
         annotated: known.network,
         host_network: spec.host_network,
         host_pid: spec.host_pid,
+        tracer: spec.containers.iter().find(|c| security::may_trace(&c.security_context)).map(|c| c.name.as_str()),
         host_loopback: request.host_loopback,
     };
     if let Some(join) = &request.join {

@@ -158,6 +158,11 @@ fn unmapped(container: &str, field: Field, id: ContainerId, scope: &PodScope<'_>
     }
 }
 
+/// Whatever is in the pod's user namespace (ptrace(2)).
+pub(super) fn may_trace(security: &ContainerSecurityContext) -> bool {
+    capabilities(&security.capabilities_add, &security.capabilities_drop).iter().any(|name| name == "SYS_PTRACE")
+}
+
 /// containerd's order (CRI's WithCapabilities): `add: [ALL]`, `drop: [ALL]`, then single ones added, then dropped. So
 /// `drop: [ALL], add: [KILL]` leaves KILL, and a name in both lists is dropped.
 fn capabilities(add: &[String], drop: &[String]) -> Vec<String> {

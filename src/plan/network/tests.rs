@@ -11,14 +11,14 @@ fn host() -> NetworkFacts {
     }
 }
 
-fn backend(wish: Wish, facts: &NetworkFacts) -> Option<Backend> {
+fn backend(wish: Wish<'_>, facts: &NetworkFacts) -> Option<Backend> {
     match decide(wish, facts).expect("a network").0 {
         NetworkPlan::UserMode(user_mode) => Some(user_mode.backend),
         NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::Joined(_) => None,
     }
 }
 
-fn asked(choice: NetworkChoice) -> Wish {
+fn asked(choice: NetworkChoice) -> Wish<'static> {
     Wish { choice: Some(choice), ..Wish::default() }
 }
 
@@ -136,12 +136,34 @@ fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
     let of = |network: NetworkPlan| Join {
         joined: Joined { id: "0".into(), name: "other".into(), pause: (1, 1), network: Box::new(network) },
         idmap: idmap.clone(),
+        host_pid: false,
     };
-    let joining = |network, host_pid| {
-        join(Wish { host_pid, ..Wish::default() }, &of(network), UsernsChoice::Auto)
+    let joining = |join: Join, host_pid| {
+        super::join(Wish { host_pid, ..Wish::default() }, &join, UsernsChoice::Auto)
             .map(|(plan, _)| plan.addresses().len())
+            .map_err(|refused| refused.exit_code)
     };
-    assert_eq!(joining(network.clone(), false).ok(), Some(1));
-    assert_eq!(joining(network, true).expect_err("refused").exit_code, exit_code::USAGE);
-    assert_eq!(joining(NetworkPlan::Loopback, true).ok(), Some(0));
+    assert_eq!(joining(of(network.clone()), false), Ok(1));
+    for network in [network, NetworkPlan::Loopback] {
+        assert_eq!(joining(of(network.clone()), true), Err(exit_code::USAGE));
+        assert_eq!(joining(Join { host_pid: true, ..of(network) }, false), Err(exit_code::USAGE));
+    }
+}
+
+#[test]
+fn with_host_pid_nobody_who_may_trace_sees_the_program_start() {
+    let decided = |choice, host_pid, tracer| decide(Wish { choice, host_pid, tracer, ..Wish::default() }, &host());
+    let has_one = |decided: Result<(NetworkPlan, Option<Degradation>), Report>| {
+        matches!(decided, Ok((NetworkPlan::UserMode(_), None)))
+    };
+    assert!(has_one(decided(None, false, Some("debugger"))) && has_one(decided(None, true, None)));
+    let (network, degraded) = decided(None, true, Some("debugger")).expect("lo");
+    assert_eq!(network, NetworkPlan::Loopback);
+    let degraded = degraded.expect("said");
+    assert!(degraded.name == degradation::NO_NETWORK && degraded.meaning.contains("`debugger`"), "{degraded:?}");
+    for choice in [NetworkChoice::Private, NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
+        let refused = decided(Some(choice), true, Some("debugger")).expect_err("asked for, and not to be had");
+        assert_eq!(refused.exit_code, exit_code::FAILURE);
+    }
+    decided(Some(NetworkChoice::None), true, Some("debugger")).expect("no network, no program");
 }
