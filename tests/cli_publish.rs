@@ -139,3 +139,37 @@ fn more_ports_than_files_may_be_open() {
     let forwards: Vec<String> = (1000..1100).map(|port| format!(":{port}")).collect();
     few(&format!("port-forward forwarded {}", forwards.join(" ")));
 }
+
+/// It would connect to itself, and that connection again, until all descriptors are gone.
+#[test]
+fn a_port_of_the_hosts_network_is_not_forwarded_to_itself() {
+    let Some(home) = Home::new("forward_itself") else { return };
+    home.sandpod(&[
+        "run",
+        "-d",
+        "-q",
+        "--name",
+        "on-host",
+        "--network",
+        "host",
+        "--image",
+        "host:",
+        "--",
+        "sleep",
+        "60",
+    ])
+    .ends_with(0);
+    let port = free().to_string();
+    for same in [port.clone(), format!("{port}:{port}"), format!("{port}/udp")] {
+        home.sandpod(&["port-forward", "on-host", &same])
+            .ends_with(2)
+            .silently()
+            .complains(&format!("error: cannot forward `{same}`"))
+            .complains("the pod is on this host's network")
+            .complains(&format!("connect to 127.0.0.1:{port} itself"));
+    }
+    // The pod has it: not the error of a port that is taken.
+    let held = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = held.local_addr().expect("bound").port().to_string();
+    home.sandpod(&["port-forward", "on-host", &port]).ends_with(2).complains("on this host's network");
+}
