@@ -117,7 +117,7 @@ fn names(
 ) -> Result<names::Names, Report> {
     let wish = names::Wish::of(inputs.name(), inputs.metadata.namespace.as_deref(), inputs.spec);
     let mut names = names::decide(&wish, network.inside(), inputs.facts)?;
-    degradations.extend(names.degradation.take());
+    degradations.append(&mut names.degradations);
     Ok(names)
 }
 
