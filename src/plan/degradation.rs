@@ -27,6 +27,7 @@ pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
 pub const LOOPBACK_DATAGRAMS: &str = "loopback-datagrams";
+pub const NETWORK_OVERLAP: &str = "network-overlap";
 pub const RAW_PACKETS: &str = "raw-packets";
 pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
@@ -52,6 +53,7 @@ pub const NAMES: &[&str] = &[
     NETWORK_UNSANDBOXED,
     RAW_PACKETS,
     LOOPBACK_DATAGRAMS,
+    NETWORK_OVERLAP,
     DNS_LIMITS,
 ];
 

@@ -105,8 +105,8 @@ fn network_and_ids(
     }
     let wanted = idmap::Wish::new(request.userns, known);
     let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
-    let (network, no_network) = network::decide(wish, &facts.network)?;
-    degradations.extend(few_ids.into_iter().chain(no_network));
+    let (network, lost) = network::decide(wish, &facts.network)?;
+    degradations.extend(few_ids.into_iter().chain(lost));
     Ok((network, idmap))
 }
 
