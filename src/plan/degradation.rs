@@ -35,7 +35,7 @@ pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
 pub const DNS_LIMITS: &str = "dns-limits";
 
-/// Every name that a plan can hold, for `--require` and `doctor`.
+/// Every name that a plan can hold; docs/security.md lists them, too.
 pub const NAMES: &[&str] = &[
     NO_SUBIDS,
     NO_NEWUIDMAP,
