@@ -44,6 +44,8 @@ fn the_command_line_replaces_the_manifests_host_port() {
     let listed = home.sandpod(&["port", "replaced"]).ends_with(0).stdout;
     assert!(listed.starts_with(&format!("80/tcp -> 127.0.0.1:{typed}\n53/udp -> 127.0.0.1:")), "{listed}");
     assert_eq!(listed.lines().count(), 2, "{listed}");
+    let spelled = format!("127.0.0.1:{typed}\n");
+    assert_eq!(home.sandpod(&["port", "replaced", "80/TCP"]).ends_with(0).stdout, spelled, "as the manifest spells it");
 }
 
 #[test]

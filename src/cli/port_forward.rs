@@ -283,6 +283,8 @@ mod tests {
             ("5353:dns", (5353, 53, Protocol::Udp)),
             ("dns", (53, 53, Protocol::Udp)),
             (":dns/tcp", (0, 53, Protocol::Tcp)),
+            (":80/TCP", (0, 80, Protocol::Tcp)),
+            ("5353:53/Udp", (5353, 53, Protocol::Udp)),
         ] {
             assert_eq!(of(text).expect(text), meant, "{text}");
         }
