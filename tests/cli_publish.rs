@@ -44,6 +44,8 @@ fn the_command_line_replaces_the_manifests_host_port() {
     let listed = home.sandpod(&["port", "replaced"]).ends_with(0).stdout;
     assert!(listed.starts_with(&format!("80/tcp -> 127.0.0.1:{typed}\n53/udp -> 127.0.0.1:")), "{listed}");
     assert_eq!(listed.lines().count(), 2, "{listed}");
+    let spelled = format!("127.0.0.1:{typed}\n");
+    assert_eq!(home.sandpod(&["port", "replaced", "80/TCP"]).ends_with(0).stdout, spelled, "as the manifest spells it");
 }
 
 #[test]
@@ -138,4 +140,38 @@ fn more_ports_than_files_may_be_open() {
     home.sandpod(&["run", "-d", "-q", &file]).ends_with(0);
     let forwards: Vec<String> = (1000..1100).map(|port| format!(":{port}")).collect();
     few(&format!("port-forward forwarded {}", forwards.join(" ")));
+}
+
+/// It would connect to itself, and that connection again, until all descriptors are gone.
+#[test]
+fn a_port_of_the_hosts_network_is_not_forwarded_to_itself() {
+    let Some(home) = Home::new("forward_itself") else { return };
+    home.sandpod(&[
+        "run",
+        "-d",
+        "-q",
+        "--name",
+        "on-host",
+        "--network",
+        "host",
+        "--image",
+        "host:",
+        "--",
+        "sleep",
+        "60",
+    ])
+    .ends_with(0);
+    let port = free().to_string();
+    for same in [port.clone(), format!("{port}:{port}"), format!("{port}/udp")] {
+        home.sandpod(&["port-forward", "on-host", &same])
+            .ends_with(2)
+            .silently()
+            .complains(&format!("error: cannot forward `{same}`"))
+            .complains("the pod is on this host's network")
+            .complains(&format!("connect to 127.0.0.1:{port} itself"));
+    }
+    // The pod has it: not the error of a port that is taken.
+    let held = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = held.local_addr().expect("bound").port().to_string();
+    home.sandpod(&["port-forward", "on-host", &port]).ends_with(2).complains("on this host's network");
 }

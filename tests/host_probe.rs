@@ -18,6 +18,7 @@ fn asked() -> Asked {
         host_image: true,
         rootfs: vec![PathBuf::from("/"), PathBuf::from("/nonexistent")],
         cgroup: CgroupQuery::Find,
+        pasta: true,
     }
 }
 

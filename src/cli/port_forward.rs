@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::arguments::PortForwardArguments;
 use super::{Failure, Outcome, client, ports, print, store};
+use crate::bind_conflict::in_conflict;
 use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
 use crate::host;
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
@@ -37,18 +38,27 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
     let declared: Vec<&PortPlan> = plan.containers.iter().flat_map(|container| &container.ports).collect();
     let forwards = asked.ports.iter().map(|text| parse(text, &declared)).collect::<Result<Vec<_>, _>>()?;
     refuse_twice(&forwards)?;
+    let on_the_hosts = plan.sandbox.namespaces.net == NamespaceMode::Node;
+    if on_the_hosts {
+        refuse_circle(&forwards, &asked_for(&forwards, &addresses))?;
+    }
     // A Ctrl-C from here on is the loop's.
     let signals = ForegroundSignals::block()?;
     let mut sockets = Sockets::default();
+    let mut bound = Vec::new();
     let mut lines = String::new();
     for forward in &forwards {
         for (address, socket) in bind(forward, &addresses)? {
             lines.push_str(&line(address, forward));
+            bound.push((address, forward.protocol));
             sockets.add(forward.at(address, &pod.name), socket);
         }
     }
     let (pause, network) = open(&pod)?;
-    if plan.sandbox.namespaces.net != NamespaceMode::Node {
+    if on_the_hosts {
+        // Again: the kernel may have chosen the very port that is to be reached.
+        refuse_circle(&forwards, &bound)?;
+    } else {
         enter(network.as_fd()).map_err(|failure| failure.into_report(could_not(&pod)))?;
     }
     drop(network);
@@ -158,6 +168,33 @@ fn refuse_twice(forwards: &[Forward]) -> Result<(), Report> {
     Ok(())
 }
 
+/// Where this command is to listen; port 0 is whichever is free.
+fn asked_for(forwards: &[Forward], addresses: &[HostAddress]) -> Vec<(SocketAddr, Protocol)> {
+    let at = |forward: &Forward, address: &HostAddress| (SocketAddr::new(address.ip, forward.local), forward.protocol);
+    forwards.iter().flat_map(|forward| addresses.iter().map(move |address| at(forward, address))).collect()
+}
+
+/// The localhost of a pod on the host's network is the one on which this command listens: of a port that leads to one which
+/// it has itself, each connection makes the next one, until no descriptor is left.
+fn refuse_circle(forwards: &[Forward], listening: &[(SocketAddr, Protocol)]) -> Result<(), Report> {
+    for forward in forwards {
+        let remote = forward.remote;
+        let reached = |(address, protocol): &&(SocketAddr, Protocol)| {
+            let here = (Some(address.ip()), address.port());
+            *protocol == forward.protocol && TARGETS.iter().any(|target| in_conflict(here, (Some(*target), remote)))
+        };
+        if let Some((address, _)) = listening.iter().find(reached) {
+            return Err(Report::new(exit_code::USAGE, cannot_forward(&forward.typed))
+                .because(format!(
+                    "the pod is on this host's network: its port {remote} is the host's 127.0.0.1:{remote}"
+                ))
+                .because(format!("listening on {address}, this command would connect to itself without end"))
+                .hint(format!("connect to 127.0.0.1:{remote} itself, or forward a local port that is not the pod's")));
+        }
+    }
+    Ok(())
+}
+
 /// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said.
 fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
     let mut addresses: Vec<HostAddress> = Vec::new();
@@ -246,6 +283,8 @@ mod tests {
             ("5353:dns", (5353, 53, Protocol::Udp)),
             ("dns", (53, 53, Protocol::Udp)),
             (":dns/tcp", (0, 53, Protocol::Tcp)),
+            (":80/TCP", (0, 80, Protocol::Tcp)),
+            ("5353:53/Udp", (5353, 53, Protocol::Udp)),
         ] {
             assert_eq!(of(text).expect(text), meant, "{text}");
         }
@@ -262,6 +301,44 @@ mod tests {
         refuse_twice(&[tcp, udp, forward(0, Protocol::Tcp), forward(0, Protocol::Tcp)]).expect("four ports");
         let report = refuse_twice(&[forward(1, Protocol::Tcp), forward(1, Protocol::Tcp)]).expect_err("one port");
         assert_eq!((report.exit_code, report.what.as_str()), (exit_code::USAGE, "cannot forward `1:80`"));
+    }
+
+    #[test]
+    fn on_the_hosts_network_nothing_leads_back_to_this_command() {
+        let circle = |forwards: &[(u16, u16, Protocol)], listening: &str| {
+            let of =
+                |(local, remote, protocol)| Forward { typed: format!("{local}:{remote}"), local, remote, protocol };
+            let forwards: Vec<Forward> = forwards.iter().copied().map(of).collect();
+            let addresses = addresses(&[listening.to_owned()]).expect("an address");
+            refuse_circle(&forwards, &asked_for(&forwards, &addresses))
+        };
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        for (forwards, listening) in [
+            (vec![(80, 80, tcp)], "localhost"),
+            (vec![(53, 53, udp)], "127.0.0.1"),
+            (vec![(80, 80, tcp)], "::1"),
+            (vec![(80, 80, tcp)], "0.0.0.0"),
+            (vec![(80, 80, udp)], "::"),
+            (vec![(8080, 8081, tcp), (8081, 8080, tcp)], "localhost"),
+            (vec![(0, 8081, tcp), (8081, 80, tcp)], "localhost"),
+        ] {
+            let report = circle(&forwards, listening).expect_err(listening);
+            assert_eq!(report.exit_code, exit_code::USAGE, "{forwards:?}");
+            let remote = forwards[0].1;
+            assert!(report.hint.is_some_and(|hint| hint.contains(&format!("connect to 127.0.0.1:{remote} itself"))));
+        }
+        for (forwards, listening) in [
+            (vec![(8080, 80, tcp), (0, 80, tcp)], "localhost"),
+            (vec![(53, 80, tcp), (80, 53, udp)], "localhost"),
+            (vec![(80, 80, tcp)], "192.0.2.1"),
+            (vec![(80, 80, tcp)], "127.0.0.2"),
+        ] {
+            circle(&forwards, listening).expect(listening);
+        }
+        let any = Forward { typed: ":80".to_owned(), local: 0, remote: 80, protocol: tcp };
+        let chosen = |port: u16| [(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), tcp)];
+        refuse_circle(std::slice::from_ref(&any), &chosen(80)).expect_err("the kernel chose the pod's own");
+        refuse_circle(&[any], &chosen(81)).expect("another");
     }
 
     #[test]

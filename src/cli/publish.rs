@@ -1,10 +1,10 @@
 //! `-p` beside a manifest: names of its ports, and which of its `hostPort`s the command line takes the place of.
 
 use super::arguments::NetworkArguments;
-use crate::manifest::{self, ContainerPort, Pod};
+use crate::manifest::{self, ContainerPort, Pod, Protocol};
 use crate::plan::NETWORK_ANNOTATION as NETWORK;
 use crate::plan::network::NetworkChoice;
-use crate::plan::ports::{self, Mapping, protocol_name};
+use crate::plan::ports::{self, Mapping, Wrong, cannot_publish, protocol_name};
 use crate::report::{Report, exit_code};
 
 pub(crate) struct Published {
@@ -18,7 +18,7 @@ pub(crate) struct Published {
 pub(crate) fn publish(typed: &[String], pod: &mut Pod) -> Result<Published, Report> {
     let mut published = Published { mappings: Vec::new(), replaced: Vec::new() };
     for text in typed {
-        let mappings = mappings(text, pod)?;
+        let mappings = ports::parse_with_names(text, |name| named(name, pod))?;
         for (place, container, port) in ports_of(pod) {
             if let Some(host_port) = port.host_port.filter(|_| leads_to(&mappings, port)) {
                 published.replaced.push(format!(
@@ -51,41 +51,8 @@ fn ports_of(pod: &Pod) -> impl Iterator<Item = (String, &str, &ContainerPort)> {
     })
 }
 
-/// One `-p`, with a name for the container's port replaced by its number.
-fn mappings(text: &str, pod: &Pod) -> Result<Vec<Mapping>, Report> {
-    let (addresses, protocol) = match text.rsplit_once('/') {
-        // The manifest's own spelling is upper case.
-        Some((addresses, protocol)) => (addresses, Some(protocol.to_ascii_lowercase())),
-        None => (text, None),
-    };
-    let (host, container) = match addresses.rsplit_once(':') {
-        Some((host, container)) => (format!("{host}:"), container),
-        None => (String::new(), addresses),
-    };
-    let (container, declared) = if is_name(container) {
-        let port = named(container, text, pod)?;
-        (port.container_port.to_string(), Some(protocol_name(port.protocol).to_owned()))
-    } else {
-        (container.to_owned(), None)
-    };
-    let protocol = protocol.or(declared).map(|protocol| format!("/{protocol}")).unwrap_or_default();
-    ports::parse(&format!("{host}{container}{protocol}")).map_err(|mut report| {
-        report.what = cannot_publish(text);
-        report
-    })
-}
-
-fn cannot_publish(text: &str) -> String {
-    format!("cannot publish `{text}`")
-}
-
-/// Kubernetes wants a letter in it, so that it is never a number or a range.
-fn is_name(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-fn named<'p>(name: &str, text: &str, pod: &'p Pod) -> Result<&'p ContainerPort, Report> {
+/// The port that all containers mean by a name.
+fn named(name: &str, pod: &Pod) -> Result<(u16, Protocol), Wrong> {
     let all: Vec<&ContainerPort> = ports_of(pod).map(|(_, _, port)| port).collect();
     let meant: Vec<&ContainerPort> = all.iter().copied().filter(|port| port.name.as_deref() == Some(name)).collect();
     let shown = |port: &&ContainerPort| {
@@ -93,21 +60,22 @@ fn named<'p>(name: &str, text: &str, pod: &'p Pod) -> Result<&'p ContainerPort, 
         Some(format!("`{name}` ({}/{})", port.container_port, protocol_name(port.protocol)))
     };
     let list = |ports: &[&ContainerPort]| ports.iter().filter_map(shown).collect::<Vec<_>>().join(", ");
-    let report = |why: String| Report::new(exit_code::USAGE, cannot_publish(text)).because(why);
-    let same =
-        |port: &&ContainerPort| (port.container_port, port.protocol) == (meant[0].container_port, meant[0].protocol);
+    let what = |port: &ContainerPort| (port.container_port, port.protocol);
     match meant.first() {
-        Some(first) if meant.iter().all(same) => Ok(first),
-        Some(_) => Err(report(format!("several containers have a port `{name}`: {}", list(&meant)))
-            .hint("write the number of the one that is meant")),
+        Some(first) if meant.iter().all(|port| what(port) == what(first)) => Ok(what(first)),
+        Some(_) => Err(Wrong {
+            why: format!("several containers have a port `{name}`: {}", list(&meant)),
+            hint: "write the number of the one that is meant",
+        }),
         None => {
             let there = match list(&all) {
                 none if none.is_empty() => "none of its ports has a name".to_owned(),
                 names => format!("its named ports are {names}"),
             };
-            Err(report(format!("the pod has no port `{name}`; {there}")).hint(
-                "write it as [IP:]HOST:CONTAINER, where CONTAINER is a number or the name of a port in the manifest",
-            ))
+            Err(Wrong {
+                why: format!("the pod has no port `{name}`; {there}"),
+                hint: "write it as [IP:]HOST:CONTAINER, where CONTAINER is a number or the name of a port in the manifest",
+            })
         }
     }
 }
@@ -150,7 +118,6 @@ pub(crate) fn check_host_network(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Protocol;
 
     const WEB: &str = r#"{ apiVersion: v1, kind: Pod, metadata: { name: web }, spec: { containers: [
         { name: proxy, image: "host:", ports: [
@@ -175,6 +142,7 @@ mod tests {
             ("127.0.0.1::dns", (0, 53, Protocol::Udp)),
             ("[::1]:5353:dns", (5353, 53, Protocol::Udp)),
             ("5353:dns/tcp", (5353, 53, Protocol::Tcp)),
+            ("5353:dns/TCP", (5353, 53, Protocol::Tcp)),
             ("8080:80/TCP", (8080, 80, Protocol::Tcp)),
             ("53:53/Udp", (53, 53, Protocol::Udp)),
         ] {
@@ -190,6 +158,9 @@ mod tests {
             ("8080:twice", "several containers have a port `twice`: `twice` (1/tcp), `twice` (2/tcp)"),
             ("8080:80/sctp", "sctp"),
             ("x:http", "`x` is no port"),
+            ("8080-8081:http", "2 ports of the host for 1"),
+            ("127.0.0.1:http", "`127.0.0.1` is no port"),
+            ("::1:8080:http", "in brackets"),
         ] {
             let report = read(text).expect_err(text);
             assert_eq!((report.exit_code, report.what.as_str()), (2, format!("cannot publish `{text}`").as_str()));

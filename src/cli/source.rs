@@ -9,7 +9,8 @@ use super::{adjust, compose, networks, publish};
 use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
-use crate::plan::{self, Admission, AskedIn, PodPlan};
+use crate::plan::network::NetworkChoice;
+use crate::plan::{self, Admission, AskedIn, NETWORK_ANNOTATION, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{AdmissionLock, Store};
 use crate::step::Step;
@@ -110,7 +111,9 @@ fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {
         (None, Cgroups::Auto) => CgroupQuery::Find,
         (None, Cgroups::Disabled) => CgroupQuery::Skip,
     };
-    host::probe(&host::Asked { host_image: images().any(|image| *image == Image::Host), rootfs, cgroup })
+    let annotated = pod.metadata.annotations.get(NETWORK_ANNOTATION).map(String::as_str);
+    let pasta = asked.network.choice() == Some(NetworkChoice::Pasta) || annotated == Some(NetworkChoice::Pasta.word());
+    host::probe(&host::Asked { host_image: images().any(|image| *image == Image::Host), rootfs, cgroup, pasta })
 }
 
 /// The manifest's bytes, never more than the cap, and the name that errors give it. A FIFO is read like a file.

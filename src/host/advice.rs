@@ -1,4 +1,4 @@
-//! Cause and fix of the errors that a user can meet: one pure table, shared by error messages and `doctor`.
+//! Cause and fix of the errors that a user can meet: one pure table, where error messages find their hints.
 //!
 //! The errno alone misleads: ENOSPC of clone3(2) is a limit and no disk, EINVAL of an overlay is a mount in the way.
 //! The step it happened in and the facts of the host say what is meant.

@@ -43,7 +43,7 @@ pub struct Facts {
     pub rootfs: Vec<RootfsFact>,
     pub cgroup: CgroupFacts,
     pub network: NetworkFacts,
-    /// What was odd and tolerated: garbage lines in /etc/subuid, and the like. For stderr and `doctor`.
+    /// What was odd and tolerated: garbage lines in /etc/subuid, and the like. For stderr.
     pub warnings: Vec<String>,
 }
 

@@ -24,6 +24,6 @@ mod user;
 pub use advice::advice;
 pub use cgroup::*;
 pub use facts::*;
-pub use network::{Ipv4Network, NetworkFacts, Tun};
+pub use network::{Ipv4Network, Ipv6Routes, NetworkFacts, Tun, UdpSockets};
 pub use port_holder::{PortHolder, Transport, port_holder};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};

@@ -23,6 +23,8 @@ pub struct Asked {
     /// The `rootfs:` directories.
     pub rootfs: Vec<PathBuf>,
     pub cgroup: CgroupQuery,
+    /// `--network pasta`, or the annotation.
+    pub pasta: bool,
 }
 
 /// Which cgroups to look at.
@@ -120,7 +122,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let home = account.as_ref().map(|account| account.home.as_str());
     Ok(Facts {
         cgroup: cgroup::find(&view(source, &mounts, &own_map), &asked.cgroup),
-        network: network::probe(&proc, &source.root.join("dev/net/tun"), &source.environment),
+        network: network::probe(&proc, &source.root.join("dev/net/tun"), &source.environment, asked.pasta),
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
         user_namespaces: switches::probe(&proc, caller),

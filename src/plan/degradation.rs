@@ -27,6 +27,8 @@ pub const NO_CGROUP: &str = "no-cgroup";
 pub const NO_LIMITS: &str = "no-limits";
 pub const NO_NETWORK: &str = "no-network";
 pub const LOOPBACK_DATAGRAMS: &str = "loopback-datagrams";
+pub const OPEN_UDP_PORTS: &str = "open-udp-ports";
+pub const NETWORK_OVERLAP: &str = "network-overlap";
 pub const RAW_PACKETS: &str = "raw-packets";
 pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
@@ -34,7 +36,7 @@ pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
 pub const DNS_LIMITS: &str = "dns-limits";
 
-/// Every name that a plan can hold, for `--require` and `doctor`.
+/// Every name that a plan can hold; docs/security.md lists them, too.
 pub const NAMES: &[&str] = &[
     NO_SUBIDS,
     NO_NEWUIDMAP,
@@ -52,6 +54,8 @@ pub const NAMES: &[&str] = &[
     NETWORK_UNSANDBOXED,
     RAW_PACKETS,
     LOOPBACK_DATAGRAMS,
+    OPEN_UDP_PORTS,
+    NETWORK_OVERLAP,
     DNS_LIMITS,
 ];
 

@@ -14,13 +14,13 @@ mod tests;
 /// libslirp's.
 const IPV6_FORWARDER: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 
-/// `of_the_host`: the text of its /etc/resolv.conf. The degradation is what did not fit, or cannot be asked.
+/// `of_the_host`: the text of its /etc/resolv.conf. The degradations are what did not fit, and who cannot be asked.
 pub(super) fn resolv_conf(
     policy: DnsPolicy,
     config: &DnsConfig,
     network: &NetworkPlan,
     of_the_host: &str,
-) -> (String, Option<Degradation>) {
+) -> (String, Vec<Degradation>) {
     let note = match policy {
         DnsPolicy::ClusterFirst | DnsPolicy::ClusterFirstWithHostNet => {
             format!("# dnsPolicy: {} is Default here: there is no cluster DNS.\n", policy.word())
@@ -29,7 +29,7 @@ pub(super) fn resolv_conf(
     };
     let own_forwarder = matches!(network, NetworkPlan::UserMode(_));
     if policy != DnsPolicy::None && *config == DnsConfig::default() && !own_forwarder {
-        return (note + of_the_host, None);
+        return (note + of_the_host, Vec::new());
     }
     let mut resolver = if policy == DnsPolicy::None { Resolver::default() } else { Resolver::parse(of_the_host) };
     // The name server of a user-mode network is its forwarder: the host's may listen on the host's loopback, which a pod
@@ -54,7 +54,7 @@ pub(super) fn resolv_conf(
             "ask for fewer in spec.dnsConfig, or say dnsPolicy: None, which leaves out the host's",
         )
     });
-    (note + &resolver.text(), unheard.or(left_out))
+    (note + &resolver.text(), unheard.into_iter().chain(left_out).collect())
 }
 
 /// Whom a pod asks instead of the host's name servers; `None` where it can ask nobody. An IPv4 forwarder asks the host's

@@ -8,8 +8,9 @@ use super::idmap::UsernsChoice;
 use super::network::HostLoopback;
 use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
 use crate::host::{
-    Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, MapLine, Membership,
-    NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UserNamespaces,
+    Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, Ipv6Routes, MapLine,
+    Membership, NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UdpSockets,
+    UserNamespaces,
 };
 use crate::manifest::{
     Amounts, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, Image, Metadata, Pod,
@@ -45,9 +46,10 @@ pub(super) fn facts_for_tests() -> Facts {
         network: NetworkFacts {
             slirp4netns: Some("/usr/bin/slirp4netns".into()),
             pasta: None,
+            pasta_udp: UdpSockets::Connected,
             tun: Tun::Usable,
             ipv4_routes: Vec::new(),
-            ipv6: false,
+            ipv6: Ipv6Routes::None,
             policies: true,
         },
         host_root: Some(HostRoot {

@@ -57,7 +57,7 @@ pub(super) struct Names {
     /// The kernel's, in the pod's uts namespace.
     pub(super) hostname: String,
     pub(super) etc_files: Vec<EtcFile>,
-    pub(super) degradation: Option<Degradation>,
+    pub(super) degradations: Vec<Degradation>,
 }
 
 pub(super) fn decide(wish: &Wish<'_>, network: &NetworkPlan, facts: &Facts) -> Result<Names, Report> {
@@ -79,14 +79,14 @@ pub(super) fn decide(wish: &Wish<'_>, network: &NetworkPlan, facts: &Facts) -> R
     };
     let lines = [full.as_deref(), Some(&short)].into_iter().flatten().collect::<Vec<_>>().join("\t");
     let own = OwnLine { names: &lines, hostname: &hostname };
-    let (resolv_conf, degradation) = dns::resolv_conf(wish.dns_policy, wish.dns_config, network, &facts.resolv_conf);
+    let (resolv_conf, degradations) = dns::resolv_conf(wish.dns_policy, wish.dns_config, network, &facts.resolv_conf);
     let file = |name: &str, text: String| EtcFile { name: name.to_owned(), text };
     let etc_files = vec![
         file("hostname", format!("{hostname}\n")),
         file("hosts", hosts(&own, network, wish.aliases, &facts.hosts)),
         file("resolv.conf", resolv_conf),
     ];
-    Ok(Names { hostname, etc_files, degradation })
+    Ok(Names { hostname, etc_files, degradations })
 }
 
 /// As the kubelet does (`truncatePodHostnameIfNeeded`).

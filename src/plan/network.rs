@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::degradation::{self, named};
 use super::idmap::{IdMapPlan, UsernsChoice};
 use super::{Degradation, annotations};
-use crate::host::{Ipv4Network, NetworkFacts, Tun};
+use crate::host::{Ipv4Network, Ipv6Routes, NetworkFacts, UdpSockets};
 use crate::report::{Report, exit_code};
+use program::{Lack, any, one, refused, untraced};
 
+mod program;
 #[cfg(test)]
 mod tests;
 
@@ -235,18 +237,18 @@ pub(super) fn join(wish: Wish<'_>, join: &Join, userns: UsernsChoice) -> Result<
     Ok((NetworkPlan::Joined(join.joined.clone()), IdMapPlan { why, ..join.idmap.clone() }))
 }
 
-pub(super) fn decide(wish: Wish<'_>, facts: &NetworkFacts) -> Result<(NetworkPlan, Option<Degradation>), Report> {
+pub(super) fn decide(wish: Wish<'_>, facts: &NetworkFacts) -> Result<(NetworkPlan, Vec<Degradation>), Report> {
     let choice = choose(wish)?;
     let open = wish.host_loopback == HostLoopback::Open;
     let meaningless =
         |why: &str| Err(Report::new(exit_code::USAGE, "--allow-host-loopback means nothing here").because(why));
     let found = match choice {
         Some(NetworkChoice::None) if open => return meaningless("the pod is to have no network"),
-        Some(NetworkChoice::None) => return Ok((NetworkPlan::Loopback, None)),
+        Some(NetworkChoice::None) => return Ok((NetworkPlan::Loopback, Vec::new())),
         Some(NetworkChoice::Host) if open => {
             return meaningless("the pod is on the host's network and has its loopback anyway");
         }
-        Some(NetworkChoice::Host) => return Ok((NetworkPlan::Host, None)),
+        Some(NetworkChoice::Host) => return Ok((NetworkPlan::Host, Vec::new())),
         Some(NetworkChoice::Slirp4netns) => untraced(wish).and_then(|()| one(Backend::Slirp4netns, facts)),
         Some(NetworkChoice::Pasta) => untraced(wish).and_then(|()| one(Backend::Pasta, facts)),
         Some(NetworkChoice::Private) | None => untraced(wish).and_then(|()| any(facts)),
@@ -254,25 +256,36 @@ pub(super) fn decide(wish: Wish<'_>, facts: &NetworkFacts) -> Result<(NetworkPla
     let (backend, program) = match (found, choice) {
         (Ok(found), _) => found,
         // Nobody has asked for one.
-        (Err(lack), None) if !open => return Ok((NetworkPlan::Loopback, Some(no_network(lack)))),
+        (Err(lack), None) if !open => return Ok((NetworkPlan::Loopback, vec![no_network(lack)])),
         (Err(lack), _) => return Err(refused(choice.unwrap_or(NetworkChoice::Private), lack)),
     };
-    let user_mode = user_mode(backend, program, wish, facts);
-    let degraded = (backend == Backend::Pasta && !facts.policies && !open).then(loopback_datagrams);
-    Ok((NetworkPlan::UserMode(user_mode), degraded))
+    let (ipv4, overlap) = ipv4(&facts.ipv4_routes);
+    let user_mode = user_mode(backend, program, ipv4, wish, facts);
+    let pasta = backend == Backend::Pasta;
+    let degradations = [
+        (pasta && !facts.policies && !open).then(loopback_datagrams),
+        (pasta && facts.pasta_udp == UdpSockets::Open).then(open_udp_ports),
+        overlap.map(|route| network_overlap(ipv4.network, route)),
+    ];
+    Ok((NetworkPlan::UserMode(user_mode), degradations.into_iter().flatten().collect()))
 }
 
-fn user_mode(backend: Backend, program: PathBuf, wish: Wish<'_>, facts: &NetworkFacts) -> UserMode {
+fn user_mode(backend: Backend, program: PathBuf, ipv4: Ipv4Plan, wish: Wish<'_>, facts: &NetworkFacts) -> UserMode {
+    let ipv6 = match backend {
+        Backend::Slirp4netns => facts.ipv6 != Ipv6Routes::None,
+        // It takes the interface of the default route, and without one no IPv6.
+        Backend::Pasta => facts.ipv6 == Ipv6Routes::Default,
+    };
     UserMode {
         backend,
         program,
         interface: INTERFACE.to_owned(),
         mac: MAC.to_owned(),
         mtu: MTU,
-        ipv4: ipv4(&facts.ipv4_routes),
-        ipv6: facts.ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
+        ipv4,
+        ipv6: ipv6.then_some(Ipv6Plan { address: IPV6_ADDRESS }),
         host_loopback: wish.host_loopback,
-        prohibited: prohibited(facts.ipv6),
+        prohibited: prohibited(ipv6),
         prohibition: if facts.policies { Prohibition::RuleAndPolicy } else { Prohibition::Rule },
         // Its sandbox is made in the pod's user namespace, where a container that sees it could take it over.
         sandboxing: if wish.host_pid && backend == Backend::Slirp4netns { Sandboxing::Off } else { Sandboxing::On },
@@ -293,17 +306,23 @@ fn loopback_datagrams() -> Degradation {
     named(degradation::LOOPBACK_DATAGRAMS, meaning, fix)
 }
 
-/// While it starts, the network program is a process with your ids and the host's files in the pod's user namespace.
-fn untraced(wish: Wish<'_>) -> Result<(), Lack> {
-    match wish.tracer.filter(|_| wish.host_pid) {
-        None => Ok(()),
-        Some(container) => Err(Lack {
-            why: format!(
-                "with hostPID and SYS_PTRACE container `{container}` could take over the program that makes it"
-            ),
-            fix: "leave one of the two out, or use this host's network: --network host".to_owned(),
-        }),
-    }
+fn open_udp_ports() -> Degradation {
+    let meaning = "this pasta listens on every address of the host at each UDP port that the pod sends from: what anybody \
+                   sends there is the pod's, also in the place of a program of the host's that shares it (SO_REUSEADDR)";
+    let fix = "use slirp4netns: --network slirp4netns; or a pasta of August 2024 or later";
+    named(degradation::OPEN_UDP_PORTS, meaning, fix)
+}
+
+fn network_overlap(own: Ipv4Network, route: Ipv4Network) -> Degradation {
+    let meaning = format!(
+        "each network that a pod can have overlaps one of this host's: the pod has {own}, and does not reach what the host \
+         finds there by its route to {route}"
+    );
+    named(
+        degradation::NETWORK_OVERLAP,
+        meaning,
+        "nothing to do, unless the pod needs one of those: then --network host",
+    )
 }
 
 /// `None`: nobody says anything. The command line decides over the annotation. `hostNetwork` is the manifest's own word,
@@ -322,45 +341,6 @@ fn choose(Wish { choice, annotated, host_network, .. }: Wish<'_>) -> Result<Opti
     Ok(Some(asked))
 }
 
-/// Why there is no user-mode network.
-struct Lack {
-    why: String,
-    fix: String,
-}
-
-fn refused(choice: NetworkChoice, Lack { why, fix }: Lack) -> Report {
-    Report::new(exit_code::FAILURE, format!("no network as asked for: {}", choice.word())).because(why).hint(fix)
-}
-
-fn one(backend: Backend, facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
-    let (found, package) = match backend {
-        Backend::Slirp4netns => (&facts.slirp4netns, "slirp4netns"),
-        Backend::Pasta => (&facts.pasta, "passt"),
-    };
-    let program = found.clone().ok_or_else(|| Lack {
-        why: format!("{} is not installed", backend.word()),
-        fix: format!("install it: sudo apt install {package}"),
-    })?;
-    usable_tun(facts)?;
-    Ok((backend, program))
-}
-
-/// slirp4netns first: it closes more of the host by itself, and needs no address of the host's to be there.
-fn any(facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
-    usable_tun(facts)?;
-    one(Backend::Slirp4netns, facts).or_else(|_| one(Backend::Pasta, facts)).map_err(|_| Lack {
-        why: "neither slirp4netns nor pasta is installed".to_owned(),
-        fix: "sudo apt install slirp4netns".to_owned(),
-    })
-}
-
-fn usable_tun(facts: &NetworkFacts) -> Result<(), Lack> {
-    match &facts.tun {
-        Tun::Usable => Ok(()),
-        Tun::Refused { why, fix } => Err(Lack { why: format!("/dev/net/tun: {why}"), fix: fix.clone() }),
-    }
-}
-
 /// Without IPv6 the program takes none, and a kernel may know no rules for it.
 fn prohibited(ipv6: bool) -> Vec<(IpAddr, u8)> {
     let four = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
@@ -368,19 +348,19 @@ fn prohibited(ipv6: bool) -> Vec<(IpAddr, u8)> {
     [four].into_iter().chain(six).collect()
 }
 
-fn ipv4(taken: &[Ipv4Network]) -> Ipv4Plan {
-    let [first, ..] = NETWORKS;
-    let free = |candidate: &[u8; 4]| {
-        let network = Ipv4Network { address: (*candidate).into(), prefix_length: 24 };
-        !taken.iter().any(|route| route.overlaps(&network))
+/// The first network that is none of the host's. Where all are, the one that loses least, and the route of the host's that it
+/// overlaps: a route that leads to more is less likely to mean somebody at these addresses.
+fn ipv4(routes: &[Ipv4Network]) -> (Ipv4Plan, Option<Ipv4Network>) {
+    let narrowest = |network: Ipv4Network| {
+        let overlap = routes.iter().filter(|route| route.overlaps(&network)).max_by_key(|route| route.prefix_length);
+        (network, overlap.copied())
     };
-    // All taken: the pod cannot reach the host's neighbours in that one, and everything else.
-    let [a, b, c, _] = NETWORKS.into_iter().find(free).unwrap_or(first);
+    let [first, others @ ..] =
+        NETWORKS.map(|address| narrowest(Ipv4Network { address: address.into(), prefix_length: 24 }));
+    let lost = |overlap: Option<Ipv4Network>| overlap.map_or(0, |route| route.prefix_length);
+    let (network, overlap) =
+        others.into_iter().fold(first, |best, other| if lost(other.1) < lost(best.1) { other } else { best });
+    let [a, b, c, _] = network.address.octets();
     let host = |last: u8| Ipv4Addr::new(a, b, c, last);
-    Ipv4Plan {
-        network: Ipv4Network { address: host(0), prefix_length: 24 },
-        gateway: host(2),
-        dns: host(3),
-        address: host(100),
-    }
+    (Ipv4Plan { network, gateway: host(2), dns: host(3), address: host(100) }, overlap)
 }

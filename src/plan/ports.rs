@@ -150,40 +150,84 @@ impl Mapping {
     }
 }
 
+/// Why a text is no port to publish, and how it is to be written.
+#[derive(Debug)]
+pub struct Wrong {
+    pub why: String,
+    pub hint: &'static str,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Wrong {
+        let hint =
+            "write it as [IP:]HOST:CONTAINER, with /udp at its end for UDP: 8080:80, 127.0.0.1:8080:80, [::1]:8080:80";
+        Wrong { why, hint }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Wrong {
+        Wrong::from(why.to_owned())
+    }
+}
+
 /// `[IP:]HOST:CONTAINER[/udp]`, `[IP:]:CONTAINER`, `CONTAINER`; ports may be ranges of the same length, an IPv6 address
-/// stands in brackets.
+/// stands in brackets. CONTAINER may be a name, of which `named` knows the port and its protocol.
 ///
 /// # Errors
 /// Which part of it is wrong.
-pub fn parse(text: &str) -> Result<Vec<Mapping>, Report> {
-    mappings(text).map_err(|wrong| {
-        Report::new(exit_code::USAGE, format!("cannot publish `{text}`")).because(wrong).hint(
-            "write it as [IP:]HOST:CONTAINER, with /udp at its end for UDP: 8080:80, 127.0.0.1:8080:80, [::1]:8080:80",
-        )
-    })
+pub fn parse_with_names(
+    text: &str,
+    named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>,
+) -> Result<Vec<Mapping>, Report> {
+    mappings(text, named)
+        .map_err(|Wrong { why, hint }| Report::new(exit_code::USAGE, cannot_publish(text)).because(why).hint(hint))
 }
 
-fn mappings(text: &str) -> Result<Vec<Mapping>, String> {
+/// Where no port has a name.
+#[cfg(test)]
+pub(crate) fn parse(text: &str) -> Result<Vec<Mapping>, Report> {
+    parse_with_names(text, |name| Ok((port_number(name)?, Protocol::Tcp)))
+}
+
+/// `text`: what was typed behind `-p`.
+#[must_use]
+pub fn cannot_publish(text: &str) -> String {
+    format!("cannot publish `{text}`")
+}
+
+fn mappings(text: &str, named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>) -> Result<Vec<Mapping>, Wrong> {
     let (addresses, protocol) = protocol_of(text)?;
-    let protocol = protocol.unwrap_or(Protocol::Tcp);
     let (host_ip, ports) = address_of(addresses)?;
     let (host, container) = match ports.split_once(':') {
         Some((host, container)) => (host, container),
-        None if host_ip.is_some() => return Err("after an address come two ports, or `:` and one".to_owned()),
+        None if host_ip.is_some() => return Err("after an address come two ports, or `:` and one".into()),
         None => ("", ports),
     };
-    let container = range(container)?;
+    let (container, declared) = if is_name(container) {
+        let (number, declared) = named(container)?;
+        (number..=number, declared)
+    } else {
+        (range(container)?, Protocol::Tcp)
+    };
+    let protocol = protocol.unwrap_or(declared);
     let host = if host.is_empty() { None } else { Some(range(host)?) };
     if let Some(host) = &host
         && host.len() != container.len()
     {
-        return Err(format!("{} ports of the host for {} of the pod", host.len(), container.len()));
+        return Err(format!("{} ports of the host for {} of the pod", host.len(), container.len()).into());
     }
     let host_ports = host.into_iter().flatten().chain(std::iter::repeat(0));
     Ok(host_ports
         .zip(container)
         .map(|(host_port, container_port)| Mapping { host_ip, host_port, container_port, protocol })
         .collect())
+}
+
+/// Kubernetes wants a letter in it, so that it is never a number or a range.
+fn is_name(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The address in front, and the rest.
@@ -207,16 +251,15 @@ fn address_of(text: &str) -> Result<(Option<IpAddr>, &str), String> {
     }
 }
 
-/// What stands before `/tcp` or `/udp`, and which of them it is, if it says so.
+/// What stands before `/tcp` or `/udp`, and which of them it is, if it says so; in upper case, too, as manifests spell it.
 ///
 /// # Errors
 /// Another protocol.
 pub fn protocol_of(text: &str) -> Result<(&str, Option<Protocol>), String> {
-    match text.split_once('/') {
-        None => Ok((text, None)),
-        Some((rest, "tcp")) => Ok((rest, Some(Protocol::Tcp))),
-        Some((rest, "udp")) => Ok((rest, Some(Protocol::Udp))),
-        Some((_, other)) => Err(format!("the protocol `{other}` is neither tcp nor udp")),
+    let Some((rest, word)) = text.split_once('/') else { return Ok((text, None)) };
+    match [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| word.eq_ignore_ascii_case(protocol_name(*known))) {
+        Some(protocol) => Ok((rest, Some(protocol))),
+        None => Err(format!("the protocol `{word}` is neither tcp nor udp")),
     }
 }
 

@@ -106,8 +106,8 @@ fn network_and_ids(
     }
     let wanted = idmap::Wish::new(request.userns, known);
     let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
-    let (network, no_network) = network::decide(wish, &facts.network)?;
-    degradations.extend(few_ids.into_iter().chain(no_network));
+    let (network, lost) = network::decide(wish, &facts.network)?;
+    degradations.extend(few_ids.into_iter().chain(lost));
     Ok((network, idmap))
 }
 
@@ -118,7 +118,7 @@ fn names(
 ) -> Result<names::Names, Report> {
     let wish = names::Wish::of(inputs.name(), inputs.metadata.namespace.as_deref(), inputs.spec);
     let mut names = names::decide(&wish, network.inside(), inputs.facts)?;
-    degradations.extend(names.degradation.take());
+    degradations.append(&mut names.degradations);
     Ok(names)
 }
 

@@ -6,7 +6,7 @@ use crate::manifest::{Image, Pod};
 fn names(pod: &Pod, facts: &Facts) -> Vec<String> {
     let degradations = plan_on(pod, facts).unwrap().degradations;
     for Degradation { name, meaning, fix } in &degradations {
-        assert!(NAMES.contains(&name.as_str()), "{name} is not in the list for --require");
+        assert!(NAMES.contains(&name.as_str()), "{name} is not in the list of all");
         assert!(!meaning.is_empty() && !fix.is_empty(), "{name}");
     }
     degradations.into_iter().map(|degradation| degradation.name).collect()

@@ -26,7 +26,7 @@ fn user_mode() -> NetworkPlan {
 fn the_hosts_own_is_left_as_it_is() {
     let none = DnsConfig::default();
     for network in [NetworkPlan::Host, NetworkPlan::Loopback] {
-        assert_eq!(resolv_conf(DnsPolicy::Default, &none, &network, HOST), (HOST.to_owned(), None));
+        assert_eq!(resolv_conf(DnsPolicy::Default, &none, &network, HOST), (HOST.to_owned(), Vec::new()));
     }
     let (text, _) = resolv_conf(DnsPolicy::Default, &none, &user_mode(), HOST);
     assert_eq!(text, "nameserver 10.0.2.3\nsearch example.org a\noptions edns0 ndots:1\nsortlist 192.0.2.0\n");
@@ -53,7 +53,7 @@ fn what_is_asked_for_comes_after_the_hosts_and_options_instead_of_them() {
         "nameserver 10.0.2.3\nnameserver 192.0.2.9\nnameserver 2001:db8::1\nsearch example.org a b\n\
          options edns0 ndots:5 rotate\nsortlist 192.0.2.0\n"
     );
-    assert_eq!(degraded, None);
+    assert_eq!(degraded, []);
 }
 
 #[test]
@@ -70,13 +70,13 @@ fn what_does_not_fit_is_named() {
     let asked = config(&["192.0.2.7", "192.0.2.8"], &[], &[]);
     let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &NetworkPlan::Loopback, HOST);
     assert_eq!(text.matches("nameserver").count(), 3);
-    let degraded = degraded.expect("by name");
+    let [degraded] = &degraded[..] else { panic!("{degraded:?}") };
     assert_eq!(degraded.name, degradation::DNS_LIMITS);
     assert!(degraded.meaning.ends_with(": 192.0.2.8"), "{degraded:?}");
 
     let host = format!("search {}\n", "a ".to_owned() + &(0..31).map(|n| format!("d{n} ")).collect::<String>());
     let (text, degraded) = resolv_conf(DnsPolicy::Default, &config(&[], &["more"], &[]), &NetworkPlan::Host, &host);
-    assert!(!text.contains("more") && degraded.expect("by name").meaning.ends_with(": more"));
+    assert!(!text.contains("more") && degraded[0].meaning.ends_with(": more"));
 
     let long = |n: u32| format!("{n}{}", "x".repeat(252));
     let host = format!("search {}\n", (0..8).map(|n| long(n) + " ").collect::<String>());
@@ -108,9 +108,22 @@ fn name_servers_of_ipv6_alone_are_asked_by_ipv6() {
         match servers {
             Some(server) => {
                 assert_eq!(text.lines().next(), Some(format!("nameserver {server}").as_str()), "{host}");
-                assert_eq!((text.matches("nameserver").count(), degraded), (1, None), "{host}");
+                assert_eq!((text.matches("nameserver").count(), degraded), (1, Vec::new()), "{host}");
             }
-            None => assert_eq!(degraded.map(|found| found.name).as_deref(), Some(degradation::DNS_LIMITS), "{host}"),
+            None => {
+                assert!(degraded.iter().map(|found| &found.name).eq([degradation::DNS_LIMITS]), "{host}: {degraded:?}")
+            }
         }
     }
+}
+
+#[test]
+fn who_cannot_be_asked_and_what_does_not_fit_are_two_things() {
+    let host = "nameserver 2001:db8::53\nsearch example.org\n";
+    let asked = config(&["2001:db8::1", "2001:db8::2", "2001:db8::3"], &[], &[]);
+    let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &user_mode(), host);
+    assert_eq!(text.matches("nameserver").count(), 3);
+    let [unheard, left_out] = &degraded[..] else { panic!("{degraded:?}") };
+    assert!(unheard.meaning.contains("by IPv6 alone (2001:db8::53)"), "{unheard:?}");
+    assert!(left_out.meaning.ends_with(": 2001:db8::3"), "{left_out:?}");
 }

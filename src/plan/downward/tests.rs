@@ -1,5 +1,6 @@
 use super::super::fixtures::*;
 use super::*;
+use crate::host::Ipv6Routes;
 use crate::manifest::{EnvValue, EnvVar, Pod};
 use crate::plan::Request;
 use crate::plan::network::NetworkChoice;
@@ -43,7 +44,8 @@ fn the_pods_fields() {
 fn the_address_is_that_of_the_network() {
     let of = |field: PodField, choice, ipv6| {
         answer(pod(vec![container("a")]), asking(field), |request, facts| {
-            (request.network, facts.network.ipv6) = (Some(choice), ipv6);
+            request.network = Some(choice);
+            facts.network.ipv6 = if ipv6 { Ipv6Routes::Default } else { Ipv6Routes::None };
         })
     };
     assert_eq!(of(PodField::PodIps, NetworkChoice::Private, true).expect("two"), "10.0.2.100,fd00::ff:fe00:64");

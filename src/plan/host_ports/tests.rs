@@ -2,6 +2,7 @@ use super::super::fixtures::*;
 use super::super::network::NetworkChoice;
 use super::super::{PodPlan, Request};
 use super::*;
+use crate::host::Ipv6Routes;
 use crate::manifest::Pod;
 
 fn port(name: Option<&str>, container_port: u16, protocol: Protocol, host_port: Option<u16>) -> ContainerPort {
@@ -66,7 +67,7 @@ fn headers_are_for_tcp_and_for_what_is_published() {
 fn ports_lead_to_the_pods_own_addresses_or_else_to_its_localhost() {
     let targets = |choice, ipv6| {
         let mut facts = facts_for_tests();
-        facts.network.ipv6 = ipv6;
+        facts.network.ipv6 = if ipv6 { Ipv6Routes::Default } else { Ipv6Routes::None };
         let request = Request { network: choice, ..request() };
         let plan = super::super::plan(&web(), &facts, &request).expect("a plan");
         plan.sandbox.port_targets.iter().map(ToString::to_string).collect::<Vec<_>>()

@@ -1,12 +1,14 @@
 use super::*;
+use crate::host::Tun;
 
 fn host() -> NetworkFacts {
     NetworkFacts {
         slirp4netns: Some("/usr/bin/slirp4netns".into()),
         pasta: Some("/usr/bin/pasta".into()),
+        pasta_udp: UdpSockets::Connected,
         tun: Tun::Usable,
         ipv4_routes: vec![Ipv4Network { address: [192, 0, 2, 0].into(), prefix_length: 24 }],
-        ipv6: false,
+        ipv6: Ipv6Routes::None,
         policies: true,
     }
 }
@@ -16,6 +18,10 @@ fn backend(wish: Wish<'_>, facts: &NetworkFacts) -> Option<Backend> {
         NetworkPlan::UserMode(user_mode) => Some(user_mode.backend),
         NetworkPlan::Host | NetworkPlan::Loopback | NetworkPlan::Joined(_) => None,
     }
+}
+
+fn names(degradations: &[Degradation]) -> Vec<&str> {
+    degradations.iter().map(|degradation| degradation.name.as_str()).collect()
 }
 
 fn asked(choice: NetworkChoice) -> Wish<'static> {
@@ -34,19 +40,19 @@ fn nothing_installed_is_a_degradation_unless_it_was_asked_for_by_name() {
     let bare = NetworkFacts { slirp4netns: None, pasta: None, ..host() };
     let (plan, degraded) = decide(Wish::default(), &bare).expect("lo");
     assert_eq!(plan, NetworkPlan::Loopback);
-    assert_eq!(degraded.expect("by name").name, degradation::NO_NETWORK);
+    assert_eq!(names(&degraded), [degradation::NO_NETWORK]);
     for choice in [NetworkChoice::Private, NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
         assert_eq!(decide(asked(choice), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
     }
     let (_, degraded) = decide(asked(NetworkChoice::None), &bare).expect("lo");
-    assert_eq!(degraded, None);
+    assert_eq!(degraded, []);
 }
 
 #[test]
 fn no_tun_names_the_device_and_the_fix() {
     let tun = Tun::Refused { why: "Permission denied (EACCES)".into(), fix: "sudo chmod".into() };
     let (plan, degraded) = decide(Wish::default(), &NetworkFacts { tun, ..host() }).expect("lo");
-    let degraded = degraded.expect("by name");
+    let [degraded] = &degraded[..] else { panic!("{degraded:?}") };
     assert_eq!(plan, NetworkPlan::Loopback);
     assert!(degraded.meaning.contains("/dev/net/tun: Permission denied"), "{degraded:?}");
     assert!(degraded.fix.contains("sudo chmod"), "{degraded:?}");
@@ -79,25 +85,66 @@ fn the_hosts_loopback_is_opened_only_where_there_is_a_gateway() {
     assert_eq!(decide(open(None), &bare).expect_err("refused").exit_code, exit_code::FAILURE);
 }
 
+fn route(address: [u8; 4], prefix_length: u8) -> Ipv4Network {
+    Ipv4Network { address: address.into(), prefix_length }
+}
+
 #[test]
 fn the_pods_network_is_none_of_the_hosts() {
-    let route = |address: [u8; 4], prefix_length| Ipv4Network { address: address.into(), prefix_length };
-    assert_eq!(ipv4(&[]).address, Ipv4Addr::new(10, 0, 2, 100));
-    let in_qemu = ipv4(&[route([10, 0, 2, 0], 24)]);
+    let free = |routes: &[Ipv4Network]| {
+        let (plan, overlap) = ipv4(routes);
+        assert_eq!(overlap, None, "{routes:?}");
+        plan
+    };
+    assert_eq!(free(&[]).address, Ipv4Addr::new(10, 0, 2, 100));
+    let in_qemu = free(&[route([10, 0, 2, 0], 24)]);
     assert_eq!((in_qemu.gateway, in_qemu.dns), (Ipv4Addr::new(10, 202, 2, 2), Ipv4Addr::new(10, 202, 2, 3)));
-    assert_eq!(ipv4(&[route([10, 0, 0, 0], 8)]).address, Ipv4Addr::new(172, 29, 202, 100));
-    assert_eq!(ipv4(&[route([0, 0, 0, 0], 0)]).address, Ipv4Addr::new(10, 0, 2, 100));
+    assert_eq!(free(&[route([10, 0, 0, 0], 8)]).address, Ipv4Addr::new(172, 29, 202, 100));
+    assert_eq!(free(&[route([10, 0, 0, 0], 8), route([172, 16, 0, 0], 12)]).address, Ipv4Addr::new(192, 168, 202, 100));
+}
+
+#[test]
+fn where_no_network_is_free_it_is_the_one_that_loses_least_by_name() {
+    // A VPN to a company that has all of RFC 1918, from a guest of QEMU.
+    let private = [route([10, 0, 0, 0], 8), route([172, 16, 0, 0], 12), route([192, 168, 0, 0], 16)];
+    let taken = [&private[..], &[route([10, 0, 2, 0], 24)]].concat();
+    let (plan, overlap) = ipv4(&taken);
+    assert_eq!((plan.address, overlap), (Ipv4Addr::new(10, 202, 2, 100), Some(private[0])));
+    for backend in [NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
+        let facts = NetworkFacts { ipv4_routes: taken.clone(), policies: false, ..host() };
+        let (_, degraded) = decide(asked(backend), &facts).expect("a network");
+        let last = degraded.last().expect("by name");
+        assert_eq!(last.name, degradation::NETWORK_OVERLAP);
+        assert!(last.meaning.contains("10.202.2.0/24") && last.meaning.contains("10.0.0.0/8"), "{last:?}");
+        // Neither of two takes the other's place.
+        assert_eq!(degraded.len(), if backend == NetworkChoice::Pasta { 2 } else { 1 }, "{degraded:?}");
+    }
 }
 
 #[test]
 fn ipv6_where_the_host_has_it() {
-    let (plan, _) = decide(Wish::default(), &NetworkFacts { ipv6: true, ..host() }).expect("a network");
-    assert_eq!(
-        plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["10.0.2.100", "fd00::ff:fe00:64"]
-    );
-    assert_eq!(decide(Wish::default(), &host()).expect("a network").0.addresses().len(), 1);
-    assert_eq!((prohibited(true).len(), prohibited(false).len()), (2, 1));
+    let addresses = |choice, ipv6| {
+        let (plan, _) = decide(asked(choice), &NetworkFacts { ipv6, ..host() }).expect("a network");
+        let NetworkPlan::UserMode(user_mode) = &plan else { panic!("a network") };
+        assert_eq!(user_mode.prohibited.len(), plan.addresses().len());
+        plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let (four, both) = ("10.0.2.100", "10.0.2.100 fd00::ff:fe00:64");
+    for (ipv6, slirp4netns, pasta) in
+        [(Ipv6Routes::Default, both, both), (Ipv6Routes::InParts, both, four), (Ipv6Routes::None, four, four)]
+    {
+        assert_eq!(addresses(NetworkChoice::Slirp4netns, ipv6), slirp4netns, "{ipv6:?}");
+        assert_eq!(addresses(NetworkChoice::Pasta, ipv6), pasta, "{ipv6:?}");
+    }
+}
+
+#[test]
+fn a_pasta_that_opens_udp_ports_says_so() {
+    let open = NetworkFacts { pasta_udp: UdpSockets::Open, ..host() };
+    let degraded = |choice, facts: &NetworkFacts| decide(asked(choice), facts).expect("a network").1;
+    assert_eq!(names(&degraded(NetworkChoice::Pasta, &open)), [degradation::OPEN_UDP_PORTS]);
+    assert_eq!(degraded(NetworkChoice::Pasta, &host()), []);
+    assert_eq!(degraded(NetworkChoice::Slirp4netns, &open), []);
 }
 
 #[test]
@@ -107,13 +154,13 @@ fn without_policies_pasta_is_a_way_to_the_hosts_loopback() {
         let (plan, degraded) = decide(wish, &NetworkFacts { policies, ..host() }).expect("a network");
         let NetworkPlan::UserMode(plan) = plan else { panic!("a network") };
         assert_eq!(plan.prohibition == Prohibition::RuleAndPolicy, policies);
-        degraded.map(|degradation| degradation.name)
+        names(&degraded).join(" ")
     };
-    let named = Some(degradation::LOOPBACK_DATAGRAMS.to_owned());
+    let (named, none) = (degradation::LOOPBACK_DATAGRAMS, "");
     assert_eq!(degraded(NetworkChoice::Pasta, false, HostLoopback::Closed), named);
-    assert_eq!(degraded(NetworkChoice::Pasta, false, HostLoopback::Open), None);
-    assert_eq!(degraded(NetworkChoice::Pasta, true, HostLoopback::Closed), None);
-    assert_eq!(degraded(NetworkChoice::Slirp4netns, false, HostLoopback::Closed), None);
+    assert_eq!(degraded(NetworkChoice::Pasta, false, HostLoopback::Open), none);
+    assert_eq!(degraded(NetworkChoice::Pasta, true, HostLoopback::Closed), none);
+    assert_eq!(degraded(NetworkChoice::Slirp4netns, false, HostLoopback::Closed), none);
 }
 
 #[test]
@@ -153,14 +200,14 @@ fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
 #[test]
 fn with_host_pid_nobody_who_may_trace_sees_the_program_start() {
     let decided = |choice, host_pid, tracer| decide(Wish { choice, host_pid, tracer, ..Wish::default() }, &host());
-    let has_one = |decided: Result<(NetworkPlan, Option<Degradation>), Report>| {
-        matches!(decided, Ok((NetworkPlan::UserMode(_), None)))
+    let has_one = |decided: Result<(NetworkPlan, Vec<Degradation>), Report>| {
+        decided.is_ok_and(|(network, degraded)| matches!(network, NetworkPlan::UserMode(_)) && degraded.is_empty())
     };
     assert!(has_one(decided(None, false, Some("debugger"))) && has_one(decided(None, true, None)));
     let (network, degraded) = decided(None, true, Some("debugger")).expect("lo");
     assert_eq!(network, NetworkPlan::Loopback);
-    let degraded = degraded.expect("said");
-    assert!(degraded.name == degradation::NO_NETWORK && degraded.meaning.contains("`debugger`"), "{degraded:?}");
+    assert_eq!(names(&degraded), [degradation::NO_NETWORK]);
+    assert!(degraded[0].meaning.contains("`debugger`"), "{degraded:?}");
     for choice in [NetworkChoice::Private, NetworkChoice::Slirp4netns, NetworkChoice::Pasta] {
         let refused = decided(Some(choice), true, Some("debugger")).expect_err("asked for, and not to be had");
         assert_eq!(refused.exit_code, exit_code::FAILURE);

@@ -16,6 +16,8 @@ fn every_way_to_write_one_port() {
         (":80", None, 0, 80, Protocol::Tcp),
         ("5353:53/udp", None, 5353, 53, Protocol::Udp),
         ("8080:80/tcp", None, 8080, 80, Protocol::Tcp),
+        ("8080:80/TCP", None, 8080, 80, Protocol::Tcp),
+        ("53/UDP", None, 0, 53, Protocol::Udp),
         ("127.0.0.1:8080:80", Some("127.0.0.1"), 8080, 80, Protocol::Tcp),
         ("127.0.0.1::80", Some("127.0.0.1"), 0, 80, Protocol::Tcp),
         ("[::1]:8080:80/udp", Some("::1"), 8080, 80, Protocol::Udp),
