@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::sys::event::{Interest, Poller, Ready};
-use crate::sys::{Result, memfd, process};
+use crate::sys::{Result, memfd, process, stdio};
 use tcp::{Accepted, Connections};
 use token::Token;
 use udp::Flows;
@@ -75,10 +75,12 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Takes the ports over, and as many descriptors as this process may have (RLIMIT_NOFILE is raised to its hard limit).
+    /// From here on the process ignores SIGPIPE: it splices, and no client's end may be everybody's.
     ///
     /// # Errors
     /// A kernel call; nothing was accepted then.
     pub fn new(tcp: Vec<TcpPort>, udp: Vec<UdpPort>) -> Result<Proxy> {
+        stdio::ignore_broken_pipes()?;
         let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
         let left = descriptors.saturating_sub(RESERVED + tcp.len() + udp.len());
         let flows = if udp.is_empty() { 0 } else { (left / 8).clamp(1, MOST_FLOWS) };
