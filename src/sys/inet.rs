@@ -3,16 +3,17 @@
 use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, accept4, bind, connect, getpeername, getsockname, getsockopt, listen, recv, recvmsg, send,
-    sendmsg, setsockopt, shutdown, socket, sockopt,
+    SockaddrStorage, bind, connect, getpeername, getsockname, getsockopt, listen, recv, recvmsg, send, sendmsg,
+    setsockopt, shutdown, socket, sockopt,
 };
 
 use super::Result;
+pub use super::accept::{Waiting, accept};
 use super::error::Named;
 
 /// Waiting connections of a listener; the kernel takes the lesser of this and `net.core.somaxconn`, whose default it is.
@@ -60,16 +61,6 @@ pub fn bind_udp(address: SocketAddr) -> Result<OwnedFd> {
     only_ipv6(&fd, address).named(call)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address)).named(call)?;
     Ok(fd)
-}
-
-/// The next waiting connection; `None` when there is none, or when it has gone again.
-pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
-        // SAFETY: accept4 has just given us this descriptor and nobody else owns it.
-        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
-        Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-        Err(errno) => Err(errno).named(|| "accept4()".to_owned()),
-    }
 }
 
 /// Lets a connection whose other end is on this host go as fast as it can; see [`use_local_buffer`]. Where the system's
@@ -305,10 +296,10 @@ mod tests {
     fn a_connection_and_what_a_refusal_looks_like() {
         let listener = listen_tcp(loopback("127.0.0.1")).expect("listen");
         let address = local_address(listener.as_fd()).expect("getsockname");
-        assert!(accept(listener.as_fd()).expect("accept").is_none());
+        assert!(matches!(accept(listener.as_fd()), Ok(Waiting::Nobody)));
         let (Connecting::Connected(client) | Connecting::Waiting(client)) = connect_tcp(address).expect("connect");
         assert!(poll::readable(listener.as_fd(), Duration::from_secs(5)).expect("poll"));
-        let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
+        let Ok(Waiting::Connection(accepted)) = accept(listener.as_fd()) else { panic!("it waits") };
         let there = peer_address(accepted.as_fd()).expect("getpeername");
         assert_eq!(there, local_address(client.as_fd()).expect("getsockname"));
         hurry_if_local(accepted.as_fd());
@@ -362,7 +353,7 @@ mod tests {
         let address = local_address(listener.as_fd()).expect("getsockname");
         let (Connecting::Connected(client) | Connecting::Waiting(client)) = connect_tcp(address).expect("connect");
         assert!(poll::readable(listener.as_fd(), Duration::from_secs(5)).expect("poll"));
-        let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
+        let Ok(Waiting::Connection(accepted)) = accept(listener.as_fd()) else { panic!("it waits") };
         for sender in [&accepted, &client] {
             let mut kept = 0;
             // A moment without room may be one in which the other end has not taken it in yet.
