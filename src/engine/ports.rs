@@ -49,14 +49,16 @@ pub struct HostAddress {
 /// taken for IPv6.
 const TRIES: usize = 16;
 
-/// Binds everything, or nothing. Writes into the plan what turns out here: the ports that the kernel chose, and where
-/// there is no IPv6 that "every address" is those of IPv4.
+/// Binds everything, or nothing; gives the sockets in the ports' order. Writes into the plan what turns out here: the ports that
+/// the kernel chose, and where there is no IPv6 that "every address" is those of IPv4.
 ///
 /// # Errors
 /// The first that could not be bound.
 pub fn bind(ports: &mut [PublishedPort]) -> std::result::Result<Sockets, BindFailure> {
-    let mut bound = Sockets::default();
-    for port in ports {
+    // The kernel may choose a port that is asked for further on: those with a number come first.
+    let (numbered, free): (Vec<_>, Vec<_>) = ports.iter_mut().enumerate().partition(|(_, port)| port.host_port != 0);
+    let mut bound = Vec::new();
+    for (place, port) in numbered.into_iter().chain(free) {
         let every = |ip: IpAddr| HostAddress { ip, only_if_possible: ip.is_ipv6() };
         let wanted: Vec<HostAddress> = match port.host_ip {
             Some(ip) => vec![HostAddress { ip, only_if_possible: false }],
@@ -72,9 +74,10 @@ pub fn bind(ports: &mut [PublishedPort]) -> std::result::Result<Sockets, BindFai
             port.host_ip = Some(only.ip());
         }
         port.host_port = addresses.first().map_or(port.host_port, SocketAddr::port);
-        sockets.into_iter().for_each(|(_, socket)| bound.add(port.clone(), socket));
+        bound.extend(sockets.into_iter().map(|(_, socket)| (place, Bound { port: port.clone(), socket })));
     }
-    Ok(bound)
+    bound.sort_by_key(|(place, _)| *place);
+    Ok(Sockets(bound.into_iter().map(|(_, bound)| bound).collect()))
 }
 
 /// The sockets of one port, and where they are bound; or where it failed.
@@ -288,6 +291,21 @@ mod tests {
         let refused = bind(&mut both).expect_err("in use");
         assert_eq!((refused.address, refused.error.errno), (taken.0, Errno::EADDRINUSE));
         bind(&mut free).expect("the first was let go");
+    }
+
+    #[test]
+    fn ports_with_a_number_are_bound_first_and_stay_in_their_place() {
+        let taken = inet::listen_tcp("127.0.0.1:0".parse().expect("an address")).expect("listen");
+        let taken = inet::local_address(taken.as_fd()).map(|address| (address, taken)).expect("bound");
+        let numbered = published(&format!("127.0.0.1:{}:81", taken.0.port()));
+        // Neither can be had: the failure is that of the first that was tried. 192.0.2.1 is nobody's (RFC 5737).
+        let mut both = [published("192.0.2.1::80"), numbered.clone()].concat();
+        assert_eq!(bind(&mut both).expect_err("in use").address, taken.0);
+        let mut both = [published("127.0.0.1::80"), numbered].concat();
+        drop(taken);
+        let sockets = bind(&mut both).expect("free");
+        let order: Vec<u16> = sockets.0.iter().map(|bound| bound.port.container_port).collect();
+        assert_eq!((order, both[0].container_port), (vec![80, 81], 80));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::sys::event::{Interest, Poller, Ready};
-use crate::sys::{Result, memfd, process};
+use crate::sys::{Errno, Result, memfd, process, stdio};
 use tcp::{Accepted, Connections};
 use token::Token;
 use udp::Flows;
@@ -75,10 +75,12 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Takes the ports over, and as many descriptors as this process may have (RLIMIT_NOFILE is raised to its hard limit).
+    /// From here on the process ignores SIGPIPE: it splices, and no client's end may be everybody's.
     ///
     /// # Errors
     /// A kernel call; nothing was accepted then.
     pub fn new(tcp: Vec<TcpPort>, udp: Vec<UdpPort>) -> Result<Proxy> {
+        stdio::ignore_broken_pipes()?;
         let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
         let left = descriptors.saturating_sub(RESERVED + tcp.len() + udp.len());
         let flows = if udp.is_empty() { 0 } else { (left / 8).clamp(1, MOST_FLOWS) };
@@ -128,7 +130,7 @@ impl Proxy {
             let now = Instant::now();
             self.connections.on_time(&self.poller, now);
             self.flows.on_time(now);
-            self.resume(now)?;
+            self.resume(now);
             if !ready.is_empty() {
                 settled = false;
             } else if !settled && !self.connections.has_work() {
@@ -184,19 +186,28 @@ impl Proxy {
     }
 
     /// Accepts again, when a connection has ended since or some time has passed.
-    fn resume(&mut self, now: Instant) -> Result<()> {
-        let Some((since, ended)) = self.paused else { return Ok(()) };
+    fn resume(&mut self, now: Instant) {
+        let Some((since, ended)) = self.paused else { return };
         if self.connections.ended() == ended && now < since + PAUSE {
-            return Ok(());
+            return;
         }
         self.paused = None;
-        self.watch_listeners()
+        // A watch is kernel memory, too (ENOMEM, or ENOSPC of fs.epoll.max_user_watches, epoll(7)). One of those that were
+        // watched before it would wake us up in vain until all are.
+        if self.watch_listeners().is_err() {
+            self.pause();
+        }
     }
 
     fn watch_listeners(&self) -> Result<()> {
         let mut ports = self.connections.ports().iter().enumerate();
-        ports
-            .try_for_each(|(index, port)| self.poller.add(port.listener.as_fd(), port_token(index), Interest::Readable))
+        ports.try_for_each(|(index, port)| {
+            match self.poller.add(port.listener.as_fd(), port_token(index), Interest::Readable) {
+                // It has been all the time.
+                Err(error) if error.errno == Errno::EEXIST => Ok(()),
+                added => added,
+            }
+        })
     }
 
     /// Nothing to do for now: keep only what waiting needs.
@@ -210,4 +221,53 @@ impl Proxy {
 
 fn port_token(index: usize) -> u64 {
     Token::Port(u32::try_from(index).unwrap_or(u32::MAX)).to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::sys::inet;
+
+    /// A paused proxy of these listeners, whose pause is over.
+    fn paused(listeners: Vec<OwnedFd>) -> Proxy {
+        let port = |listener| TcpPort { listener, targets: Vec::new(), client_address: ClientAddress::Hidden };
+        Proxy {
+            poller: Poller::new().expect("epoll_create1"),
+            connections: Connections::new(listeners.into_iter().map(port).collect(), 9),
+            flows: Flows::new(Vec::new(), 0),
+            paused: Some((Instant::now(), 0)),
+        }
+    }
+
+    /// A listener at which somebody waits.
+    fn asked() -> (OwnedFd, TcpStream) {
+        let listener = inet::listen_tcp("127.0.0.1:0".parse().expect("an address")).expect("listen");
+        let client = TcpStream::connect(inet::local_address(listener.as_fd()).expect("bound")).expect("connect");
+        (listener, client)
+    }
+
+    #[test]
+    fn who_cannot_be_watched_keeps_all_waiting_and_ends_nothing() {
+        let (listener, _client) = asked();
+        // epoll has EPERM for a file, in the place of the ENOMEM that cannot be had here.
+        let file = std::fs::File::open("/proc/self/stat").expect("open");
+        let mut proxy = paused(vec![listener, file.into()]);
+        let over = Instant::now() + PAUSE;
+        proxy.resume(over);
+        assert!(proxy.paused.is_some_and(|(since, _)| since + PAUSE > over), "it is not asked again at once");
+        assert!(proxy.poller.wait(Some(Duration::ZERO)).expect("epoll_wait").is_empty(), "it would spin");
+    }
+
+    #[test]
+    fn who_is_watched_already_is_no_obstacle() {
+        let ((first, _one), (second, _two)) = (asked(), asked());
+        let mut proxy = paused(vec![first, second]);
+        let first = proxy.connections.ports()[0].listener.as_fd();
+        proxy.poller.add(first, port_token(0), Interest::Readable).expect("epoll_ctl");
+        proxy.resume(Instant::now() + PAUSE);
+        assert_eq!(proxy.paused, None);
+        assert_eq!(proxy.poller.wait(Some(Duration::ZERO)).expect("epoll_wait").len(), 2);
+    }
 }

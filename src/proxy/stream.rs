@@ -40,6 +40,12 @@ impl Side {
     pub(super) fn has_failed(&self) -> bool {
         self.failed
     }
+
+    /// What it had said before can be read, though the event that says so may be still to come.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.readable = true;
+    }
 }
 
 /// Bytes in one direction.
@@ -93,9 +99,15 @@ impl Stream {
     pub(super) fn pump(&mut self, client: &mut Side, pipes: &mut Pipes) -> Outcome {
         let Stream { pod, up, down } = self;
         let outcomes = [up.advance(client, pod, pipes), down.advance(pod, client, pipes)];
-        // What a side said before it failed has been given on by now, or cannot be: its end is the connection's.
-        if client.failed && !outcomes[0].goes_on() || pod.failed && !outcomes[1].goes_on() {
+        // Nobody wants the rest of an upload whose client has gone.
+        if client.failed && !outcomes[0].goes_on() {
             return Outcome::Broken;
+        }
+        // What was taken from a server before it failed is its client's, however slow: when a reset comes, a receiver keeps
+        // what it has and the sender's kernel drops what it has not sent. Without us that would be the server's.
+        if pod.failed && !outcomes[1].goes_on() {
+            let given = down.held == 0 && inet::is_all_sent(client.socket.as_fd());
+            return if given { Outcome::Broken } else { Outcome::Wait };
         }
         if up.course == Course::Done && down.course == Course::Done {
             return Outcome::Ended;
@@ -181,8 +193,8 @@ impl Flow {
             Ok(Moved::Bytes(count)) => self.held = self.held.saturating_sub(count),
             Ok(Moved::Later) => to.writable = false,
             // An empty pipe has no end while we hold its other side, so this is not to be seen.
-            Ok(Moved::End) => to.failed = true,
-            Err(_) => to.failed = true,
+            Ok(Moved::End) => to.fail(),
+            Err(_) => to.fail(),
         }
     }
 

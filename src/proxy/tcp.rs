@@ -11,7 +11,7 @@ use super::stream::{Outcome, Side, Stream};
 use super::token::{Key, Token};
 use super::{ClientAddress, TcpPort};
 use crate::sys::event::{Interest, Poller, Ready};
-use crate::sys::inet::{self, Connecting};
+use crate::sys::inet::{self, Connecting, Waiting};
 
 /// How long a server in the pod may take to accept. It answers at once unless its backlog is full; then the kernel asks
 /// again after 1, 3 and 7 seconds (tcp_syn_retries, tcp(7)).
@@ -100,8 +100,10 @@ impl Connections {
                 return Accepted::Exhausted;
             }
             match inet::accept(self.ports[port].listener.as_fd()) {
-                Ok(Some(client)) => self.begin(poller, port, client),
-                Ok(None) => return Accepted::Enough,
+                Ok(Waiting::Connection(client)) => self.begin(poller, port, client),
+                Ok(Waiting::Failed) => {}
+                Ok(Waiting::Nobody) => return Accepted::Enough,
+                // EMFILE, ENOMEM and the like; and what nobody knows is better not asked again and again.
                 Err(_) => return Accepted::Exhausted,
             }
         }

@@ -3,17 +3,19 @@
 use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, accept4, bind, connect, getpeername, getsockname, getsockopt, listen, recv, recvmsg, send,
-    sendmsg, setsockopt, shutdown, socket, sockopt,
+    SockaddrStorage, bind, connect, getpeername, getsockname, getsockopt, listen, recv, recvmsg, send, sendmsg,
+    setsockopt, shutdown, socket, sockopt,
 };
 
-use super::Result;
+pub use super::accept::{Waiting, accept};
 use super::error::Named;
+use super::{Result, poll};
 
 /// Waiting connections of a listener; the kernel takes the lesser of this and `net.core.somaxconn`, whose default it is.
 const BACKLOG: i32 = 4096;
@@ -27,7 +29,7 @@ const LOCAL_BUFFER: usize = 212_992;
 /// Bytes that a sending socket holds beyond what is on its way. Left to itself its buffer grows up to `net.ipv4.tcp_wmem`, by what
 /// the path could take, and stays full when the other side no longer reads: 3.8 MiB for each such connection were measured,
 /// 0.2 with this, at the same throughput.
-static UNSENT: libc::c_int = 128 << 10;
+const UNSENT: libc::c_int = 128 << 10;
 
 /// A TCP listener. IPv6 ones take no IPv4 connections, so that `0.0.0.0` and `::` can be bound beside each other. What is
 /// accepted inherits TCP_NODELAY and keepalive.
@@ -38,7 +40,7 @@ pub fn listen_tcp(address: SocketAddr) -> Result<OwnedFd> {
     setsockopt(&fd, sockopt::ReuseAddr, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
     setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
-    limit_unsent(fd.as_fd());
+    limit_unsent(fd.as_fd(), UNSENT);
     setsockopt(&fd, sockopt::KeepAlive, &true).named(call)?;
     setsockopt(&fd, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS).named(call)?;
     only_ipv6(&fd, address).named(call)?;
@@ -60,16 +62,6 @@ pub fn bind_udp(address: SocketAddr) -> Result<OwnedFd> {
     only_ipv6(&fd, address).named(call)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address)).named(call)?;
     Ok(fd)
-}
-
-/// The next waiting connection; `None` when there is none, or when it has gone again.
-pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
-        // SAFETY: accept4 has just given us this descriptor and nobody else owns it.
-        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
-        Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-        Err(errno) => Err(errno).named(|| "accept4()".to_owned()),
-    }
 }
 
 /// Lets a connection whose other end is on this host go as fast as it can; see [`use_local_buffer`]. Where the system's
@@ -105,7 +97,7 @@ pub fn connect_tcp(to: SocketAddr) -> Result<Connecting> {
     let fd = new_socket(to, SockType::Stream).named(call)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true).named(call)?;
     setsockopt(&fd, sockopt::OobInline, &true).named(call)?;
-    limit_unsent(fd.as_fd());
+    limit_unsent(fd.as_fd(), UNSENT);
     use_local_buffer(fd.as_fd());
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) => Ok(Connecting::Connected(fd)),
@@ -141,6 +133,15 @@ pub fn reset_when_closed(fd: BorrowedFd<'_>) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // A socket that cannot be told so is closed in order, which its peer sees, too.
     let _ = setsockopt(&fd, sockopt::Linger, &linger);
+}
+
+/// True when all that the socket was given is on its way; a reset takes back what is not. Otherwise it is told as writable when
+/// it is, and not before.
+pub fn is_all_sent(fd: BorrowedFd<'_>) -> bool {
+    // Writable is who holds less than this (tcp(7)).
+    limit_unsent(fd, 1);
+    // An error: nothing is sent any more.
+    poll::writable(fd, Duration::ZERO).unwrap_or(true)
 }
 
 /// The address that the socket is bound to.
@@ -250,11 +251,11 @@ pub fn send_from(fd: BorrowedFd<'_>, bytes: &[u8], from: LocalAddress, to: Socke
     }
 }
 
-/// Has a socket take no more while [`UNSENT`] bytes have not been sent once (TCP_NOTSENT_LOWAT, ip-sysctl.rst). It cannot fail
+/// Has a socket take no more while so many bytes have not been sent once (TCP_NOTSENT_LOWAT, ip-sysctl.rst). It cannot fail
 /// for TCP; nix has no name for it.
-fn limit_unsent(fd: BorrowedFd<'_>) {
-    let length = libc::socklen_t::try_from(size_of_val(&UNSENT)).unwrap_or_default();
-    let value = (&raw const UNSENT).cast();
+fn limit_unsent(fd: BorrowedFd<'_>, bytes: libc::c_int) {
+    let length = libc::socklen_t::try_from(size_of_val(&bytes)).unwrap_or_default();
+    let value = (&raw const bytes).cast();
     // SAFETY: the kernel reads an int, which outlives the call.
     let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value, length) };
 }
@@ -292,9 +293,6 @@ pub fn is_at_urgent_mark(fd: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::poll;
     use super::*;
 
     fn loopback(ip: &str) -> SocketAddr {
@@ -305,10 +303,10 @@ mod tests {
     fn a_connection_and_what_a_refusal_looks_like() {
         let listener = listen_tcp(loopback("127.0.0.1")).expect("listen");
         let address = local_address(listener.as_fd()).expect("getsockname");
-        assert!(accept(listener.as_fd()).expect("accept").is_none());
+        assert!(matches!(accept(listener.as_fd()), Ok(Waiting::Nobody)));
         let (Connecting::Connected(client) | Connecting::Waiting(client)) = connect_tcp(address).expect("connect");
         assert!(poll::readable(listener.as_fd(), Duration::from_secs(5)).expect("poll"));
-        let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
+        let Ok(Waiting::Connection(accepted)) = accept(listener.as_fd()) else { panic!("it waits") };
         let there = peer_address(accepted.as_fd()).expect("getpeername");
         assert_eq!(there, local_address(client.as_fd()).expect("getsockname"));
         hurry_if_local(accepted.as_fd());
@@ -362,7 +360,7 @@ mod tests {
         let address = local_address(listener.as_fd()).expect("getsockname");
         let (Connecting::Connected(client) | Connecting::Waiting(client)) = connect_tcp(address).expect("connect");
         assert!(poll::readable(listener.as_fd(), Duration::from_secs(5)).expect("poll"));
-        let accepted = accept(listener.as_fd()).expect("accept").expect("a connection");
+        let Ok(Waiting::Connection(accepted)) = accept(listener.as_fd()) else { panic!("it waits") };
         for sender in [&accepted, &client] {
             let mut kept = 0;
             // A moment without room may be one in which the other end has not taken it in yet.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod accept;
 pub mod clone;
 mod error;
 pub mod event;

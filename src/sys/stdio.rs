@@ -119,14 +119,35 @@ pub fn reset_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask()".to_owned())
 }
 
+/// For whoever splices into sockets: splice(2) has no MSG_NOSIGNAL, and SIGPIPE would end this process when one peer has gone.
+/// Ignored, it leaves the EPIPE.
+pub fn ignore_broken_pipes() -> Result<()> {
+    set_action(libc::SIGPIPE, Action::Ignore)
+}
+
+/// What a signal does, where no code of ours is run for it.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Default,
+    Ignore,
+}
+
 fn default_action(signal: i32) -> Result<()> {
-    /// The kernel's own struct (handler, flags, restorer, mask), all zeroes: SIG_DFL.
-    const DEFAULT: [u64; 4] = [0; 4];
+    set_action(signal, Action::Default)
+}
+
+fn set_action(signal: i32, action: Action) -> Result<()> {
     const MASK_BYTES: usize = 8;
-    // SAFETY: the kernel reads 32 bytes of DEFAULT, which live for ever; SIG_DFL runs no code of ours.
+    let (handler, name) = match action {
+        Action::Default => (libc::SIG_DFL, "SIG_DFL"),
+        Action::Ignore => (libc::SIG_IGN, "SIG_IGN"),
+    };
+    // The kernel's own struct: handler, flags, restorer, mask.
+    let wanted = [handler, 0, 0, 0];
+    // SAFETY: the kernel reads 32 bytes of `wanted`, which outlives the call; neither handler runs code of ours.
     let rc =
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES) };
-    if rc == 0 { Ok(()) } else { Err(last(|| format!("rt_sigaction({signal}, SIG_DFL)"))) }
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, wanted.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES) };
+    if rc == 0 { Ok(()) } else { Err(last(|| format!("rt_sigaction({signal}, {name})"))) }
 }
 
 /// A new session without a terminal: no TIOCSTI into the caller's (CVE-2017-5226). We may lead one already.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sandpod::proxy::{ClientAddress, Proxy, TcpPort, UdpPort};
-use sandpod::sys::inet;
+use sandpod::sys::{inet, stdio};
 
 /// One line for each port: its kind, where to listen, and the targets.
 const PORTS: &str = "PROXY_TEST_PORTS";
@@ -103,6 +103,8 @@ pub fn is_the_proxy() -> bool {
 
 /// The other process's side: binds, says where, works until stdin ends.
 pub fn be_the_proxy() {
+    // As a pod's proxy begins: Rust's runtime ignores SIGPIPE, which hides who would die of it.
+    stdio::reset_signals().expect("rt_sigaction");
     let ports = std::env::var(PORTS).expect("started by `Process::start`");
     let (mut tcp, mut udp, mut said) = (Vec::new(), Vec::new(), String::from("\n"));
     for line in ports.lines() {
