@@ -24,7 +24,8 @@ when it is killed, or when the other end of --exit-fd is closed.
   --api-socket PATH       see slirp4netns(1)
   --ready-fd FD           gets a byte when the interface can be used
   --exit-fd FD            whose hang-up ends it
-  --exec                  become slirp4netns, which saves a process; status 84 is slirp4netns's own 1 then
+  --exec                  become slirp4netns, which saves a process; nobody looks then why it ended
+  --check-sandbox         first look whether the sandbox is refused here (84), and how old slirp4netns is (81)
   --check                 only say what would be run
   -h, --help
 
@@ -36,7 +37,7 @@ exit status: that of slirp4netns, or
   81  it cannot be run, or lacks an option that is needed (too old)
   82  /dev/net/tun cannot be opened
   83  the process is not there, or its namespaces are not yours to enter
-  84  it ended, and the sandbox is what is refused here, as within another container
+  84  the sandbox is what is refused here, as within another container
 USAGE
 }
 
@@ -49,7 +50,7 @@ fail() {
 misused() { fail 64 "slirp4netns-wrapper.sh: $1" 'see slirp4netns-wrapper.sh --help'; }
 
 interface=eth0 cidr=10.0.2.0/24 mtu=65520 mac='' ipv6=no loopback=closed sandbox=yes api='' ready='' lifeline='' check=no
-pid='' become=no
+pid='' become=no look=no
 while [ $# -gt 0 ]; do
   case $1 in
   --interface | --cidr | --mtu | --mac | --api-socket | --ready-fd | --exit-fd)
@@ -69,6 +70,7 @@ while [ $# -gt 0 ]; do
   --allow-host-loopback) loopback=open ;;
   --no-sandbox) sandbox=no ;;
   --exec) become=yes ;;
+  --check-sandbox) look=yes ;;
   --check) check=yes ;;
   -h | --help) usage && exit 0 ;;
   -*) misused "$1 is no option" ;;
@@ -93,7 +95,10 @@ if ! found=$(command -v -- "$program"); then
   fail 80 'slirp4netns was not found in PATH' \
     'install it (Debian, Ubuntu: apt install slirp4netns; Fedora: dnf install slirp4netns), or use --network none'
 fi
-# Its help names the options that it has, which says more than its version: distributions patch both ways.
+# Its help names the options that it has, which says more than its version: distributions patch both ways. Each look takes a
+# process and a millisecond of the four that a start takes, so the version is asked where it is not in a hurry. What sandpod
+# starts is not too old anyhow: --macaddress came with 1.1.9. Nor is there a look for seccomp: since it has that option, it
+# is not built without libseccomp.
 if ! options=$("$found" --help 2>&1); then
   fail 81 "$found cannot be run: $(printf '%s\n' "$options" | head -n 1)" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
 fi
@@ -103,16 +108,25 @@ has() {
   *) false ;;
   esac
 }
+version() { "$found" --version 2>/dev/null | head -n 1; }
+outdated() {
+  fail 81 "$found $1: it is $(version)" \
+    'install slirp4netns 1.1.9 or newer, or name another one with SANDPOD_SLIRP4NETNS'
+}
 needed='--configure --mtu --cidr --disable-host-loopback --ready-fd --exit-fd'
 [ $sandbox = no ] || needed="$needed --enable-sandbox --enable-seccomp"
 [ -z "$mac" ] || needed="$needed --macaddress"
 # Whoever asks for it has promised the address to the pod.
 [ $ipv6 = no ] || needed="$needed --enable-ipv6"
 for option in $needed; do
-  has "$option" || fail 81 \
-    "$found has no $option: it is $("$found" --version 2>/dev/null | head -n 1)" \
-    'install slirp4netns 1.1 or newer, or name another one with SANDPOD_SLIRP4NETNS'
+  has "$option" || outdated "has no $option"
 done
+if [ $look = yes ] || [ $become = no ]; then
+  # `slirp4netns version 1.2.0`, or with `-beta.0`, `+dev` or the like behind it. What says nothing of the kind is not judged.
+  case $(version) in
+  'slirp4netns version 0.'*) outdated 'is too old' ;;
+  esac
+fi
 
 # ---- what it needs of the machine ----------------------------------------------------------------------------------
 # Opening tells more than the file's mode: a container may have the node without the right to use it. What is no device is
@@ -143,19 +157,39 @@ if [ $check = yes ]; then
   printf '%s' "$found" && printf ' %s' "$@" && echo
   exit 0
 fi
+# The mounts that its sandbox begins with, as root of the same user namespace. Without nsenter(1) nobody knows. What went
+# wrong otherwise, as for lack of memory, may go right the next time: only what the kernel or an outer container does not
+# allow is a refusal (EPERM, EACCES; ENOSPC for /proc/sys/user/max_mnt_namespaces; ENOSYS of a filter).
+refuse_without_sandbox() {
+  [ $sandbox = yes ] && command -v nsenter >/dev/null || return 0
+  refusal=$(nsenter --target "$pid" --user --preserve-credentials --setuid 0 unshare --mount sh -c \
+    'mount --rbind /etc /tmp && mount -t tmpfs none /tmp' 2>&1) && return 0
+  case $refusal in
+  *'not permitted'* | *'ermission denied'* | *'No space left'* | *'not implemented'*)
+    fail 84 "its sandbox is refused here: ${refusal##*: }" \
+      'allow mounts in the container that this runs in, or go without: --no-sandbox'
+    ;;
+  esac
+}
+[ $look = no ] || refuse_without_sandbox
 [ $become = no ] || exec "$found" "$@"
+
+# A job in the background does not hear Ctrl-C. A signal may come before its pid is known, and ends any wait.
+child='' ended=no
+end() {
+  ended=yes
+  [ -z "$child" ] || kill "$child" 2>/dev/null
+}
+trap end HUP INT TERM
 "$found" "$@" &
 child=$!
-# A job in the background does not hear Ctrl-C.
-trap 'kill "$child" 2>/dev/null' HUP INT TERM
+[ $ended = no ] || end
 wait "$child"
 status=$?
-# The same mount that its sandbox begins with, in the same user namespace. Without nsenter(1) nobody knows.
-sandboxes() {
-  nsenter --target "$pid" --user --preserve-credentials unshare --mount mount -t tmpfs none /tmp 2>&1
-}
-if [ $status -eq 1 ] && [ $sandbox = yes ] && command -v nsenter >/dev/null && ! refusal=$(sandboxes); then
-  fail 84 "slirp4netns could not lock itself up: ${refusal##*: }" \
-    'allow mounts in the container that this runs in, or go without: --no-sandbox'
-fi
+# Not before it has let go of the interface.
+while [ $ended = yes ] && kill -0 "$child" 2>/dev/null; do
+  wait "$child"
+  status=$?
+done
+[ $status -ne 1 ] || refuse_without_sandbox
 exit $status

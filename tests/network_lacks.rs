@@ -10,7 +10,7 @@ use std::process::Command;
 
 use network_support::{BACKENDS, connected, of_pod, only_newuidmap, pause, record};
 use serde_json::json;
-use support::{Home, idle, until};
+use support::{Home, Pod, and, idle, once, sh, until};
 
 #[test]
 fn without_any_program_there_is_only_localhost_and_that_is_said() {
@@ -71,7 +71,7 @@ fn a_pasta_that_is_named_and_not_there_is_said_with_its_cure() {
 
 /// A program in slirp4netns's place.
 fn instead(home: &Home, script: &str) -> std::process::Command {
-    let text = format!("#!/bin/sh\ncase $1 in --help) exec slirp4netns --help ;; esac\n{script}\n");
+    let text = format!("#!/bin/sh\ncase $1 in --help | --version) exec slirp4netns $1 ;; esac\n{script}\n");
     let path = home.file("instead", text, 0o755);
     let mut command = home.command(&["run", "--rm", "--image", "host:", "--", "ls", "/sys/class/net"]);
     command.env("SANDPOD_SLIRP4NETNS", path);
@@ -104,20 +104,63 @@ fn a_network_that_cannot_be_made_fails_the_pod_with_its_words() {
     assert_eq!(home.remains(), Vec::<std::path::PathBuf>::new());
 }
 
-/// As in an outer container that forbids its mounts.
-#[test]
-fn without_its_sandbox_it_runs_and_that_is_said() {
-    let test = "without_its_sandbox_it_runs_and_that_is_said";
-    let Some(home) = connected(test, "slirp4netns") else { return };
+/// A slirp4netns that cannot make its sandbox, and a look at why that says this.
+fn without_mounts(home: &Home, refusal: &str) -> Command {
     let refused = "case \" $* \" in *' --enable-sandbox '*) echo 'cannot mount tmpfs' >&2; exit 1 ;; esac\n\
                    exec slirp4netns \"$@\"";
-    let said = home.said(instead(&home, refused), b"").ends_with(0);
+    let mut command = instead(home, refused);
+    let programs = home.directory("programs", 0o755);
+    home.file("programs/nsenter", format!("#!/bin/sh\necho '{refusal}' >&2; exit 32\n"), 0o755);
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()));
+    command
+}
+
+/// As in an outer container that forbids its mounts.
+#[test]
+fn without_its_sandbox_it_runs_and_that_is_said_in_any_case() {
+    let test = "without_its_sandbox_it_runs_and_that_is_said_in_any_case";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let said = home.said(without_mounts(&home, "mount: /tmp: permission denied."), b"").ends_with(0);
     assert_eq!(said.stdout.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
-    assert!(
-        said.stderr.contains("network-unsandboxed") && said.stderr.contains("cannot mount tmpfs"),
-        "{}",
-        said.explain()
-    );
+    let expected = "network-unsandboxed: the network program runs without its sandbox: its sandbox is refused here: permission denied";
+    assert!(said.stderr.contains(expected), "{}", said.explain());
+}
+
+#[test]
+fn what_fails_for_another_reason_does_not_cost_the_sandbox() {
+    let test = "what_fails_for_another_reason_does_not_cost_the_sandbox";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let said = home.said(without_mounts(&home, "nsenter: fork failed: Cannot allocate memory"), b"").ends_with(125);
+    assert!(said.stderr.contains("slirp4netns ended with status 1; cannot mount tmpfs"), "{}", said.explain());
+
+    // Once, as where memory was short for a moment; whoever is root in the pod, it can be looked into.
+    let tried = home.path().join("tried");
+    let script = format!("[ -e {0} ] || {{ : >{0}; exit 1; }}\nexec slirp4netns \"$@\"", tried.display());
+    drop(instead(&home, &script));
+    for userns in ["isolated", "root-is-you", "single"] {
+        let options = ["run", "--rm", "--userns", userns, "--image", "host:", "--", "ls", "/sys/class/net"];
+        let mut command = home.command(&options);
+        command.env("SANDPOD_SLIRP4NETNS", home.path().join("instead"));
+        let said = home.said(command, b"").ends_with(0);
+        assert_eq!(said.stdout.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"], "{userns}");
+        assert!(!said.stderr.contains("unsandboxed"), "{userns}: {}", said.explain());
+        fs::remove_file(&tried).expect("it failed once");
+    }
+}
+
+#[test]
+fn what_makes_a_pod_less_secure_is_said_quietly_too() {
+    let test = "what_makes_a_pod_less_secure_is_said_quietly_too";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let raw = json!({ "securityContext": { "capabilities": { "add": ["NET_RAW"] } } });
+    let said = home.run_with(&once([and(sh("main", "true"), raw)]), &["--network", "slirp4netns"]).ends_with(0);
+    assert!(said.stderr.contains("degraded: raw-packets: "), "{}", said.explain());
+}
+
+/// Not necessarily by its first restart: that can fail on a busy machine.
+fn is_back(pod: &Pod<'_>) -> bool {
+    let record = record(pod);
+    record["restarts"].as_u64() >= Some(1) && record["state"] == "Up"
 }
 
 #[test]
@@ -132,7 +175,7 @@ fn a_network_that_dies_is_started_again() {
         for pid in &before {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
-        until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
+        until("another one", || is_back(&pod).then_some(()));
         let after = of_pod(backend, pause);
         assert!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{backend}: {before:?} {after:?}");
         assert!(pod.sh("one", "busybox ip -4 addr show eth0").contains(&pod.ipv4("address")), "{backend}");
@@ -152,7 +195,7 @@ fn a_pasta_whose_minder_dies_is_replaced_and_none_stays() {
     let minder = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("PPid").to_owned();
     assert_ne!(minder, pod.inspect()["supervisor"].to_string());
     assert!(Command::new("kill").args(["-9", &minder]).status().expect("kill").success());
-    until("another one", || (record(&pod)["restarts"] == 1 && record(&pod)["state"] == "Up").then_some(()));
+    until("another one", || is_back(&pod).then_some(()));
     let after = of_pod("pasta", pause);
     assert!(after.len() == 1 && after[0] != before, "{before} {after:?}");
     // As `killall -9 sandpod` does, or the kernel when memory runs out.
@@ -162,6 +205,24 @@ fn a_pasta_whose_minder_dies_is_replaced_and_none_stays() {
     assert!(Command::new("kill").args(["-9", &supervisor, &minder]).status().expect("kill").success());
     pod.does(&["rm", "-f"]).ends_with(0);
     until("none is left", || of_pod("pasta", pause).is_empty().then_some(()));
+}
+
+/// One that does not even hear that the other end of its exit-fd is closed.
+#[test]
+fn a_slirp4netns_that_stands_still_does_not_outlive_rm() {
+    let test = "a_slirp4netns_that_stands_still_does_not_outlive_rm";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let options = ["--network", "slirp4netns"];
+    let pod = home.start_with(&home.test, &json!({ "containers": [idle("one")] }), &options);
+    let pause = pause(&pod);
+    let [pid] = of_pod("slirp4netns", pause)[..] else { panic!("one slirp4netns") };
+    let signal = |signal: &str, pid: &str| {
+        assert!(Command::new("kill").args([signal, pid]).status().expect("kill").success());
+    };
+    signal("-STOP", &pid.to_string());
+    signal("-9", &pod.inspect()["supervisor"].to_string());
+    pod.does(&["rm", "-f"]).ends_with(0);
+    assert_eq!(of_pod("slirp4netns", pause), Vec::<u32>::new());
 }
 
 #[test]
@@ -239,8 +300,50 @@ fn the_wrapper_by_hand() {
     let said = home.said(home.program("unshare", &["--user", "--map-root-user", "sh", "-c", &outer]), b"");
     let said = said.ends_with(84);
     assert!(
-        said.stderr.contains("could not lock itself up") && said.stderr.contains("--no-sandbox"),
+        said.stderr.contains("its sandbox is refused here: No space left") && said.stderr.contains("--no-sandbox"),
         "{}",
         said.explain()
     );
+}
+
+/// Of a program in slirp4netns's place, which takes its time to end.
+#[test]
+fn a_wrapper_that_is_ended_ends_what_it_started_first() {
+    let test = "a_wrapper_that_is_ended_ends_what_it_started_first";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slirp4netns-wrapper.sh");
+    drop(instead(&home, "trap 'sleep 0.3; : >ended; exit 7' TERM; : >started; while :; do sleep 0.05; done"));
+    let hand = format!(
+        "SANDPOD_SLIRP4NETNS=./instead sh {script} $$ & wrapper=$!
+         until [ -e started ]; do sleep 0.05; done
+         kill -TERM $wrapper; wait $wrapper; echo $? && ls ended"
+    );
+    let said = home.said(home.program("/bin/sh", &["-c", &hand]), b"").ends_with(0);
+    assert_eq!(said.stdout, "7\nended\n", "{}", said.explain());
+}
+
+#[test]
+fn a_slirp4netns_of_before_its_first_release_is_too_old() {
+    let test = "a_slirp4netns_of_before_its_first_release_is_too_old";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slirp4netns-wrapper.sh");
+    let said = |version: &str, options: &str| {
+        let text =
+            format!("#!/bin/sh\n[ $1 != --version ] || {{ echo '{version}'; exit; }}\nexec slirp4netns \"$@\"\n");
+        let program = home.file("aged", text, 0o755);
+        let check = format!("exec sh {script} --check {options} $$");
+        let mut command = home.program("/bin/sh", &["-c", &check]);
+        command.env("SANDPOD_SLIRP4NETNS", program);
+        home.said(command, b"")
+    };
+    for options in ["", "--exec --check-sandbox"] {
+        let refused = said("slirp4netns version 0.4.7", options).ends_with(81);
+        assert!(refused.stderr.contains("aged is too old: it is slirp4netns version 0.4.7\n"), "{}", refused.explain());
+    }
+    // Nobody waits for its version at the first start.
+    for (version, options) in
+        [("slirp4netns version 1.0.0-beta.1", ""), ("", ""), ("slirp4netns version 0.4.7", "--exec")]
+    {
+        said(version, options).ends_with(0);
+    }
 }

@@ -28,6 +28,14 @@ fn proxy_of(pod: &Pod<'_>) -> u32 {
     })
 }
 
+fn supervisor_of(pod: &Pod<'_>) -> u32 {
+    pod.inspect()["supervisor"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+}
+
 #[test]
 fn a_published_port_leads_into_the_pod_until_its_end() {
     let Some(home) = Home::new("published_port") else { return };
@@ -66,15 +74,68 @@ fn the_proxy_has_no_rights_and_is_replaced_when_it_dies() {
     {
         assert!(status.contains(line), "{line} is not in\n{status}");
     }
-    let kill = |pid: u32| Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill");
     kill(proxy);
     // The listener never went away.
     assert_eq!(fetch(&address).as_deref(), Some("rights"));
     let second = proxy_of(&pod);
     assert_ne!(second, proxy);
-    kill(u32::try_from(pod.inspect()["supervisor"].as_u64().expect("a pid")).expect("a pid"));
+    kill(supervisor_of(&pod));
     until("it dies with the supervisor", || (!is_live(second)).then_some(()));
-    assert!(TcpStream::connect(&address).is_err());
+    // A process is a zombie to whoever reads /proc before its last socket is closed.
+    until("the port is free", || TcpStream::connect(&address).is_err().then_some(()));
+}
+
+#[test]
+fn however_often_the_proxy_is_killed_the_ports_come_back_and_that_is_told() {
+    let Some(home) = Home::new("proxy_killed") else { return };
+    let pod = home.start_with("killed", &web(), &["-p", "127.0.0.1::8000"]);
+    let address = published(&home, &pod);
+    until("the server is up", || fetch(&address));
+    let ports = || pod.inspect()["network"]["ports"].clone();
+    assert_eq!(ports(), json!({ "state": "Open", "trouble": null, "restarts": 0 }));
+    for count in 1..=4 {
+        kill(proxy_of(&pod));
+        until("another one", || {
+            (ports()["restarts"].as_u64() >= Some(count) && ports()["state"] == "Open").then_some(())
+        });
+        assert_eq!(fetch(&address).as_deref(), Some("killed"), "{count}");
+    }
+    assert_eq!(pod.inspect()["record"]["publishing"]["proxy"]["pid"], proxy_of(&pod));
+    // Each time it stays away for longer: sooner or later long enough for all of this.
+    until("it is said while there is none", || {
+        let before = ports()["restarts"].as_u64();
+        kill(proxy_of(&pod));
+        let now = until("it is noted", || {
+            let now = ports();
+            (now["trouble"].is_string() || now["restarts"].as_u64() > before).then_some(now)
+        });
+        let why = now["trouble"].as_str()?;
+        assert_eq!((why, &now["state"]), ("the port proxy was ended by SIGKILL", &json!("Down")));
+        let port = pod.does(&["port"]).ends_with(0);
+        let list = home.sandpod(&["ps", "-o", "wide"]).ends_with(0).stdout;
+        let said = port.stderr.contains("nobody answers") && port.stderr.contains(why);
+        (said && list.contains("Running (ports down)") && list.contains("8000/tcp (down)")).then_some(())
+    });
+    // Whoever comes meanwhile waits.
+    assert_eq!(fetch(&address).as_deref(), Some("killed"));
+    until("it is up", || (ports()["state"] == "Open" && ports()["trouble"].is_null()).then_some(()));
+    assert!(!home.sandpod(&["ps", "-o", "wide"]).stdout.contains("down"));
+    assert_eq!(pod.restarts("web"), 0);
+}
+
+/// It is the supervisor that waits for the proxy's end, or `rm` where that was killed.
+#[test]
+fn the_ports_of_a_removed_pod_are_free_at_once() {
+    let Some(home) = Home::new("ports_free") else { return };
+    for killed in [false, true, false, true] {
+        let pod = home.start_with("free", &web(), &["-p", "127.0.0.1::8000"]);
+        let address = published(&home, &pod);
+        if killed {
+            kill(supervisor_of(&pod));
+        }
+        pod.does(&["rm", "-f"]).ends_with(0);
+        drop(TcpListener::bind(&address).unwrap_or_else(|error| panic!("{address}, {killed}: {error}")));
+    }
 }
 
 #[test]
@@ -129,8 +190,10 @@ fn port_forward_reaches_what_is_not_published() {
         home.command(&["port-forward", "pod/forward", "--address", "127.0.0.1,localhost", ":8000", ":8000"]);
     let mut several = Reaped(command.stdout(Stdio::piped()).spawn().expect("sandpod"));
     let lines = BufReader::new(several.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let of_ipv4 = lines.filter_map(|line| Some(line.split_once("from ")?.1.split_once(" -> 8000")?.0.to_owned()));
-    for address in of_ipv4.filter(|address| address.starts_with("127.")).take(2) {
+    let addresses = lines.filter_map(|line| Some(line.split_once("from ")?.1.split_once(" -> 8000")?.0.to_owned()));
+    let of_ipv4: Vec<String> = addresses.filter(|address| address.starts_with("127.")).take(2).collect();
+    assert_eq!(of_ipv4.len(), 2, "{of_ipv4:?}");
+    for address in of_ipv4 {
         assert_eq!(fetch(&address).as_deref(), Some("forward"), "{address}");
     }
     drop(several);

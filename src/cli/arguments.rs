@@ -86,7 +86,7 @@ pub(crate) struct RunArguments {
     /// Remove the pod when it has ended
     #[arg(long, help_heading = OPTIONS)]
     pub(crate) rm: bool,
-    /// No warnings or degradations on stderr
+    /// No warnings or degradations on stderr, but those of security
     #[arg(short, long, help_heading = OPTIONS)]
     pub(crate) quiet: bool,
 }

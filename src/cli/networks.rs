@@ -7,7 +7,7 @@ use crate::plan::degradation::NO_NETWORK;
 use crate::plan::network::{Join, Joined, NetworkPlan};
 use crate::plan::{NamespaceMode, PodPlan};
 use crate::report::{Report, exit_code};
-use crate::state::{NetworkRecord, NetworkState, PortsState, Record, Status, Store, StoredPod};
+use crate::state::{NetworkRecord, NetworkState, PortsRecord, PortsState, Record, Status, Store, StoredPod};
 
 /// What joining a pod's network takes.
 pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
@@ -62,12 +62,18 @@ pub(crate) fn trouble(pods: &[StoredPod], pod: &StoredPod) -> Option<&'static st
     if is_down(record) || owner.and_then(StoredPod::record).is_some_and(is_down) {
         return Some("network down");
     }
-    if record.ports == Some(PortsState::Lost) {
+    if ports_down(pod).is_some() {
         return Some("ports down");
     }
     let plans = [Some(plan), owner.and_then(|owner| owner.plan.as_ref())];
     let wanted_one = |plan: &PodPlan| plan.degradations.iter().any(|degradation| degradation.name == NO_NETWORK);
     plans.into_iter().flatten().any(wanted_one).then_some("no network")
+}
+
+/// A running pod whose published ports nobody answers at just now.
+pub(crate) fn ports_down(pod: &StoredPod) -> Option<&PortsRecord> {
+    let publishing = pod.record().filter(|_| pod.status() == Status::Running)?.publishing.as_ref();
+    publishing.filter(|publishing| publishing.state == PortsState::Down)
 }
 
 /// IPv4 first; `host` for a pod on the host's network.
@@ -82,10 +88,14 @@ pub(crate) fn addresses(pod: &StoredPod) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp`, and `0.0.0.0:8000-8010->8000-8010/tcp` where they follow upon each other.
+/// `0.0.0.0:8080->80/tcp`, and `0.0.0.0:8000-8010->8000-8010/tcp` where they follow upon each other; whether they are down.
 pub(crate) fn published(pod: &StoredPod) -> String {
     let shown = pod.plan.as_ref().map(|plan| ports::folded(&plan.sandbox.ports)).unwrap_or_default();
-    if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
+    match shown.join(",") {
+        none if none.is_empty() => "-".to_owned(),
+        ports if ports_down(pod).is_some() => format!("{ports} (down)"),
+        ports => ports,
+    }
 }
 
 /// `pods`: all there are.
@@ -107,8 +117,12 @@ pub(crate) fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
         "by": by,
         "addresses": plan.sandbox.network.addresses(),
         "published": plan.sandbox.ports.iter().flat_map(ports::arrows).collect::<Vec<String>>(),
-        "ports": pod.record().and_then(|record| record.ports),
+        "ports": pod.record().and_then(|record| record.publishing.as_ref()).map(ports_now),
         "lacks": trouble(pods, pod),
         "now": live,
     })
+}
+
+fn ports_now(PortsRecord { state, trouble, restarts, proxy: _ }: &PortsRecord) -> Value {
+    json!({ "state": state, "trouble": trouble, "restarts": restarts })
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::arguments::PortArguments;
-use super::{Outcome, client, print, processes, store};
+use super::{Outcome, client, networks, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
 use crate::host::{self, Transport};
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
@@ -39,6 +39,12 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
             pod.name
         );
         return Err(report.hint(hint).into());
+    }
+    if let Some(down) = networks::ports_down(&pod)
+        && !published.is_empty()
+    {
+        let why = down.trouble.as_deref().unwrap_or("the port proxy has not started yet");
+        print::notice("ports down", &format!("nobody answers at them just now: {why}; it is started again"));
     }
     if asked.json {
         print::json(&published.into_iter().map(row_json).collect::<Vec<Value>>())?;

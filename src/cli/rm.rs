@@ -108,9 +108,13 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         }
     }
     // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.
-    let recorded = pod.record().map(|record| {
+    // The port proxy dies with the supervisor, but holds the ports until it has.
+    // Read again, since it may have been replaced until its supervisor was killed.
+    let latest = (!leaves).then(|| pod.reload());
+    let recorded = latest.as_ref().unwrap_or(pod).record().map(|record| {
         let network = record.network.as_ref().and_then(|network| network.program);
-        [record.supervisor.filter(|_| !leaves), record.pause, network]
+        let proxy = record.publishing.as_ref().and_then(|publishing| publishing.proxy);
+        [record.supervisor.filter(|_| !leaves), record.pause, network, proxy]
     });
     for process in recorded.into_iter().flatten().flatten() {
         kill(process).map_err(failed)?;

@@ -38,8 +38,9 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
         replaced.iter().for_each(|line| print::notice("replaced", line));
-        plan.degradations.iter().for_each(|lost| print::notice("degraded", &at_start(lost)));
     }
+    let told = |lost: &&Degradation| !asked.quiet || degradation::is_of_security(&lost.name);
+    plan.degradations.iter().filter(told).for_each(|lost| print::notice("degraded", &at_start(lost)));
     let at_end = match (asked.rm, asked.detach) {
         (true, true) => AtEnd::Remove,
         (true, false) => AtEnd::KeepForCaller,
@@ -61,9 +62,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         }
     })?;
     drop(channel);
-    if !asked.quiet {
-        tell_of_the_network(&store, &plan.sandbox.id);
-    }
+    tell_of_the_network(&store, &plan.sandbox.id);
     if asked.detach {
         print::text(&format!("{}\n", plan.sandbox.id))?;
         return Ok(0);
@@ -85,7 +84,7 @@ fn at_start(Degradation { name, meaning, .. }: &Degradation) -> String {
     format!("{name}: {meaning}")
 }
 
-/// What only the running network knows.
+/// What only the running network knows; `--quiet`, too, since it is about security.
 fn tell_of_the_network(store: &Store, id: &str) {
     let Ok(pod) = store.find(id) else { return };
     let network = pod.record().and_then(|record| record.network.as_ref());

@@ -32,6 +32,9 @@ pub const NETWORK_OVERLAP: &str = "network-overlap";
 pub const RAW_PACKETS: &str = "raw-packets";
 pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
+/// Those that leave the pod or what serves it less locked up: never hidden, not by `--quiet` either.
+const OF_SECURITY: &[&str] = &[NETWORK_UNSANDBOXED, RAW_PACKETS, LOOPBACK_DATAGRAMS, OPEN_UDP_PORTS];
+
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
 pub const DNS_LIMITS: &str = "dns-limits";
@@ -86,6 +89,12 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
     .collect()
 }
 
+/// Is it about the pod's security?
+#[must_use]
+pub fn is_of_security(name: &str) -> bool {
+    OF_SECURITY.contains(&name)
+}
+
 pub(super) fn named(name: &str, meaning: impl Into<String>, fix: impl Into<String>) -> Degradation {
     Degradation { name: name.to_owned(), meaning: meaning.into(), fix: fix.into() }
 }
@@ -109,7 +118,7 @@ fn raw_packets(sandbox: &SandboxPlan, containers: &[ContainerPlan]) -> Option<De
 /// Known only once the network program has tried: `why` is what it said.
 #[must_use]
 pub fn network_unsandboxed(why: &str) -> Degradation {
-    let meaning = format!("the network program could not lock itself up: {why}");
+    let meaning = format!("the network program runs without its sandbox: {why}");
     let fix = "where this is a container: let it mount in namespaces of its own (docker: --security-opt \
                seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined)";
     named(NETWORK_UNSANDBOXED, meaning, fix)

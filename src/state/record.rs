@@ -24,15 +24,26 @@ pub struct Record {
     pub network: Option<NetworkRecord>,
     /// Of a pod that publishes ports.
     #[serde(default)]
-    pub ports: Option<PortsState>,
+    pub publishing: Option<PortsRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortsRecord {
+    pub state: PortsState,
+    /// Why they are down.
+    pub trouble: Option<String>,
+    /// How often the port proxy was started again.
+    pub restarts: u32,
+    /// It holds the ports, and may outlive a supervisor that is killed by the moment that its own death takes.
+    pub proxy: Option<ProcessId>,
 }
 
 /// Whether the published ports lead into the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortsState {
     Open,
-    /// The port proxy died again and again; the ports were given back.
-    Lost,
+    /// Between two attempts: clients wait in the backlog.
+    Down,
 }
 
 /// How the reason of a pod begins that had more on disk than it may (Kubernetes' word).
@@ -60,7 +71,7 @@ pub struct NetworkRecord {
     pub unsandboxed: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
-    /// pasta, which does not end by itself if whoever watches it is killed together with the supervisor.
+    /// It may outlive a supervisor that is killed: slirp4netns while it stands still, pasta if whoever watches it is killed, too.
     #[serde(default)]
     pub program: Option<ProcessId>,
 }

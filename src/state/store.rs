@@ -243,7 +243,7 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
         pause: None,
         cgroup: None,
         network: None,
-        ports: None,
+        publishing: None,
         containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
     };
     commit(dirs, &record)?;

@@ -7,27 +7,30 @@ use std::time::{Duration, Instant};
 
 use super::AtEnd;
 use super::event_loop::Supervisor;
+use super::ports::Publishing;
 use super::protocol::StartReply;
 use super::starts::with_oom_kills;
 use crate::engine::cgroup::{self, Cgroups};
 use crate::engine::{Failure, remove};
 use crate::plan::PodPlan;
 use crate::report::Report;
+use crate::sys::poll::{self, Want};
+use crate::sys::process::{self, PidFd};
 use crate::sys::socket::Channel;
-use crate::sys::{poll, process};
 
 impl Supervisor<'_> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     pub(super) fn end(mut self, locks: [File; 2]) {
         let at_end = self.at_end;
-        self.publishing.end();
+        self.publishing.iter_mut().for_each(Publishing::end);
         self.connection = None;
         self.storage.measuring = None;
         self.sandbox.kill();
         if at_end != AtEnd::Keep && self.containers.iter().all(|container| container.running.is_none()) {
             remove::remove_layers(self.plan);
         }
-        self.await_pause();
+        self.await_ends();
+        self.publishing = None;
         if at_end == AtEnd::Keep
             && let Some(cgroups) = &self.cgroups
         {
@@ -65,23 +68,28 @@ impl Supervisor<'_> {
     }
 
     /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
-    /// children (CLONE_PARENT).
-    fn await_pause(&mut self) {
-        let deadline = Instant::now() + PAUSE_DEADLINE;
+    /// children (CLONE_PARENT). The port proxy holds the ports until it has ended, and whoever hears that the pod has may want
+    /// them for the next one. The network's program has been killed, too, and holds nothing of the host's: it takes longer,
+    /// for its interface goes with it.
+    fn await_ends(&mut self) {
+        let deadline = Instant::now() + END_DEADLINE;
         loop {
-            // Asked of the pidfd: where its death is what ends the pod, it has been reaped before.
-            let gone = self.sandbox.process.wait_gone(Duration::ZERO).unwrap_or(true);
+            // Asked of the pidfds: where its death is what ends the pod, pause has been reaped before.
+            let proxy = self.publishing.iter().flat_map(Publishing::processes);
+            let all = [&self.sandbox.process].into_iter().chain(proxy);
+            let lives = |process: &&PidFd| !process.wait_gone(Duration::ZERO).unwrap_or(true);
+            let mut awaited: Vec<_> = all.filter(lives).map(|process| (process.as_fd(), Want::Read)).collect();
+            let gone = awaited.is_empty();
+            awaited.push((self.signals.as_fd(), Want::Read));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let over = !gone && (left.is_zero() || poll::any(&awaited, Some(left)).is_err());
+            while self.signals.next().is_some() {}
             while let Some((pid, exit)) = process::reap_any() {
                 self.exec_ended(pid, exit);
             }
-            if gone {
+            if gone || over {
                 return;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !poll::readable(self.signals.as_fd(), left).unwrap_or(false) {
-                return;
-            }
-            while self.signals.next().is_some() {}
         }
     }
 
@@ -111,7 +119,7 @@ fn tell_failure(starter: &Channel, report: Report) {
 }
 
 /// A killed process that is not gone by then hangs in a device or a network file system; we do not wait for it.
-const PAUSE_DEADLINE: Duration = Duration::from_secs(5);
+const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
 fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {

@@ -50,7 +50,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
     pub(super) joined: Option<JoinedNetwork<'a>>,
-    pub(super) publishing: Publishing,
+    pub(super) publishing: Option<Publishing>,
     /// The plan after an update, and the lock on the file that says so.
     pub(super) changed: Option<PodPlan>,
     pub(super) plan_lock: Option<File>,
@@ -91,7 +91,8 @@ impl Supervisor<'_> {
         let mut settled = false;
         while !self.finished {
             let network = self.connection.as_ref().and_then(Connection::next_deadline);
-            let next = self.pod.next_deadline().into_iter().chain(network).min();
+            let ports = self.publishing.as_ref().and_then(Publishing::next_deadline);
+            let next = self.pod.next_deadline().into_iter().chain(network).chain(ports).min();
             let next = next.map(|at| at.saturating_sub(self.now()));
             let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline()];
             let delay = next.into_iter().chain(own.into_iter().flatten()).min();
@@ -121,6 +122,7 @@ impl Supervisor<'_> {
                 self.measure_storage_if_due();
                 self.look_at_pauses();
                 self.network_timer();
+                self.ports_timer();
                 self.handle(Event::TimerFired);
             }
             Source::Storage => self.on_storage(),
@@ -163,7 +165,7 @@ impl Supervisor<'_> {
         if self.note_exit(pid, exit) || self.exec_ended(pid, exit) {
             return;
         }
-        if self.note_network_exit(pid, exit) || self.port_proxy_ended(pid) {
+        if self.note_network_exit(pid, exit) || self.port_proxy_ended(pid, exit) {
             return;
         }
         // Launchers and bridges end here, too, and mean nothing.
@@ -233,7 +235,7 @@ impl Supervisor<'_> {
         self.record.phase = self.pod.phase();
         let joined = || self.joined.as_ref().map(JoinedNetwork::record);
         self.record.network = self.connection.as_ref().map(Connection::record).or_else(joined);
-        self.record.ports = self.publishing.state();
+        self.record.publishing = self.publishing.as_ref().map(Publishing::record);
         for (view, (container, record)) in
             self.pod.containers().zip(self.containers.iter().zip(&mut self.record.containers))
         {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
-use super::lifecycle::network::{ATTACH_TIMEOUT, End, Network, Order, State};
+use super::lifecycle::network::{End, Network};
+use super::lifecycle::program::{Order, START_TIMEOUT, State};
 use super::watch::{Source, Watch};
 use crate::engine::network::{Attachment, Gate, Refusal};
 use crate::engine::{During, Failure, Result};
@@ -64,12 +65,12 @@ impl<'a> Connection<'a> {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.machine.next_deadline()
+        self.machine.program.next_deadline()
     }
 
     pub(super) fn record(&self) -> NetworkRecord {
-        let state = match self.machine.state() {
-            State::Attaching { .. } | State::Killed => NetworkState::Attaching,
+        let state = match self.machine.program.state() {
+            State::Starting { .. } | State::Killed => NetworkState::Attaching,
             State::Up { .. } => NetworkState::Up,
             State::Down { .. } | State::Failed => NetworkState::Down,
         };
@@ -82,8 +83,8 @@ impl<'a> Connection<'a> {
                 (None, Sandboxing::Off) => Some("with hostPID the pod could reach into its sandbox".to_owned()),
                 (None, Sandboxing::On) => None,
             },
-            restarts: self.machine.restarts(),
-            program: self.attachment.as_ref().and_then(Attachment::minded),
+            restarts: self.machine.program.restarts(),
+            program: self.attachment.as_ref().and_then(Attachment::program),
         }
     }
 }
@@ -125,9 +126,7 @@ impl Supervisor<'_> {
 
     /// As soon as pause can be entered. The containers are prepared meanwhile.
     pub(super) fn connect(&mut self) {
-        if let Some(connection) = &self.connection {
-            self.obey(Some(Order::Start(connection.machine.sandboxing())));
-        }
+        self.obey(Some(Order::Start));
     }
 
     fn obey(&mut self, order: Option<Order>) {
@@ -137,14 +136,16 @@ impl Supervisor<'_> {
             Some(Order::Kill) => {
                 connection.attachment.iter_mut().for_each(Attachment::kill);
             }
-            Some(Order::Start(sandboxing)) => match Attachment::start(connection.plan, self.sandbox.pid, sandboxing) {
-                Ok(attachment) => {
-                    self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
-                    self.watch.add(attachment.stderr(), Source::NetworkStderr, Interest::Readable);
-                    connection.attachment = Some(attachment);
+            Some(Order::Start) => {
+                match Attachment::start(connection.plan, self.sandbox.pid, connection.machine.attempt()) {
+                    Ok(attachment) => {
+                        self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
+                        self.watch.add(attachment.stderr(), Source::NetworkStderr, Interest::Readable);
+                        connection.attachment = Some(attachment);
+                    }
+                    Err(failure) => self.network_ended(End::Refused, Trouble { why: failure.to_string(), fix: None }),
                 }
-                Err(failure) => self.network_ended(End::Refused, Trouble { why: failure.to_string(), fix: None }),
-            },
+            }
             Some(Order::Fail) => self.never_connected(),
         }
     }
@@ -156,7 +157,7 @@ impl Supervisor<'_> {
         let Some(attachment) = &mut connection.attachment else { return };
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         if attachment.is_up() {
-            connection.machine.came_up(now);
+            connection.machine.program.came_up(now);
             connection.trouble = None;
             connection.gate.open();
             self.commit();
@@ -181,13 +182,16 @@ impl Supervisor<'_> {
         self.watch.remove(attachment.ready(), Source::NetworkReady);
         attachment.read_stderr();
         self.watch.remove(attachment.stderr(), Source::NetworkStderr);
-        let hung = connection.machine.state() == State::Killed;
+        let hung = connection.machine.program.state() == State::Killed;
         let end = match exit {
-            Exit::Code(code) if Refusal::of(code).is_some() => End::Refused,
-            // It locks itself up and cannot be told not to: a second attempt would be the same.
-            Exit::Code(_) if connection.plan.backend == Backend::Pasta => End::Refused,
-            Exit::Code(_) => End::Exited,
-            Exit::Signal(_) => End::Signalled,
+            // It has no wrapper that could look closer: a second attempt would be the same.
+            _ if connection.plan.backend == Backend::Pasta => End::Refused,
+            Exit::Code(code) => match Refusal::of(code) {
+                Some(Refusal::NoSandbox) => End::NoSandbox,
+                Some(_) => End::Refused,
+                None => End::Failed,
+            },
+            Exit::Signal(_) => End::Failed,
         };
         let trouble = trouble(connection.plan.backend, hung, exit, attachment.stderr_lines());
         self.network_ended(end, trouble);
@@ -198,7 +202,7 @@ impl Supervisor<'_> {
         let now = self.now();
         let Some(connection) = &mut self.connection else { return };
         let order = connection.machine.ended(end, now);
-        if order == Some(Order::Start(Sandboxing::Off)) {
+        if order == Some(Order::Start) && connection.machine.sandboxing() == Sandboxing::Off {
             connection.unsandboxed = Some(trouble);
         } else {
             connection.trouble = Some(trouble);
@@ -209,16 +213,13 @@ impl Supervisor<'_> {
 
     pub(super) fn network_timer(&mut self) {
         let now = self.now();
-        let order = self.connection.as_mut().and_then(|connection| connection.machine.timer_fired(now));
+        let order = self.connection.as_mut().and_then(|connection| connection.machine.program.timer_fired(now));
         self.obey(order);
     }
 
     /// Containers on their way wait for it in vain.
     fn never_connected(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        // What the first attempt said is what is wrong; the second one only lacked a sandbox.
-        let first = connection.unsandboxed.clone().or_else(|| connection.trouble.clone());
-        let Some(Trouble { why, fix }) = first else { return };
+        let Some(Trouble { why, fix }) = self.connection.as_ref().and_then(|it| it.trouble.clone()) else { return };
         let failure = Failure::because(Step::AttachNetwork, "", why);
         for index in 0..self.containers.len() {
             let Some(pending) = self.containers[index].starting.take() else { continue };
@@ -243,7 +244,7 @@ fn trouble(backend: Backend, hung: bool, exit: Exit, mut lines: Vec<String>) -> 
     }
     let (end, fix) = match exit {
         _ if hung => (
-            format!("gave no sign for {} s and was killed", ATTACH_TIMEOUT.as_secs()),
+            format!("gave no sign for {} s and was killed", START_TIMEOUT.as_secs()),
             Some(
                 "see with `top` what keeps this machine busy, and start the pod again; or use --network none"
                     .to_owned(),

@@ -70,7 +70,7 @@ impl<'a> Supervisor<'a> {
             cgroups,
             connection: Connection::new(&plan.sandbox.network, Duration::ZERO)?,
             joined,
-            publishing: Publishing::new(sockets),
+            publishing: Publishing::new(sockets, Duration::ZERO),
             changed: None,
             plan_lock: None,
             storage: Storage::default(),

@@ -10,7 +10,7 @@ mod minder;
 mod wrapper;
 
 use super::failure::{During, Failure, Result};
-use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
+use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, UserMode};
 use crate::step::Step;
 use crate::sys::process::{self, PidFd, ProcessId};
 use crate::sys::{event, poll, stdio};
@@ -20,6 +20,16 @@ pub use wrapper::Refusal;
 const STEP: Step = Step::AttachNetwork;
 /// Bytes of a program's stderr that are kept.
 const MAX_STDERR: usize = 2048;
+
+/// How slirp4netns is started; pasta always locks itself up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// In its sandbox, and without asking first whether there can be one: almost everywhere there can.
+    Sandboxed,
+    /// In its sandbox; where that is refused, [`Refusal::NoSandbox`] says so.
+    Checked,
+    Unsandboxed,
+}
 
 /// A running slirp4netns or pasta. Dropped, it is killed (pasta by its minder, which hears of it); its exit is reaped by the
 /// supervisor's loop.
@@ -32,6 +42,8 @@ pub struct Attachment {
     /// Its other end is the program's exit-fd: all copies of this one end with the supervisor.
     lifeline: Option<OwnedFd>,
     backend: Backend,
+    /// slirp4netns itself, which the started process becomes.
+    own: Option<ProcessId>,
     /// pasta, whose parent is the minder: a minder that is killed cannot take it along.
     minded: Option<(ProcessId, PidFd)>,
     /// The last of its stderr.
@@ -40,25 +52,28 @@ pub struct Attachment {
 
 impl Attachment {
     /// Sends the program on its way to the network namespace of process `pause`.
-    pub fn start(plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Result<Attachment> {
+    pub fn start(plan: &UserMode, pause: i32, attempt: Attempt) -> Result<Attachment> {
         let (ready, ready_theirs) = stdio::pipe().during(STEP, "")?;
         let (lifeline_theirs, lifeline) = stdio::pipe().during(STEP, "")?;
         let (stderr, stderr_theirs) = stdio::pipe().during(STEP, "")?;
         stdio::set_nonblocking(stderr.as_fd()).during(STEP, "")?;
         let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, stderr: stderr_theirs };
         let mut command = match plan.backend {
-            Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
+            Backend::Slirp4netns => ends.slirp4netns(plan, pause, attempt),
             Backend::Pasta => ends.pasta(plan, pause),
         };
-        let (pid, process) = match plan.backend {
+        let (pid, process, own) = match plan.backend {
             Backend::Slirp4netns => {
                 let pid = ends.spawn(&mut command)?.id().cast_signed();
-                (pid, PidFd::open(pid).during(STEP, "")?)
+                (pid, PidFd::open(pid).during(STEP, "")?, ProcessId::of(pid))
             }
-            Backend::Pasta => minder::start(&mut command, &ends)?,
+            Backend::Pasta => {
+                let (pid, minder) = minder::start(&mut command, &ends)?;
+                (pid, minder, None)
+            }
         };
         let (lifeline, backend, kept) = (Some(lifeline), plan.backend, Vec::new());
-        Ok(Attachment { pid, process, ready, stderr, lifeline, backend, minded: None, kept })
+        Ok(Attachment { pid, process, ready, stderr, lifeline, backend, own, minded: None, kept })
     }
 
     /// Readable when the network is there, or when there will be none.
@@ -84,10 +99,11 @@ impl Attachment {
         (program.parent() == Some(self.pid)).then_some((program, pidfd))
     }
 
-    /// What stays if the supervisor and the minder are both killed: `rm` ends it.
+    /// Which may outlive a supervisor that is killed: slirp4netns while it stands still, pasta when its minder is killed as
+    /// well. `rm` ends it.
     #[must_use]
-    pub fn minded(&self) -> Option<ProcessId> {
-        self.minded.as_ref().map(|(program, _)| *program)
+    pub fn program(&self) -> Option<ProcessId> {
+        self.own.or(self.minded.as_ref().map(|(program, _)| *program))
     }
 
     /// Readable when the program has said something on stderr.
@@ -149,7 +165,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
+    fn slirp4netns(&self, plan: &UserMode, pause: i32, attempt: Attempt) -> Command {
         let mut command = quiet(Command::new("/bin/sh"));
         // `sh -c TEXT NAME ARGUMENTS`
         command.args(["-c", wrapper::TEXT, "slirp4netns-wrapper.sh", "--exec"]);
@@ -164,8 +180,10 @@ impl Ends {
         if plan.host_loopback == HostLoopback::Open {
             command.arg("--allow-host-loopback");
         }
-        if sandboxing == Sandboxing::Off {
-            command.arg("--no-sandbox");
+        match attempt {
+            Attempt::Sandboxed => {}
+            Attempt::Checked => drop(command.arg("--check-sandbox")),
+            Attempt::Unsandboxed => drop(command.arg("--no-sandbox")),
         }
         command.arg(pause.to_string());
         command.env("SANDPOD_SLIRP4NETNS", &plan.program);

@@ -11,7 +11,7 @@ pub enum Refusal {
     CannotRun,
     NoTun,
     NoProcess,
-    /// By hand only: with `--exec`, slirp4netns's own words say it.
+    /// With `--check-sandbox`, or by hand; else slirp4netns's own words say it.
     NoSandbox,
 }
 

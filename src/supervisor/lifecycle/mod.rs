@@ -16,6 +16,7 @@ mod backoff;
 mod container;
 mod event;
 pub mod network;
+pub mod program;
 mod status;
 #[cfg(test)]
 mod tests;
