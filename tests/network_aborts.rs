@@ -12,7 +12,7 @@ use std::thread;
 
 use sandpod::sys::inet;
 use serde_json::json;
-use support::{Home, LONG, Pod, and, sh, until};
+use support::{Home, LONG, Pod, and, idle, sh, until};
 
 /// A process for each connection, whose first byte says what it is: `d` is sent an endless stream, `c` is closed at once, of all
 /// others the bytes are counted, and told at their end.
@@ -34,17 +34,9 @@ struct Seen {
     descriptors: u64,
 }
 
-/// The port proxy among the supervisor's children.
 fn proxy_of(pod: &Pod<'_>) -> Seen {
-    until("the proxy runs", || {
-        let supervisor = pod.inspect()["supervisor"].as_u64().expect("a pid");
-        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
-        let mut pids = children.split_ascii_whitespace().map(|pid| pid.parse().expect("a pid"));
-        let is_proxy =
-            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sandpod:ports\n");
-        let pid = pids.find(is_proxy)?;
-        Some(Seen { pid, descriptors: fs::metadata(format!("/proc/{pid}/fd")).ok()?.len() })
-    })
+    let pid = pod.port_proxy();
+    Seen { pid, descriptors: fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |directory| directory.len()) }
 }
 
 /// A connection whose server has been told what it is.
@@ -124,4 +116,21 @@ fn no_end_of_a_client_or_a_server_is_the_proxys() {
         assert_eq!(answer(client).expect("an end in order"), "counted 5");
     }
     until(&format!("the proxy is again {before:?}"), || (proxy_of(&pod) == before).then_some(()));
+}
+
+/// With so few ports to choose from the kernel soon gives our end of a connection the very one that it is to go to.
+#[test]
+fn a_port_that_nobody_serves_does_not_serve_itself() {
+    let Some(home) = Home::new("serves_itself") else { return };
+    let few = json!({ "sysctls": [{ "name": "net.ipv4.ip_local_port_range", "value": "40000 40003" }] });
+    let spec = json!({ "securityContext": few, "containers": [idle("idle")] });
+    let pod = home.start_with("itself", &spec, &["-p", "127.0.0.1::40000"]);
+    let address = home.sandpod(&["port", "itself", "40000"]).ends_with(0).stdout.trim().to_owned();
+    for _ in 0..200 {
+        let mut client = TcpStream::connect(&address).expect("the proxy accepts");
+        client.set_read_timeout(Some(LONG)).expect("SO_RCVTIMEO");
+        let error = client.read_exact(&mut [0]).expect_err("nobody serves that port");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    pod.does(&["rm", "-f"]);
 }

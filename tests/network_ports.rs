@@ -17,17 +17,6 @@ fn published(home: &Home, pod: &Pod<'_>) -> String {
     home.sandpod(&["port", &pod.name, "8000"]).ends_with(0).stdout.trim().to_owned()
 }
 
-/// The port proxy among the supervisor's children.
-fn proxy_of(pod: &Pod<'_>) -> u32 {
-    until("the proxy runs", || {
-        let supervisor = pod.inspect()["supervisor"].as_u64().expect("a pid");
-        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
-        children.split_ascii_whitespace().map(|pid| pid.parse().expect("a pid")).find(|pid: &u32| {
-            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sandpod:ports\n")
-        })
-    })
-}
-
 fn supervisor_of(pod: &Pod<'_>) -> u32 {
     pod.inspect()["supervisor"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
@@ -67,7 +56,7 @@ fn the_proxy_has_no_rights_and_is_replaced_when_it_dies() {
     let pod = home.start_with("rights", &web(), &["-p", "127.0.0.1::8000"]);
     let address = published(&home, &pod);
     until("the server is up", || fetch(&address));
-    let proxy = proxy_of(&pod);
+    let proxy = pod.port_proxy();
     let status = fs::read_to_string(format!("/proc/{proxy}/status")).expect("it lives");
     for line in
         ["CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"]
@@ -77,7 +66,7 @@ fn the_proxy_has_no_rights_and_is_replaced_when_it_dies() {
     kill(proxy);
     // The listener never went away.
     assert_eq!(fetch(&address).as_deref(), Some("rights"));
-    let second = proxy_of(&pod);
+    let second = pod.port_proxy();
     assert_ne!(second, proxy);
     kill(supervisor_of(&pod));
     until("it dies with the supervisor", || (!is_live(second)).then_some(()));
@@ -94,17 +83,17 @@ fn however_often_the_proxy_is_killed_the_ports_come_back_and_that_is_told() {
     let ports = || pod.inspect()["network"]["ports"].clone();
     assert_eq!(ports(), json!({ "state": "Open", "trouble": null, "restarts": 0 }));
     for count in 1..=4 {
-        kill(proxy_of(&pod));
+        kill(pod.port_proxy());
         until("another one", || {
             (ports()["restarts"].as_u64() >= Some(count) && ports()["state"] == "Open").then_some(())
         });
         assert_eq!(fetch(&address).as_deref(), Some("killed"), "{count}");
     }
-    assert_eq!(pod.inspect()["record"]["publishing"]["proxy"]["pid"], proxy_of(&pod));
+    assert_eq!(pod.inspect()["record"]["publishing"]["proxy"]["pid"], pod.port_proxy());
     // Each time it stays away for longer: sooner or later long enough for all of this.
     until("it is said while there is none", || {
         let before = ports()["restarts"].as_u64();
-        kill(proxy_of(&pod));
+        kill(pod.port_proxy());
         let now = until("it is noted", || {
             let now = ports();
             (now["trouble"].is_string() || now["restarts"].as_u64() > before).then_some(now)

@@ -47,12 +47,10 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
     let mut sockets = Sockets::default();
     let mut bound = Vec::new();
     let mut lines = String::new();
-    for forward in &forwards {
-        for (address, socket) in bind(forward, &addresses)? {
-            lines.push_str(&line(address, forward));
-            bound.push((address, forward.protocol));
-            sockets.add(forward.at(address, &pod.name), socket);
-        }
+    for (forward, address, socket) in bind_all(&forwards, &addresses)? {
+        lines.push_str(&line(address, forward));
+        bound.push((address, forward.protocol));
+        sockets.add(forward.at(address, &pod.name), socket);
     }
     let (pause, network) = open(&pod)?;
     if on_the_hosts {
@@ -214,6 +212,22 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
         }
     }
     Ok(addresses)
+}
+
+/// In the order in which they were asked for.
+fn bind_all<'a>(
+    forwards: &'a [Forward],
+    addresses: &[HostAddress],
+) -> Result<Vec<(&'a Forward, SocketAddr, OwnedFd)>, Report> {
+    // The kernel may choose a port that is asked for further on: those with a number come first.
+    let (numbered, free): (Vec<_>, Vec<_>) = forwards.iter().enumerate().partition(|(_, forward)| forward.local != 0);
+    let mut bound = Vec::new();
+    for (place, forward) in numbered.into_iter().chain(free) {
+        let sockets = bind(forward, addresses)?;
+        bound.extend(sockets.into_iter().map(|(address, socket)| (place, (forward, address, socket))));
+    }
+    bound.sort_by_key(|(place, _)| *place);
+    Ok(bound.into_iter().map(|(_, bound)| bound).collect())
 }
 
 fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr, OwnedFd)>, Report> {

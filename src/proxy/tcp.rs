@@ -142,7 +142,7 @@ impl Connections {
             }
             attempt.socket = Some(socket);
             if connected {
-                return self.open(key);
+                return self.open(poller, key);
             }
             attempt.until = Instant::now() + CONNECT_TIMEOUT;
             self.deadlines.push_back((attempt.until, key));
@@ -152,10 +152,18 @@ impl Connections {
     }
 
     /// The pod has accepted.
-    fn open(&mut self, key: Key) {
+    fn open(&mut self, poller: &Poller, key: Key) {
         let Some(connection) = self.all.get_mut(key) else { return };
         let Stage::Connecting(attempt) = &mut connection.stage else { return };
         let Some(socket) = attempt.socket.take() else { return };
+        // Nobody listens there, and the kernel has given our end the very port: a connection to itself (RFC 9293, 3.5:
+        // simultaneous open), which would keep a server of the pod from its port.
+        let target = self.ports[attempt.port].targets.get(attempt.target).copied();
+        if target.is_some() && inet::local_address(socket.as_fd()).ok() == target {
+            inet::reset_when_closed(socket.as_fd());
+            drop(socket);
+            return self.try_next(poller, key);
+        }
         let introduced = introduce(&connection.client, &socket, self.ports[attempt.port].client_address);
         connection.stage = Stage::Open(Stream::new(Side::new(socket)));
         if introduced { self.pump(key) } else { self.end(key, Outcome::Broken) }
@@ -185,7 +193,7 @@ impl Connections {
                 if inet::take_error(socket.as_fd()).is_some() {
                     self.try_next(poller, key);
                 } else if ready.writable {
-                    self.open(key);
+                    self.open(poller, key);
                 }
             }
         }

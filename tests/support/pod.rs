@@ -1,8 +1,10 @@
 //! A pod that runs, and what can be asked of it.
 
+use std::fs;
+
 use serde_json::Value;
 
-use super::{Home, Said};
+use super::{Home, Said, until};
 
 /// A running pod.
 pub(crate) struct Pod<'a> {
@@ -48,6 +50,19 @@ impl Pod<'_> {
     #[track_caller]
     pub(crate) fn does(&self, words: &[&str]) -> Said {
         self.home.sandpod(&[words, &[self.name.as_str()]].concat()).ends_with(0)
+    }
+
+    /// The pid of its port proxy, among the supervisor's children.
+    #[track_caller]
+    pub(crate) fn port_proxy(&self) -> u32 {
+        until("the proxy runs", || {
+            let supervisor = self.inspect()["supervisor"].as_u64().expect("a pid");
+            let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
+            let mut pids = children.split_ascii_whitespace().map(|pid| pid.parse().expect("a pid"));
+            pids.find(|pid: &u32| {
+                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sandpod:ports\n")
+            })
+        })
     }
 
     /// The pid of a container's first process, as the host counts.
