@@ -41,7 +41,7 @@ impl Environment {
 /// `$XDG_RUNTIME_DIR/sandpod`, else `/tmp/sandpod-UID`.
 pub(super) fn runtime(environment: &Environment, uid: u32) -> Dir {
     let asked = absolute("$XDG_RUNTIME_DIR", environment.xdg_runtime_dir.as_ref());
-    match asked.and_then(|base| check_ours(&base, uid).map(|()| base)) {
+    match asked.and_then(|base| check_ours(&base, uid).and_then(|()| check_nobody_elses(&base)).map(|()| base)) {
         Ok(base) => Dir { path: base.join("sandpod"), fallback: None },
         Err(why) => Dir { path: PathBuf::from(format!("/tmp/sandpod-{uid}")), fallback: Some(why) },
     }
@@ -92,6 +92,16 @@ fn check_ours(directory: &Path, uid: u32) -> Result<(), String> {
     may_fill(directory).map_err(|error| format!("{shown} is not writable: {error}"))
 }
 
+/// Whoever may write to it can put another directory in the place of ours; the base directory specification wants 0700.
+fn check_nobody_elses(directory: &Path) -> Result<(), String> {
+    const STICKY: u32 = 0o1000;
+    let mode = std::fs::metadata(directory).map_err(|error| format!("{}: {error}", directory.display()))?.mode();
+    if mode & 0o022 == 0 || mode & STICKY != 0 {
+        return Ok(());
+    }
+    Err(format!("others may write to {} (mode {:04o}; it must be 0700)", directory.display(), mode & 0o7777))
+}
+
 /// Could `mkdir -p` make it, or is it there and ours?
 fn check_makeable(path: &Path, uid: u32) -> Result<(), String> {
     for there in path.ancestors() {
@@ -110,6 +120,9 @@ fn check_makeable(path: &Path, uid: u32) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::host::recorded::Recorded;
     use crate::sys::probe::effective_ids;
@@ -138,6 +151,11 @@ mod tests {
         }
         let foreign = runtime(&good, uid + 1);
         assert!(foreign.fallback.expect("foreign").contains("belongs to"));
+        for (mode, refused) in [(0o777, true), (0o770, true), (0o1777, false), (0o755, false)] {
+            std::fs::set_permissions(tree.path(), Permissions::from_mode(mode)).expect("chmod");
+            let why = runtime(&good, uid).fallback;
+            assert_eq!(why.is_some_and(|why| why.contains("others may write")), refused, "{mode:o}");
+        }
     }
 
     #[test]
