@@ -109,3 +109,46 @@ fn that_there_is_none_is_in_the_list() {
     assert!(listed(&home, "without").contains("Running (no network)"), "{}", listed(&home, "without"));
     assert!(!listed(&home, "content").contains("network"), "asked for: {}", listed(&home, "content"));
 }
+
+#[test]
+fn who_stays_with_a_pod_is_told_what_dies_and_comes_back() {
+    let test = "who_stays_with_a_pod_is_told_what_dies_and_comes_back";
+    let Some(home) = connected(test, "slirp4netns") else { return };
+    let manifest = home.manifest_of("followed", &web());
+    let pod = Pod { home: &home, name: "followed".to_owned() };
+    let kill = |pid: u32| {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+    };
+    let said = std::thread::scope(|scope| {
+        let manifest = manifest.to_str().expect("UTF-8");
+        let run = scope.spawn(|| home.sandpod(&["run", "-q", "--rm", "-p", "127.0.0.1::8000", manifest]));
+        until("it runs", || listed(&home, "followed").contains("Running").then_some(()));
+        of_pod("slirp4netns", pause(&pod)).into_iter().for_each(kill);
+        until("the network is back", || {
+            let network = record(&pod);
+            (network["state"] == "Up" && network["restarts"].as_u64() >= Some(1)).then_some(())
+        });
+        let proxy = pod.port_proxy();
+        kill(proxy);
+        until("the ports are back", || {
+            let ports = pod.inspect()["network"]["ports"].clone();
+            (ports["state"] == "Open" && ports["restarts"].as_u64() >= Some(1)).then_some(())
+        });
+        pod.does(&["stop"]);
+        run.join().expect("no panic")
+    });
+    let told: Vec<&str> =
+        said.stderr.lines().filter(|line| line.contains("network ") || line.contains("ports ")).collect();
+    let expected = [
+        "network down: slirp4netns was ended by SIGKILL",
+        "network up: it was started again",
+        "ports down: the port proxy was ended by SIGKILL",
+        "ports up: the port proxy was started again",
+    ];
+    // On a busy machine a restart may fail, and is told of as well.
+    let mut rest = told.iter();
+    for line in expected {
+        assert!(rest.any(|told| told.starts_with(line)), "{line}: {}", said.explain());
+    }
+    assert!(rest.next().is_none(), "nothing of its end: {}", said.explain());
+}

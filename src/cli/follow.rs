@@ -46,7 +46,8 @@ pub(crate) fn until_end(
     shown: &mut Shown,
     mut foreground: Foreground<'_>,
 ) -> Result<Option<u8>, Failure> {
-    let Some(end) = client::ask(pod, &Request::Wait { container }, &[])? else {
+    let request = if foreground.is_some() { Request::Follow } else { Request::Wait { container } };
+    let Some(end) = client::ask(pod, &request, &[])? else {
         print_rest(shown, foreground.is_some())?;
         return Ok(None);
     };
@@ -79,6 +80,10 @@ pub(crate) fn until_end(
         }
         if woken.end {
             let reply = end.reply()?;
+            if let Some((Reply::Told { what, why }, _)) = &reply {
+                print::notice(what, why);
+                continue;
+            }
             print_rest(shown, foreground.is_some())?;
             return match reply {
                 Some((Reply::Exited { code }, _)) => Ok(Some(exit_byte(code))),

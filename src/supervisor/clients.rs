@@ -45,6 +45,8 @@ enum WaitsFor {
         index: usize,
     },
     Pod,
+    /// The pod's end, and what happens until then.
+    News,
     Stop,
     /// What it wants paused stands still.
     Pause,
@@ -139,7 +141,17 @@ impl Supervisor<'_> {
                 self.answer_waiting();
                 Ok(())
             }
+            Request::Follow => {
+                self.wait_for(id, WaitsFor::News);
+                Ok(())
+            }
         }
+    }
+
+    /// Tells whoever follows the pod.
+    pub(super) fn tell(&self, what: &str, why: &str) {
+        let told = Reply::Told { what: what.to_owned(), why: why.to_owned() };
+        self.waiting(|waits_for| *waits_for == WaitsFor::News).into_iter().for_each(|id| self.reply(id, &told, &[]));
     }
 
     /// A command has been sent on its way.
@@ -210,7 +222,7 @@ impl Supervisor<'_> {
                 WaitsFor::Stop => Reply::Stopped,
                 // Its process was in the pod, and the pod has been killed.
                 WaitsFor::Start | WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
-                WaitsFor::Pod | WaitsFor::Container { .. } => Reply::Exited { code },
+                WaitsFor::Pod | WaitsFor::News | WaitsFor::Container { .. } => Reply::Exited { code },
                 WaitsFor::Request | WaitsFor::Pause | WaitsFor::Nothing => continue,
             };
             client.reply(&reply, &[]);

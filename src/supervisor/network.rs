@@ -121,6 +121,9 @@ impl Supervisor<'_> {
             joined.ended = true;
             self.watch.remove(joined.pause.as_fd(), Source::JoinedPod);
         }
+        if let Some(why) = self.joined.as_ref().and_then(|joined| joined.record().trouble) {
+            self.tell("network down", &why);
+        }
         self.commit();
     }
 
@@ -160,6 +163,9 @@ impl Supervisor<'_> {
             connection.machine.program.came_up(now);
             connection.trouble = None;
             connection.gate.open();
+            if connection.machine.program.restarts() > 0 {
+                self.tell("network up", "it was started again");
+            }
             self.commit();
         }
     }
@@ -205,7 +211,9 @@ impl Supervisor<'_> {
         if order == Some(Order::Start) && connection.machine.sandboxing() == Sandboxing::Off {
             connection.unsandboxed = Some(trouble);
         } else {
+            let why = trouble.in_a_line();
             connection.trouble = Some(trouble);
+            self.tell("network down", &why);
         }
         self.obey(order);
         self.commit();

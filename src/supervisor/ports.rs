@@ -76,6 +76,9 @@ impl Supervisor<'_> {
         publishing.proxy = Some((proxy, identity));
         publishing.trouble = None;
         publishing.machine.came_up(self.origin.elapsed());
+        if publishing.machine.restarts() > 0 {
+            self.tell("ports up", "the port proxy was started again");
+        }
         // Whoever finds us killed ends it by what is written here.
         self.commit();
         Ok(())
@@ -108,9 +111,10 @@ impl Supervisor<'_> {
     fn ports_are_down(&mut self, why: String) {
         let now = self.now();
         let Some(publishing) = &mut self.publishing else { return };
-        publishing.trouble = Some(why);
         // It has been up: the machine only says when to try again.
         let _ = publishing.machine.ended(now);
+        publishing.trouble = Some(why.clone());
+        self.tell("ports down", &why);
         self.commit();
     }
 }

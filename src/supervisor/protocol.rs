@@ -28,6 +28,8 @@ pub enum Request {
     Update(Change),
     /// Reply: `Exited` when the container (default: the main one) or, for the main one, the pod has ended for good.
     Wait { container: Option<String> },
+    /// As `Wait` for the pod; until then also `Told`, as often as something happens to what its containers do not see.
+    Follow,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,11 @@ pub enum Reply {
     Attached,
     Exited {
         code: i32,
+    },
+    /// What is now so, in a word or two, and why.
+    Told {
+        what: String,
+        why: String,
     },
     Stopped,
     Done,
