@@ -22,14 +22,18 @@ pub(crate) fn oom_score_adj(pid: i32) -> Option<i32> {
     fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim_end().parse().ok()
 }
 
-/// Its arguments with blanks between them, or `[name]` for one without; `None`: it has gone.
+/// Its arguments with blanks between them, or `[name]` for one without; `None`: it has gone. A fork of a supervisor has that
+/// one's arguments, and a name of its own (`sandpod:ports`).
 pub(crate) fn command(pid: i32) -> Option<String> {
+    let name = || Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned());
     let mut line = Vec::new();
     fs::File::open(format!("/proc/{pid}/cmdline")).ok()?.take(MOST_OF_COMMAND).read_to_end(&mut line).ok()?;
     if line.iter().all(|byte| *byte == 0) {
         // A zombie, or a process that has cleared its arguments.
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        return Some(format!("[{}]", name.trim_end()));
+        return Some(format!("[{}]", name()?));
+    }
+    if let Some(fork) = name().filter(|name| name.starts_with("sandpod:")) {
+        return Some(fork);
     }
     let text = String::from_utf8_lossy(&line);
     Some(text.trim_end_matches('\0').replace('\0', " "))

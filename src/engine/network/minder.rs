@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use super::{Ends, Refusal, STEP};
 use crate::engine::failure::{During, Result};
 use crate::sys::poll::{self, Want};
-use crate::sys::process::PidFd;
+use crate::sys::process::{self, PidFd};
 use crate::sys::{Namespaces, clone, memfd, stdio};
 
 /// Starts `command` below a process of its own, which gives its exit status as its own. The program is killed when the
@@ -24,6 +24,7 @@ pub(super) fn start(command: &mut Command, ends: &Ends) -> Result<(i32, PidFd)> 
 fn mind(command: &mut Command, ends: &Ends) -> Option<i32> {
     // The supervisor's lock above all: whoever holds it is taken for the pod's life.
     stdio::close_all_but(&ends.all()).ok()?;
+    process::set_name(c"sandpod:minder").ok()?;
     let mut child = match ends.spawn(command) {
         Ok(child) => child,
         Err(failure) => {
