@@ -25,7 +25,7 @@ when it is killed, or when the other end of --exit-fd is closed.
   --ready-fd FD           gets a byte when the interface can be used
   --exit-fd FD            whose hang-up ends it
   --exec                  become slirp4netns, which saves a process; nobody looks then why it ended
-  --check-sandbox         first look whether the sandbox is refused here (84), and how old slirp4netns is (81)
+  --called NAME           what messages call the program, where SANDPOD_SLIRP4NETNS names a copy of it
   --check                 only say what would be run
   -h, --help
 
@@ -50,10 +50,10 @@ fail() {
 misused() { fail 64 "slirp4netns-wrapper.sh: $1" 'see slirp4netns-wrapper.sh --help'; }
 
 interface=eth0 cidr=10.0.2.0/24 mtu=65520 mac='' ipv6=no loopback=closed sandbox=yes api='' ready='' lifeline='' check=no
-pid='' become=no look=no
+pid='' become=no called=''
 while [ $# -gt 0 ]; do
   case $1 in
-  --interface | --cidr | --mtu | --mac | --api-socket | --ready-fd | --exit-fd)
+  --interface | --cidr | --mtu | --mac | --api-socket | --ready-fd | --exit-fd | --called)
     [ $# -ge 2 ] || misused "$1 needs a value"
     case $1 in
     --interface) interface=$2 ;;
@@ -63,6 +63,7 @@ while [ $# -gt 0 ]; do
     --api-socket) api=$2 ;;
     --ready-fd) ready=$2 ;;
     --exit-fd) lifeline=$2 ;;
+    --called) called=$2 ;;
     esac
     shift
     ;;
@@ -70,7 +71,6 @@ while [ $# -gt 0 ]; do
   --allow-host-loopback) loopback=open ;;
   --no-sandbox) sandbox=no ;;
   --exec) become=yes ;;
-  --check-sandbox) look=yes ;;
   --check) check=yes ;;
   -h | --help) usage && exit 0 ;;
   -*) misused "$1 is no option" ;;
@@ -90,17 +90,18 @@ esac
 program=${SANDPOD_SLIRP4NETNS:-slirp4netns}
 if ! found=$(command -v -- "$program"); then
   if [ -n "${SANDPOD_SLIRP4NETNS:-}" ]; then
-    fail 80 "SANDPOD_SLIRP4NETNS names $program, which is not there" 'correct it, or unset it'
+    fail 80 "SANDPOD_SLIRP4NETNS names ${called:-$program}, which is not there" 'correct it, or unset it'
   fi
   fail 80 'slirp4netns was not found in PATH' \
     'install it (Debian, Ubuntu: apt install slirp4netns; Fedora: dnf install slirp4netns), or use --network none'
 fi
+called=${called:-$found}
 # Its help names the options that it has, which says more than its version: distributions patch both ways. Each look takes a
 # process and a millisecond of the four that a start takes, so the version is asked where it is not in a hurry. What sandpod
 # starts is not too old anyhow: --macaddress came with 1.1.9. Nor is there a look for seccomp: since it has that option, it
 # is not built without libseccomp.
 if ! options=$("$found" --help 2>&1); then
-  fail 81 "$found cannot be run: $(printf '%s\n' "$options" | head -n 1)" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
+  fail 81 "$called cannot be run: $(printf '%s\n' "$options" | head -n 1)" 'reinstall it, or name another one with SANDPOD_SLIRP4NETNS'
 fi
 has() {
   case $options in
@@ -110,7 +111,7 @@ has() {
 }
 version() { "$found" --version 2>/dev/null | head -n 1; }
 outdated() {
-  fail 81 "$found $1: it is $(version)" \
+  fail 81 "$called $1: it is $(version)" \
     'install slirp4netns 1.1.9 or newer, or name another one with SANDPOD_SLIRP4NETNS'
 }
 needed='--configure --mtu --cidr --disable-host-loopback --ready-fd --exit-fd'
@@ -121,7 +122,7 @@ needed='--configure --mtu --cidr --disable-host-loopback --ready-fd --exit-fd'
 for option in $needed; do
   has "$option" || outdated "has no $option"
 done
-if [ $look = yes ] || [ $become = no ]; then
+if [ $become = no ]; then
   # `slirp4netns version 1.2.0`, or with `-beta.0`, `+dev` or the like behind it. What says nothing of the kind is not judged.
   case $(version) in
   'slirp4netns version 0.'*) outdated 'is too old' ;;
@@ -171,7 +172,6 @@ refuse_without_sandbox() {
     ;;
   esac
 }
-[ $look = no ] || refuse_without_sandbox
 [ $become = no ] || exec "$found" "$@"
 
 # A job in the background does not hear Ctrl-C. A signal may come before its pid is known, and ends any wait.

@@ -8,7 +8,7 @@ use super::lifecycle::Event;
 use super::lifecycle::network::{End, Network};
 use super::lifecycle::program::{Order, START_TIMEOUT, State};
 use super::watch::{Source, Watch};
-use crate::engine::network::{Attachment, Gate, Refusal};
+use crate::engine::network::{self, Attachment, Gate, Refusal};
 use crate::engine::{During, Failure, Result};
 use crate::plan::network::{Backend, NetworkPlan, Sandboxing, UserMode};
 use crate::state::{NetworkRecord, NetworkState};
@@ -140,7 +140,15 @@ impl Supervisor<'_> {
                 connection.attachment.iter_mut().for_each(Attachment::kill);
             }
             Some(Order::Start) => {
-                match Attachment::start(connection.plan, self.sandbox.pid, connection.machine.attempt()) {
+                if connection.machine.looks_first()
+                    && let Some(refused) = network::sandbox::refusal(&self.sandbox.process)
+                {
+                    let why = format!("its sandbox is refused here: {}", refused);
+                    return self.network_ended(End::NoSandbox, Trouble { why, fix: None });
+                }
+                let sandboxing = connection.machine.sandboxing();
+                let directory = &self.plan.sandbox.dirs.runtime;
+                match Attachment::start(connection.plan, self.sandbox.pid, sandboxing, directory) {
                     Ok(attachment) => {
                         self.watch.add(attachment.ready(), Source::NetworkReady, Interest::Readable);
                         self.watch.add(attachment.stderr(), Source::NetworkStderr, Interest::Readable);
@@ -192,12 +200,8 @@ impl Supervisor<'_> {
         let end = match exit {
             // It has no wrapper that could look closer: a second attempt would be the same.
             _ if connection.plan.backend == Backend::Pasta => End::Refused,
-            Exit::Code(code) => match Refusal::of(code) {
-                Some(Refusal::NoSandbox) => End::NoSandbox,
-                Some(_) => End::Refused,
-                None => End::Failed,
-            },
-            Exit::Signal(_) => End::Failed,
+            Exit::Code(code) if Refusal::of(code).is_some() => End::Refused,
+            Exit::Code(_) | Exit::Signal(_) => End::Failed,
         };
         let trouble = trouble(connection.plan.backend, hung, exit, attachment.stderr_lines());
         self.network_ended(end, trouble);

@@ -162,6 +162,19 @@ pub fn pivot_to_current_directory() -> Result<()> {
     nix::unistd::chdir("/").named(|| "chdir(\"/\")".to_owned())
 }
 
+/// `mount --rbind`, by mount(2).
+pub fn bind(source: &Path, target: &Path) -> Result<()> {
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>)
+        .named(|| format!("mount({source:?}, {target:?}, MS_BIND|MS_REC)"))
+}
+
+/// `mount -t tmpfs`, by mount(2).
+pub fn cover_with_tmpfs(target: &Path) -> Result<()> {
+    nix::mount::mount(Some("tmpfs"), target, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+        .named(|| format!("mount(tmpfs, {target:?})"))
+}
+
 /// Stops mount events from crossing between this mount namespace and the one it was copied from.
 pub fn make_private() -> Result<()> {
     let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;

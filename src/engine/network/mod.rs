@@ -3,33 +3,28 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 mod minder;
+mod program;
+pub mod sandbox;
 mod wrapper;
 
 use super::failure::{During, Failure, Result};
-use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, UserMode};
+use crate::plan::network::{Backend, HostLoopback, Ipv4Plan, Sandboxing, UserMode};
 use crate::step::Step;
 use crate::sys::process::{self, PidFd, ProcessId};
 use crate::sys::{event, poll, stdio};
 
+use program::Program;
 pub use wrapper::Refusal;
 
 const STEP: Step = Step::AttachNetwork;
 /// Bytes of a program's stderr that are kept.
 const MAX_STDERR: usize = 2048;
-
-/// How slirp4netns is started; pasta always locks itself up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
-    /// In its sandbox, and without asking first whether there can be one: almost everywhere there can.
-    Sandboxed,
-    /// In its sandbox; where that is refused, [`Refusal::NoSandbox`] says so.
-    Checked,
-    Unsandboxed,
-}
 
 /// A running slirp4netns or pasta. Dropped, it is killed (pasta by its minder, which hears of it); its exit is reaped by the
 /// supervisor's loop.
@@ -51,15 +46,16 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Sends the program on its way to the network namespace of process `pause`.
-    pub fn start(plan: &UserMode, pause: i32, attempt: Attempt) -> Result<Attachment> {
+    /// Sends the program on its way to the network namespace of process `pause`. `directory` is the pod's own.
+    pub fn start(plan: &UserMode, pause: i32, sandboxing: Sandboxing, directory: &Path) -> Result<Attachment> {
         let (ready, ready_theirs) = stdio::pipe().during(STEP, "")?;
         let (lifeline_theirs, lifeline) = stdio::pipe().during(STEP, "")?;
         let (stderr, stderr_theirs) = stdio::pipe().during(STEP, "")?;
         stdio::set_nonblocking(stderr.as_fd()).during(STEP, "")?;
-        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, stderr: stderr_theirs };
+        let program = Program::hidden(plan.backend, &plan.program, directory)?;
+        let ends = Ends { ready: ready_theirs, lifeline: lifeline_theirs, stderr: stderr_theirs, program };
         let mut command = match plan.backend {
-            Backend::Slirp4netns => ends.slirp4netns(plan, pause, attempt),
+            Backend::Slirp4netns => ends.slirp4netns(plan, pause, sandboxing),
             Backend::Pasta => ends.pasta(plan, pause),
         };
         let (pid, process, own) = match plan.backend {
@@ -134,7 +130,9 @@ impl Attachment {
     #[must_use]
     pub fn stderr_lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.kept);
-        let told = |line: &&str| !line.is_empty() && !line.starts_with("WARNING: Support for");
+        // Of slirp4netns about its own sandbox; of pasta, which does not find another build of itself beside a copy in memory.
+        let of_no_use = ["WARNING: Support for", "Can't run AVX2 build"];
+        let told = |line: &&str| !line.is_empty() && !of_no_use.iter().any(|start| line.starts_with(start));
         text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
     }
 
@@ -162,10 +160,11 @@ struct Ends {
     lifeline: OwnedFd,
     /// stderr.
     stderr: OwnedFd,
+    program: Program,
 }
 
 impl Ends {
-    fn slirp4netns(&self, plan: &UserMode, pause: i32, attempt: Attempt) -> Command {
+    fn slirp4netns(&self, plan: &UserMode, pause: i32, sandboxing: Sandboxing) -> Command {
         let mut command = quiet(Command::new("/bin/sh"));
         // `sh -c TEXT NAME ARGUMENTS`
         command.args(["-c", wrapper::TEXT, "slirp4netns-wrapper.sh", "--exec"]);
@@ -180,19 +179,20 @@ impl Ends {
         if plan.host_loopback == HostLoopback::Open {
             command.arg("--allow-host-loopback");
         }
-        match attempt {
-            Attempt::Sandboxed => {}
-            Attempt::Checked => drop(command.arg("--check-sandbox")),
-            Attempt::Unsandboxed => drop(command.arg("--no-sandbox")),
+        if sandboxing == Sandboxing::Off {
+            command.arg("--no-sandbox");
         }
+        command.arg("--called").arg(&plan.program);
         command.arg(pause.to_string());
-        command.env("SANDPOD_SLIRP4NETNS", &plan.program);
+        command.env("SANDPOD_SLIRP4NETNS", &self.program.path);
         command
     }
 
     /// In the foreground; the file of its pid, which it writes when everything is set up, is our pipe.
     fn pasta(&self, plan: &UserMode, pause: i32) -> Command {
-        let mut command = quiet(Command::new(&plan.program));
+        let mut command = quiet(Command::new(&self.program.path));
+        // It is the program that its name says.
+        command.arg0(Backend::Pasta.word());
         let Ipv4Plan { network, gateway, dns, address } = plan.ipv4;
         command.args(["--foreground", "--quiet", "--config-net", "--ns-ifname", &plan.interface]);
         command.args(["--mac-addr", &plan.mac, "--mtu", &plan.mtu.to_string()]);
@@ -212,8 +212,9 @@ impl Ends {
         command
     }
 
-    fn all(&self) -> [BorrowedFd<'_>; 3] {
-        [self.ready.as_fd(), self.lifeline.as_fd(), self.stderr.as_fd()]
+    fn all(&self) -> Vec<BorrowedFd<'_>> {
+        let ends = [self.ready.as_fd(), self.lifeline.as_fd(), self.stderr.as_fd()];
+        ends.into_iter().chain(self.program.descriptor()).collect()
     }
 
     /// The child inherits the ends, and nobody else: this process has one thread.

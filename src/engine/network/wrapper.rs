@@ -11,7 +11,7 @@ pub enum Refusal {
     CannotRun,
     NoTun,
     NoProcess,
-    /// With `--check-sandbox`, or by hand; else slirp4netns's own words say it.
+    /// By hand only; with `--exec` slirp4netns's own words say it.
     NoSandbox,
 }
 

@@ -4,8 +4,17 @@
 use std::time::Duration;
 
 use super::program::{Order, Program};
-use crate::engine::network::Attempt;
 use crate::plan::network::Sandboxing;
+
+/// How slirp4netns is started; pasta always locks itself up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// In its sandbox, and without looking first whether there can be one: almost everywhere there can.
+    Sandboxed,
+    /// In its sandbox, where it is not refused.
+    Checked,
+    Unsandboxed,
+}
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +44,10 @@ impl Network {
         Network { program: Program::new(now), attempt }
     }
 
-    /// How to start it.
+    /// Whether to look, before it is started, if its sandbox is refused here ([`End::NoSandbox`]).
     #[must_use]
-    pub fn attempt(&self) -> Attempt {
-        self.attempt
+    pub fn looks_first(&self) -> bool {
+        self.attempt == Attempt::Checked && self.program.is_first_start()
     }
 
     #[must_use]
@@ -76,9 +85,9 @@ mod tests {
 
     fn failed_once() -> Network {
         let mut network = Network::new(Sandboxing::On, Duration::ZERO);
-        assert_eq!(network.attempt(), Attempt::Sandboxed);
+        assert!(!network.looks_first());
         assert_eq!(network.ended(End::Failed, SECOND), Some(Order::Start));
-        assert_eq!((network.attempt(), network.sandboxing()), (Attempt::Checked, Sandboxing::On));
+        assert_eq!((network.looks_first(), network.sandboxing()), (true, Sandboxing::On));
         network
     }
 
@@ -86,7 +95,7 @@ mod tests {
     fn without_its_sandbox_only_where_that_was_refused() {
         let mut network = failed_once();
         assert_eq!(network.ended(End::NoSandbox, SECOND), Some(Order::Start));
-        assert_eq!((network.attempt(), network.sandboxing()), (Attempt::Unsandboxed, Sandboxing::Off));
+        assert_eq!((network.looks_first(), network.sandboxing()), (false, Sandboxing::Off));
         assert_eq!(network.ended(End::Failed, SECOND * 2), Some(Order::Fail));
     }
 
@@ -112,7 +121,7 @@ mod tests {
                 assert_eq!(network.ended(end, SECOND), None, "{end:?}");
                 let State::Down { restart_at } = network.program.state() else { panic!("it waits") };
                 assert_eq!(network.program.timer_fired(restart_at), Some(Order::Start));
-                assert_eq!(network.sandboxing(), Sandboxing::On);
+                assert_eq!((network.looks_first(), network.sandboxing()), (false, Sandboxing::On));
             }
         }
     }
