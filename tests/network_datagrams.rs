@@ -69,8 +69,8 @@ fn datagrams_find_their_way_back() {
 fn a_crowd_at_one_port_ends_no_flow_of_another() {
     let sender = server(|_, from| from.port().to_string().into_bytes());
     let port = format!("udp 127.0.0.1:0 {sender}");
-    // 192 of 512 are kept for everything else, two are the ports; an eighth of what is left may be flows.
-    const MOST: usize = (512 - 192 - 2) / 8;
+    // 64 of 512 are kept for everything else, two are the ports; an eighth of what is left may be flows.
+    const MOST: usize = (512 - 64 - 2) / 8;
     let proxy = Process::with_descriptors(&[port.clone(), port], "512");
     let (crowded, quiet) = (proxy.addresses[0], proxy.addresses[1]);
     let before = proxy.descriptors();

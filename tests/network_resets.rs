@@ -10,7 +10,9 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 
-use proxy_support::{PATIENCE, Process, be_the_proxy, eventually, is_the_proxy, server};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
+use proxy_support::{PATIENCE, Process, be_the_proxy, echo, eventually, is_the_proxy, server};
 use sandpod::sys::inet;
 
 /// The other process of the tests here; by itself it has nothing to do.
@@ -96,5 +98,53 @@ fn an_answer_before_the_question_is_over_is_heard() {
             assert_eq!(&answer, b"413 too large");
         });
     }
+    proxy.expect_descriptors(before);
+}
+
+/// A client that asks for an endless stream and does not read it. With so small a buffer most of it is on its way.
+fn stopped_reader(proxy: &Process, port: usize) -> TcpStream {
+    let client = TcpStream::connect(proxy.addresses[port]).expect("the proxy accepts");
+    setsockopt(&client, RcvBuf, &4096).expect("SO_RCVBUF");
+    client
+}
+
+/// 150 clients of 512 descriptors: more than there are pipes for.
+const CROWD: usize = 150;
+
+#[test]
+fn a_crowd_that_stops_reading_and_goes_leaves_nothing_and_harms_nobody() {
+    let endless = server(|mut stream| {
+        let chunk = vec![7; 1 << 16];
+        while stream.write_all(&chunk).is_ok() {}
+    });
+    let ports = [endless, server(echo)].map(|target| format!("tcp 127.0.0.1:0 {target}"));
+    let proxy = Process::with_descriptors(&ports, "512");
+    let before = proxy.descriptors();
+    let ask = |when: &str| {
+        let client = TcpStream::connect(proxy.addresses[1]).expect("the proxy accepts");
+        client.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+        // More than a pipe holds, there and back.
+        let sent = vec![9; 1 << 20];
+        let mut received = vec![0; sent.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| (&client).write_all(&sent));
+            (&client).read_exact(&mut received).unwrap_or_else(|error| panic!("{when}: {error}"));
+        });
+        client.shutdown(std::net::Shutdown::Both).expect("shutdown");
+        assert_eq!(received, sent, "{when}");
+    };
+    ask("before");
+    let crowd: Vec<TcpStream> = (0..CROWD).map(|_| stopped_reader(&proxy, 0)).collect();
+    // All of them are stuck: nothing more happens.
+    assert!(eventually(|| {
+        let ticks = proxy.ticks();
+        thread::sleep(std::time::Duration::from_millis(300));
+        proxy.descriptors() > before + 2 * CROWD + 80 && proxy.ticks() <= ticks + 1
+    }));
+    for _ in 0..3 {
+        ask("while the others are there");
+    }
+    drop(crowd);
+    ask("when they have gone");
     proxy.expect_descriptors(before);
 }

@@ -64,8 +64,11 @@ pub struct Proxy {
     paused: Option<(Instant, u64)>,
 }
 
-/// Descriptors for everything but connections and flows: listeners, pipes, what the process has anyhow.
-const RESERVED: usize = 192;
+/// Descriptors for what the process has anyhow, and for a connection that is being refused.
+const RESERVED: usize = 64;
+/// Of the descriptors, in pipes. Readers that are slow, or have stopped, keep theirs; a connection that gets none is served
+/// through a buffer, so what they take is speed, and no port dies of another's clients.
+const IN_PIPES: usize = 4;
 /// The most UDP flows; fewer where descriptors are few.
 const MOST_FLOWS: usize = 4096;
 /// When descriptors or memory have run out, and no connection ends: how long until the next look.
@@ -84,11 +87,12 @@ impl Proxy {
         let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
         let left = descriptors.saturating_sub(RESERVED + tcp.len() + udp.len());
         let flows = if udp.is_empty() { 0 } else { (left / 8).clamp(1, MOST_FLOWS) };
-        // Two sockets each.
-        let connections = (left.saturating_sub(flows) / 2).max(1);
+        // Two descriptors each, as a connection has two sockets.
+        let pipes = left / IN_PIPES / 2;
+        let connections = (left.saturating_sub(flows + 2 * pipes) / 2).max(1);
         let proxy = Proxy {
             poller: Poller::new()?,
-            connections: Connections::new(tcp, connections),
+            connections: Connections::new(tcp, connections, pipes),
             flows: Flows::new(udp, flows),
             paused: None,
         };
@@ -146,12 +150,8 @@ impl Proxy {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let deadlines = [
-            self.connections.deadline(),
-            self.flows.deadline(),
-            self.paused.map(|(since, _)| since + PAUSE),
-            self.connections.has_starved().then(|| now + PAUSE),
-        ];
+        let deadlines =
+            [self.connections.deadline(), self.flows.deadline(), self.paused.map(|(since, _)| since + PAUSE)];
         let next = deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         // epoll counts milliseconds, and rounds down: without this it would be asked again and again until then.
         let next = next.map(|left| left + Duration::from_millis(1));
@@ -235,7 +235,7 @@ mod tests {
         let port = |listener| TcpPort { listener, targets: Vec::new(), client_address: ClientAddress::Hidden };
         Proxy {
             poller: Poller::new().expect("epoll_create1"),
-            connections: Connections::new(listeners.into_iter().map(port).collect(), 9),
+            connections: Connections::new(listeners.into_iter().map(port).collect(), 9, 1),
             flows: Flows::new(Vec::new(), 0),
             paused: Some((Instant::now(), 0)),
         }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::pipes::Pipes;
 use crate::sys::event::Ready;
 use crate::sys::inet;
-use crate::sys::splice::{Moved, Pipe};
+use crate::sys::splice::{self, Moved, Passed, Pipe};
 
 /// Rounds of fill and drain for one direction, and bytes, before it is another connection's turn.
 const ROUNDS: usize = 64;
@@ -74,8 +74,6 @@ pub(super) enum Outcome {
     Wait,
     /// There is more to do at once, when others have had their turn.
     Again,
-    /// No pipe was to be had: when there is one.
-    WaitForPipe,
     /// Both directions ended in order.
     Ended,
     /// One side was reset, so the other is to be, too.
@@ -100,22 +98,19 @@ impl Stream {
         let Stream { pod, up, down } = self;
         let outcomes = [up.advance(client, pod, pipes), down.advance(pod, client, pipes)];
         // Nobody wants the rest of an upload whose client has gone.
-        if client.failed && !outcomes[0].goes_on() {
+        if client.failed && outcomes[0] != Outcome::Again {
             return Outcome::Broken;
         }
         // What was taken from a server before it failed is its client's, however slow: when a reset comes, a receiver keeps
         // what it has and the sender's kernel drops what it has not sent. Without us that would be the server's.
-        if pod.failed && !outcomes[1].goes_on() {
+        if pod.failed && outcomes[1] != Outcome::Again {
             let given = down.held == 0 && inet::is_all_sent(client.socket.as_fd());
             return if given { Outcome::Broken } else { Outcome::Wait };
         }
         if up.course == Course::Done && down.course == Course::Done {
             return Outcome::Ended;
         }
-        if outcomes.contains(&Outcome::Again) {
-            return Outcome::Again;
-        }
-        if outcomes.contains(&Outcome::WaitForPipe) { Outcome::WaitForPipe } else { Outcome::Wait }
+        if outcomes.contains(&Outcome::Again) { Outcome::Again } else { Outcome::Wait }
     }
 
     /// Gives the pipes back; those that still hold bytes go with them.
@@ -130,12 +125,6 @@ impl Stream {
     }
 }
 
-impl Outcome {
-    fn goes_on(self) -> bool {
-        matches!(self, Outcome::Again | Outcome::WaitForPipe)
-    }
-}
-
 impl Flow {
     /// Fills and drains until a socket says EAGAIN.
     fn advance(&mut self, from: &mut Side, to: &mut Side, pipes: &mut Pipes) -> Outcome {
@@ -145,7 +134,13 @@ impl Flow {
                 break;
             }
             if self.held > 0 {
-                if !to.writable || to.failed {
+                if to.failed {
+                    // It can go nowhere any more, and others want the pipe.
+                    self.pipe.take().into_iter().for_each(|pipe| pipes.close(pipe));
+                    (self.held, self.course) = (0, Course::Done);
+                    return Outcome::Wait;
+                }
+                if !to.writable {
                     return Outcome::Wait;
                 }
                 self.drain(to);
@@ -169,7 +164,26 @@ impl Flow {
             if self.pipe.is_none() {
                 self.pipe = pipes.take();
             }
-            let Some(pipe) = &self.pipe else { return Outcome::WaitForPipe };
+            let Some(pipe) = &self.pipe else {
+                match splice::pass_on(from.socket.as_fd(), to.socket.as_fd(), pipes.buffer()) {
+                    Passed::Bytes(count) => taken += count,
+                    Passed::End => self.course = Course::Ended,
+                    Passed::Nothing => from.readable = false,
+                    Passed::NoRoom => {
+                        to.writable = false;
+                        return Outcome::Wait;
+                    }
+                    Passed::SourceFailed => {
+                        from.failed = true;
+                        self.course = Course::Ended;
+                    }
+                    Passed::SinkFailed => {
+                        to.fail();
+                        self.course = Course::Done;
+                    }
+                }
+                continue;
+            };
             match pipe.fill(from.socket.as_fd()) {
                 Ok(Moved::Bytes(count)) => {
                     self.held = count;

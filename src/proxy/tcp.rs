@@ -24,7 +24,7 @@ const ACCEPTED_IN_A_ROW: usize = 64;
 struct Connection {
     client: Side,
     stage: Stage,
-    /// It waits in one of the queues for its turn.
+    /// It waits in the queue for its turn.
     queued: bool,
 }
 
@@ -61,8 +61,6 @@ pub(super) struct Connections {
     pipes: Pipes,
     /// Who has more to do at once.
     queue: VecDeque<Key>,
-    /// Who waits for a pipe.
-    starved: VecDeque<Key>,
     /// When whose attempt has taken too long, in order.
     deadlines: VecDeque<(Instant, Key)>,
     /// The most at a time.
@@ -71,13 +69,13 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(ports: Vec<TcpPort>, limit: usize) -> Connections {
+    /// At most `limit` connections and `pipes` at a time.
+    pub(super) fn new(ports: Vec<TcpPort>, limit: usize, pipes: usize) -> Connections {
         Connections {
             ports,
             all: Slab::new(),
-            pipes: Pipes::default(),
+            pipes: Pipes::new(pipes),
             queue: VecDeque::new(),
-            starved: VecDeque::new(),
             deadlines: VecDeque::new(),
             limit,
             ended: 0,
@@ -212,10 +210,9 @@ impl Connections {
         let outcome = stream.pump(&mut connection.client, &mut self.pipes);
         match outcome {
             Outcome::Wait => {}
-            Outcome::Again | Outcome::WaitForPipe => {
+            Outcome::Again => {
                 if !std::mem::replace(&mut connection.queued, true) {
-                    let queue = if outcome == Outcome::Again { &mut self.queue } else { &mut self.starved };
-                    queue.push_back(key);
+                    self.queue.push_back(key);
                 }
             }
             Outcome::Ended | Outcome::Broken => self.end(key, outcome),
@@ -241,17 +238,12 @@ impl Connections {
         !self.queue.is_empty()
     }
 
-    /// Somebody waits for a pipe.
-    pub(super) fn has_starved(&self) -> bool {
-        !self.starved.is_empty()
-    }
-
-    /// One turn for everybody who has more to do, or waits for a pipe: somebody may have given one back.
+    /// One turn for everybody who has more to do.
     pub(super) fn take_turns(&mut self) {
-        if self.queue.is_empty() && self.starved.is_empty() {
+        if self.queue.is_empty() {
             return;
         }
-        let turns: Vec<Key> = self.queue.drain(..).chain(self.starved.drain(..)).collect();
+        let turns: Vec<Key> = self.queue.drain(..).collect();
         for key in turns {
             if let Some(connection) = self.all.get_mut(key) {
                 connection.queued = false;
@@ -284,10 +276,9 @@ impl Connections {
 
     /// Gives back what only a crowd needed.
     pub(super) fn shrink(&mut self) {
-        self.pipes.close_idle();
+        self.pipes.shrink();
         self.all.shrink();
         self.queue.shrink_to_fit();
-        self.starved.shrink_to_fit();
         self.deadlines.shrink_to_fit();
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes from socket to socket without a copy in between: pipe(7) and splice(2).
+//! Bytes from socket to socket: without a copy in between, by pipe(7) and splice(2), or without a pipe, by a buffer.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -72,6 +72,41 @@ impl Pipe {
     }
 }
 
+/// What [`pass_on`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    Bytes(usize),
+    /// The source says no more.
+    End,
+    /// The source has nothing just now.
+    Nothing,
+    /// The sink takes nothing just now.
+    NoRoom,
+    /// Neither will any more.
+    SourceFailed,
+    SinkFailed,
+}
+
+/// From one TCP socket to another what the other takes now, and not a byte more: what it does not take stays at its source.
+pub fn pass_on(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Passed {
+    let count = match recv(from.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+        Ok(0) => return Passed::End,
+        Ok(count) => count,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Passed::Nothing,
+        Err(_) => return Passed::SourceFailed,
+    };
+    let sent = match inet::send_some(to, &buffer[..count]) {
+        Ok(Some(sent)) => sent,
+        Ok(None) => return Passed::NoRoom,
+        Err(_) => return Passed::SinkFailed,
+    };
+    // What was looked at is there, also when a reset has come since.
+    match recv(from.as_raw_fd(), &mut buffer[..sent], MsgFlags::MSG_DONTWAIT) {
+        Ok(taken) if taken == sent => Passed::Bytes(sent),
+        _ => Passed::SourceFailed,
+    }
+}
+
 fn moved(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Moved> {
     let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
     loop {
@@ -88,6 +123,7 @@ fn moved(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Move
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -108,5 +144,44 @@ mod tests {
         let mut text = String::new();
         sink.read_to_string(&mut text).expect("read");
         assert_eq!(text, "hello");
+    }
+
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+        (ours, listener.accept().expect("accept").0)
+    }
+
+    #[test]
+    fn without_a_pipe_what_is_not_taken_stays_where_it_was() {
+        let ((mut source, from), (to, mut sink)) = (connected(), connected());
+        let mut buffer = vec![0; 1 << 16];
+        let mut pass = || pass_on(from.as_fd(), to.as_fd(), &mut buffer);
+        assert_eq!(pass(), Passed::Nothing);
+        let text: Vec<u8> = (0..16 << 20).map(|number: u32| (number % 251) as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                source.write_all(&text).expect("send");
+                source.shutdown(std::net::Shutdown::Write).expect("shutdown");
+            });
+            let (mut received, mut full) = (vec![0; text.len()], 0);
+            let mut read = 0;
+            while read < text.len() {
+                match pass() {
+                    // Nobody reads meanwhile: sooner or later it is full.
+                    Passed::Bytes(_) | Passed::Nothing => {}
+                    Passed::NoRoom | Passed::End => {
+                        full += 1;
+                        let part = (text.len() - read).min(1 << 16);
+                        sink.read_exact(&mut received[read..read + part]).expect("receive");
+                        read += part;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(full > 1 && received == text);
+        });
+        while pass() == Passed::Nothing {}
+        assert_eq!(pass(), Passed::End);
     }
 }
