@@ -212,6 +212,13 @@ fn a_local_port_that_cannot_be_had_for_a_forward() {
         .ends_with(2)
         .silently()
         .complains("error: cannot forward `9999:81`\n  port 9999 of this host is forwarded by `9999:80` already\n");
+    // A pod's supervisor holds its ports: nobody is told to end that.
+    let other = home.start_with("published-there", &web(), &["-p", "127.0.0.1::8000"]);
+    let address = published(&home, &other);
+    let (_, port) = address.split_once(':').expect("a port");
+    let said = pod.home.sandpod(&["port-forward", "refused", &format!("{port}:80")]).ends_with(125);
+    assert!(said.stderr.contains("pod `published-there` has it"), "{}", said.explain());
+    assert!(!said.stderr.contains("process "), "{}", said.explain());
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("Linux 4.11");
     if first.trim().parse::<u16>().expect("a number") > 22 {
         pod.home

@@ -12,7 +12,7 @@ use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of}
 use crate::plan::{NamespaceMode, PortPlan, Protocol};
 use crate::proxy::Proxy;
 use crate::report::{Report, exit_code};
-use crate::state::StoredPod;
+use crate::state::{Store, StoredPod};
 use crate::sys::Errno;
 use crate::sys::clone;
 use crate::sys::process::PidFd;
@@ -26,7 +26,8 @@ const LOCALHOST: [IpAddr; 2] = TARGETS;
 
 /// Forwards until Ctrl-C, or until the pod ends.
 pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
-    let pod = store()?.find(&asked.pod)?;
+    let store = store()?;
+    let pod = store.find(&asked.pod)?;
     if !pod.status().is_live() {
         return Err(client::not_running(&pod).into());
     }
@@ -47,7 +48,7 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
     let mut sockets = Sockets::default();
     let mut bound = Vec::new();
     let mut lines = String::new();
-    for (forward, address, socket) in bind_all(&forwards, &addresses)? {
+    for (forward, address, socket) in bind_all(&store, &forwards, &addresses)? {
         lines.push_str(&line(address, forward));
         bound.push((address, forward.protocol));
         sockets.add(forward.at(address, &pod.name), socket);
@@ -128,7 +129,15 @@ fn parse(text: &str, declared: &[&PortPlan]) -> Result<Forward, Report> {
             .because(why)
             .hint("write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http")
     };
-    let number = |text: &str| port_number(text).map_err(wrong);
+    let number = |number: &str| {
+        let known = || declared.iter().filter_map(|port| port.name.as_deref()).collect::<Vec<_>>().join("`, `");
+        port_number(number).map_err(|why| match (number.contains(':'), number.contains('-'), known()) {
+            (true, _, _) => wrong(format!("{why}: an address of this host comes with --address")),
+            (_, true, _) => wrong(format!("{why}: ports are forwarded one by one, ranges are for `run -p`")),
+            (_, _, names) if names.is_empty() => wrong(why),
+            (_, _, names) => wrong(format!("{why}, and no name of one: the pod's are `{names}`")),
+        })
+    };
     let (ports, protocol) = protocol_of(text).map_err(wrong)?;
     let (local, remote) = match ports.split_once(':') {
         None => (None, ports),
@@ -216,6 +225,7 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
 
 /// In the order in which they were asked for.
 fn bind_all<'a>(
+    store: &Store,
     forwards: &'a [Forward],
     addresses: &[HostAddress],
 ) -> Result<Vec<(&'a Forward, SocketAddr, OwnedFd)>, Report> {
@@ -223,14 +233,14 @@ fn bind_all<'a>(
     let (numbered, free): (Vec<_>, Vec<_>) = forwards.iter().enumerate().partition(|(_, forward)| forward.local != 0);
     let mut bound = Vec::new();
     for (place, forward) in numbered.into_iter().chain(free) {
-        let sockets = bind(forward, addresses)?;
+        let sockets = bind(store, forward, addresses)?;
         bound.extend(sockets.into_iter().map(|(address, socket)| (place, (forward, address, socket))));
     }
     bound.sort_by_key(|(place, _)| *place);
     Ok(bound.into_iter().map(|(_, bound)| bound).collect())
 }
 
-fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr, OwnedFd)>, Report> {
+fn bind(store: &Store, forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr, OwnedFd)>, Report> {
     bind_port(addresses, forward.local, forward.protocol).map_err(|(address, error)| {
         let remote = forward.remote;
         let report = Report::new(exit_code::FAILURE, cannot_forward(&forward.typed))
@@ -240,7 +250,7 @@ fn bind(forward: &Forward, addresses: &[HostAddress]) -> Result<Vec<(SocketAddr,
         match error.errno {
             Errno::EADDRINUSE => report.hint(format!(
                 "{}; end it, or forward another local port: {any}",
-                ports::holder(address, forward.protocol)
+                ports::holder(store, &forward.at(address, ""), address)
             )),
             Errno::EACCES => {
                 let first = host::probe(&host::Asked::default()).map_or(1024, |facts| facts.unprivileged_port_start);

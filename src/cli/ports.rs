@@ -9,7 +9,7 @@ use super::{Outcome, client, networks, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
 use crate::host::{self, Transport};
 use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
-use crate::plan::{Protocol, SandboxPlan};
+use crate::plan::{NamespaceMode, Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::step::Step;
@@ -34,11 +34,7 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
         .collect();
     if let (Some(text), true) = (&asked.port, published.is_empty()) {
         let report = Report::new(exit_code::FAILURE, format!("pod `{}` does not publish port {text}", pod.name));
-        let hint = format!(
-            "`sandpod port {0}` lists what it publishes; `sandpod port-forward {0} {text}` needs none",
-            pod.name
-        );
-        return Err(report.hint(hint).into());
+        return Err(report.hint(other_ways(&pod, text, wanted)).into());
     }
     if let Some(down) = networks::ports_down(&pod)
         && !published.is_empty()
@@ -56,6 +52,23 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// To a port that is not published.
+fn other_ways(pod: &StoredPod, text: &str, wanted: Option<(u16, Protocol)>) -> String {
+    let sandbox = pod.plan.as_ref().map(|plan| &plan.sandbox);
+    let number = wanted.map(|(number, _)| number).unwrap_or_default();
+    if sandbox.is_some_and(|sandbox| sandbox.namespaces.net == NamespaceMode::Node) {
+        return format!("it is on this host's network: what it listens on is the host's own, at 127.0.0.1:{number}");
+    }
+    let same_number = sandbox.and_then(|sandbox| sandbox.ports.iter().find(|port| port.container_port == number));
+    match same_number {
+        Some(port) => format!("it publishes {number}/{}", protocol_name(port.protocol)),
+        None => format!(
+            "`sandpod port {0}` lists what it publishes; `sandpod port-forward {0} {text}` needs none",
+            pod.name
+        ),
+    }
 }
 
 /// `0.0.0.0:8080->80/tcp`, as `docker ps` has it; one for each address.
@@ -127,9 +140,7 @@ fn hint(failure: &BindFailure, store: &Store) -> String {
     let BindFailure { port, address, error } = failure;
     match error.errno {
         Errno::EADDRINUSE => {
-            let pods = store.list().unwrap_or_default();
-            let holder = pod_with(&pods, port).unwrap_or_else(|| holder(*address, port.protocol));
-            format!("{holder}; end it, or publish another port")
+            format!("{}; end it, or publish another port", holder(store, port, *address))
         }
         Errno::EADDRNOTAVAIL => format!("{} is no address of this host: `ip address` lists them", address.ip()),
         Errno::EMFILE => TOO_MANY_FILES.to_owned(),
@@ -157,10 +168,12 @@ fn pod_with(pods: &[StoredPod], port: &PublishedPort) -> Option<String> {
     })
 }
 
-/// Whoever else has the port, as far as it is to be seen.
-pub(super) fn holder(address: SocketAddr, protocol: Protocol) -> String {
+/// Who has the port at `address`, as far as it is to be seen. A pod of ours first: its process is its supervisor, and nobody
+/// is to end that for a port.
+pub(super) fn holder(store: &Store, port: &PublishedPort, address: SocketAddr) -> String {
+    let pods = store.list().unwrap_or_default();
     let unseen = || "somebody has it who is not to be seen here: `ss -ltunp` as root may show more".to_owned();
-    seen(address, protocol).unwrap_or_else(unseen)
+    pod_with(&pods, port).or_else(|| seen(address, port.protocol)).unwrap_or_else(unseen)
 }
 
 fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
@@ -170,7 +183,9 @@ fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
     };
     let found = host::port_holder(transport, address)?;
     let of_uid = || match found.uid {
-        uid if uid == privileges::uid() => "a process of yours that cannot be looked into".to_owned(),
+        uid if uid == privileges::uid() => {
+            "a process of yours that cannot be looked into, as a `sandpod port-forward`,".to_owned()
+        }
         uid => format!("a process of another user (uid {uid})"),
     };
     let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
@@ -211,7 +226,7 @@ mod tests {
     #[test]
     fn a_process_of_ours_is_named() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        let text = holder(taken.local_addr().expect("bound"), Protocol::Tcp);
+        let text = seen(taken.local_addr().expect("bound"), Protocol::Tcp).expect("a socket of ours");
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     }
 }

@@ -8,7 +8,11 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
     match (kind, verb) {
         (ErrorKind::UnknownArgument | ErrorKind::ArgumentConflict, "run" | "plan") => {
             let words = typed.get(2..)?;
-            if words.iter().any(|word| word == "--") {
+            let ours = words.iter().position(|word| word == "--").unwrap_or(words.len());
+            if let Some(tip) = words[..ours].iter().find_map(|word| of_a_network(word)) {
+                return Some(tip);
+            }
+            if ours < words.len() {
                 return None;
             }
             let has_image = words.iter().any(|word| word == "--image" || word.starts_with("--image="));
@@ -21,6 +25,17 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
                 }
             })
         }
+        (ErrorKind::UnknownArgument, "port-forward")
+            if typed.iter().any(|word| word == "-n" || word.starts_with("--namespace")) =>
+        {
+            Some("there are no namespaces here: leave it out")
+        }
+        (ErrorKind::InvalidSubcommand, "expose" | "proxy") => {
+            Some("`sandpod run -p HOST:CONTAINER pod.yaml`, or `sandpod port-forward POD PORT` while it runs")
+        }
+        (ErrorKind::InvalidSubcommand, "network") => Some(
+            "each pod has a network of its own: `sandpod run --network MODE`; `sandpod ps -o wide` shows addresses",
+        ),
         (ErrorKind::InvalidSubcommand, "start" | "create" | "apply" | "play" | "kube") => {
             Some("`sandpod run pod.yaml`")
         }
@@ -31,6 +46,26 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
         (ErrorKind::InvalidSubcommand, "restart") => Some("`sandpod rm -f POD`, and `sandpod run` again"),
         (ErrorKind::InvalidSubcommand, "cp") => Some("`sandpod exec -i POD -- tar …`, or a hostPath volume"),
         (ErrorKind::InvalidSubcommand, "help") => Some("`sandpod --help`, or `sandpod VERB --help`"),
+        _ => None,
+    }
+}
+
+/// Words of docker run and podman run about networks.
+fn of_a_network(word: &str) -> Option<&'static str> {
+    let option = word.split_once('=').map_or(word, |(option, _)| option);
+    match option {
+        "--net" => Some("it is called --network: --network host"),
+        "-P" | "--publish-all" | "--expose" => Some("-p PORT publishes a port of the pod at a free one of the host"),
+        "--pod" | "--link" => Some("--network pod:NAME shares the network of another pod"),
+        "--add-host" | "--no-hosts" => Some("names are in the manifest: spec.hostAliases"),
+        "--dns-search" | "--dns-opt" | "--dns-option" => Some("that is in the manifest: spec.dnsConfig"),
+        "--sysctl" => Some("that is in the manifest: spec.securityContext.sysctls"),
+        "--cap-add" | "--cap-drop" => {
+            Some("that is in the manifest: securityContext.capabilities of the container; ping and low ports need none")
+        }
+        "--ip" | "--ip6" | "--mac-address" | "--network-alias" => {
+            Some("a pod's addresses are its own affair: others reach the ports that it publishes (-p)")
+        }
         _ => None,
     }
 }
@@ -55,6 +90,12 @@ mod tests {
         says("sandpod run -f pod.yaml", "needs no option");
         assert_eq!(of(ErrorKind::UnknownArgument, "sandpod run --image host: --nope 1 -- sh"), None);
         assert_eq!(of(ErrorKind::UnknownArgument, "sandpod ps --filter x"), None);
+        says("sandpod run --net host --image host: -- true", "--network host");
+        says("sandpod run --add-host=a:1 pod.yaml", "hostAliases");
+        says("sandpod run --image host: --sysctl a=1 -- sh", "sysctls");
+        // Of the command, not ours.
+        assert_eq!(of(ErrorKind::UnknownArgument, "sandpod run --image host: --nope -- curl --net"), None);
+        says("sandpod port-forward -n default web 80", "no namespaces");
     }
 
     #[test]

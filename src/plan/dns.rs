@@ -1,7 +1,7 @@
 //! /etc/resolv.conf: the host's own with what the manifest adds, by the kubelet's rules (`pkg/kubelet/network/dns`).
 
 use std::fmt::Write;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Degradation;
 use super::degradation::{self, named};
@@ -42,6 +42,7 @@ pub(super) fn resolv_conf(
         }
     }
     resolver.add(config);
+    let on_localhost = on_localhost(&resolver.servers, network);
     let left_out = resolver.cut();
     let left_out = (!left_out.is_empty()).then(|| {
         named(
@@ -54,7 +55,7 @@ pub(super) fn resolv_conf(
             "ask for fewer in spec.dnsConfig, or say dnsPolicy: None, which leaves out the host's",
         )
     });
-    (note + &resolver.text(), unheard.into_iter().chain(left_out).collect())
+    (note + &resolver.text(), unheard.into_iter().chain(on_localhost).chain(left_out).collect())
 }
 
 /// Whom a pod asks instead of the host's name servers; `None` where it can ask nobody. An IPv4 forwarder asks the host's
@@ -75,6 +76,18 @@ fn forwarders(user_mode: &UserMode, of_the_host: &[String]) -> Option<Vec<String
             (!reached.is_empty()).then_some(reached)
         }
     }
+}
+
+/// A copy of the host's 127.0.0.53, say: in the pod that is the pod's own.
+fn on_localhost(servers: &[String], network: &NetworkPlan) -> Option<Degradation> {
+    let is_local = |server: &&String| server.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let local: Vec<&str> = servers.iter().filter(is_local).map(String::as_str).collect();
+    if local.is_empty() || *network == NetworkPlan::Host {
+        return None;
+    }
+    let meaning = format!("name server {} is the pod's own localhost, and none of this host's", local.join(", "));
+    let fix = "leave it out: the pod's default name server asks this host's, wherever that listens";
+    Some(named(degradation::DNS_LIMITS, meaning, fix))
 }
 
 fn nobody_to_ask(backend: Backend, of_the_host: &[String]) -> Degradation {

@@ -194,6 +194,8 @@ const INTERFACE: &str = "eth0";
 const MAC: &str = "02:00:00:00:00:64";
 /// fd00::/64 and MAC as a modified EUI-64.
 const IPV6_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0xff, 0xfe00, 0x64);
+/// What leads to the host's ::1 where that is open (libslirp; slirp4netns(1) about --disable-host-loopback).
+pub(super) const IPV6_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const MTU: u32 = 65520;
 /// slirp4netns's default, then others of the private ranges (RFC 1918), for a host that is in the default itself: a guest
 /// of QEMU or VirtualBox is.
@@ -257,7 +259,7 @@ pub(super) fn decide(wish: Wish<'_>, facts: &NetworkFacts) -> Result<(NetworkPla
         (Ok(found), _) => found,
         // Nobody has asked for one.
         (Err(lack), None) if !open => return Ok((NetworkPlan::Loopback, vec![no_network(lack)])),
-        (Err(lack), _) => return Err(refused(choice.unwrap_or(NetworkChoice::Private), lack)),
+        (Err(lack), asked) => return Err(refused(asked.map_or("--allow-host-loopback", NetworkChoice::word), lack)),
     };
     let (ipv4, overlap) = ipv4(&facts.ipv4_routes);
     let user_mode = user_mode(backend, program, ipv4, wish, facts);

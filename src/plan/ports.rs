@@ -74,7 +74,8 @@ pub(super) fn plan(
 ) -> Result<Vec<PublishedPort>, Report> {
     let ports: Vec<PublishedPort> = asked.collect();
     if let (Some(first), NamespaceMode::Node) = (ports.first(), net) {
-        return Err(Report::new(exit_code::USAGE, format!("port {} cannot be published", first.shown()))
+        let shown = format!("{}/{}", first.container_port, protocol_name(first.protocol));
+        return Err(Report::new(exit_code::USAGE, format!("port {shown} cannot be published"))
             .because("hostNetwork is true: whatever the pod listens on is a port of the host already")
             .hint("leave out -p, or hostNetwork"));
     }

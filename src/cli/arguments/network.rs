@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::nearest::nearest;
 use crate::plan::network::{HostLoopback, NetworkChoice};
 
 /// Of `run` and `plan`.
@@ -38,7 +39,27 @@ fn network(typed: &str) -> Result<Network, String> {
     }
     let words = NetworkChoice::ALL.map(NetworkChoice::word).join("`, `");
     let found = NetworkChoice::ALL.into_iter().find(|choice| choice.word() == typed);
-    found.map(Network::Choice).ok_or_else(|| format!("it can be `{words}` or `pod:NAME`"))
+    found.map(Network::Choice).ok_or_else(|| match meant(typed) {
+        Some(meant) => format!("write {meant}; it can be `{words}` or `pod:NAME`"),
+        None => format!("it can be `{words}` or `pod:NAME`"),
+    })
+}
+
+/// What podman and docker call it, or a slip.
+fn meant(typed: &str) -> Option<String> {
+    let (kind, rest) = typed.split_once(':').unwrap_or((typed, ""));
+    match kind {
+        "container" => Some(format!("`pod:{}`", if rest.is_empty() { "NAME" } else { rest })),
+        "slirp4netns" | "pasta" if rest.contains("loopback") || rest.contains("map-gw") => {
+            Some(format!("`{kind}`, and --allow-host-loopback"))
+        }
+        "slirp4netns" | "pasta" => Some(format!("`{kind}` alone")),
+        "bridge" | "default" => Some("`private`".to_owned()),
+        _ => {
+            let close = nearest(typed, NetworkChoice::ALL.iter().map(|choice| choice.word()));
+            close.map(|(word, _)| format!("`{word}`"))
+        }
+    }
 }
 
 impl NetworkArguments {
@@ -88,4 +109,24 @@ pub(crate) struct PortForwardArguments {
     /// Where to listen: IP addresses with commas between them, or `localhost`
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "localhost")]
     pub(crate) address: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_call_it() {
+        for (typed, word) in [
+            ("container:web", "write `pod:web`;"),
+            ("slirp4netns:allow_host_loopback=true", "write `slirp4netns`, and --allow-host-loopback;"),
+            ("bridge", "write `private`;"),
+            ("Host", "write `host`;"),
+            ("pod:", "it can be"),
+            ("ns:/proc/1/ns/net", "it can be"),
+        ] {
+            let refused = network(typed).expect_err(typed);
+            assert!(refused.contains(word), "{typed}: {refused}");
+        }
+    }
 }

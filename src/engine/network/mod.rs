@@ -130,8 +130,8 @@ impl Attachment {
     #[must_use]
     pub fn stderr_lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.kept);
-        // Of slirp4netns about its own sandbox; of pasta, which does not find another build of itself beside a copy in memory.
-        let of_no_use = ["WARNING: Support for", "Can't run AVX2 build"];
+        // Of slirp4netns about its sandbox and its parts; of pasta, which does not find another build of itself beside a copy in memory.
+        let of_no_use = ["WARNING: Support for", "sent tapfd=", "received tapfd=", "Can't run AVX2 build"];
         let told = |line: &&str| !line.is_empty() && !of_no_use.iter().any(|start| line.starts_with(start));
         text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
     }

@@ -57,6 +57,20 @@ fn what_is_asked_for_comes_after_the_hosts_and_options_instead_of_them() {
 }
 
 #[test]
+fn a_copy_of_the_hosts_local_server_is_nobody_in_the_pod() {
+    for server in ["127.0.0.53", "::1", "::ffff:127.0.0.1"] {
+        let asked = config(&["192.0.2.9", server], &[], &[]);
+        let (_, degraded) = resolv_conf(DnsPolicy::None, &asked, &user_mode(), HOST);
+        assert_eq!(degraded.len(), 1, "{server}");
+        assert!(
+            degraded[0].name == degradation::DNS_LIMITS && degraded[0].meaning.contains("localhost"),
+            "{degraded:?}"
+        );
+        assert_eq!(resolv_conf(DnsPolicy::None, &asked, &NetworkPlan::Host, HOST).1, []);
+    }
+}
+
+#[test]
 fn none_is_what_is_asked_for_alone() {
     let asked = config(&["192.0.2.9"], &["b"], &[("ndots", Some("2"))]);
     for network in [NetworkPlan::Host, NetworkPlan::Loopback, user_mode()] {

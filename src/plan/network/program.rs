@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Backend, NetworkChoice, Wish};
+use super::{Backend, Wish};
 use crate::host::{NetworkFacts, Tun};
 use crate::report::{Report, exit_code};
 
@@ -12,8 +12,8 @@ pub(super) struct Lack {
     pub(super) fix: String,
 }
 
-pub(super) fn refused(choice: NetworkChoice, Lack { why, fix }: Lack) -> Report {
-    Report::new(exit_code::FAILURE, format!("no network as asked for: {}", choice.word())).because(why).hint(fix)
+pub(super) fn refused(asked: &str, Lack { why, fix }: Lack) -> Report {
+    Report::new(exit_code::FAILURE, format!("no network as asked for: {asked}")).because(why).hint(fix)
 }
 
 pub(super) fn one(backend: Backend, facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
@@ -34,7 +34,7 @@ pub(super) fn any(facts: &NetworkFacts) -> Result<(Backend, PathBuf), Lack> {
     usable_tun(facts)?;
     one(Backend::Slirp4netns, facts).or_else(|_| one(Backend::Pasta, facts)).map_err(|_| Lack {
         why: "neither slirp4netns nor pasta is installed".to_owned(),
-        fix: "sudo apt install slirp4netns".to_owned(),
+        fix: "sudo apt install slirp4netns (or passt, which has pasta)".to_owned(),
     })
 }
 

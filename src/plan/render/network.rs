@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Formatter};
 
-use super::super::network::{HostLoopback, Ipv4Plan, NetworkPlan, Prohibition, Sandboxing, UserMode};
+use super::super::network::{
+    Backend, HostLoopback, IPV6_GATEWAY, Ipv4Plan, NetworkPlan, Prohibition, Sandboxing, UserMode,
+};
 use super::super::{SandboxPlan, Sysctl};
 use super::{path, row, word};
 
@@ -27,6 +29,9 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
             )?;
             let own: Vec<String> = joined.network.addresses().iter().map(ToString::to_string).collect();
             row(f, "addresses", if own.is_empty() { "lo only".to_owned() } else { own.join(", ") })?;
+            if let NetworkPlan::UserMode(user_mode) = joined.network.inside() {
+                host_loopback(f, user_mode)?;
+            }
         }
     }
     for Sysctl { file, value, asked_by } in &sandbox.sysctls {
@@ -45,7 +50,7 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
         mtu,
         ipv4,
         ipv6,
-        host_loopback,
+        host_loopback: _, // by `host_loopback`
         prohibited,
         prohibition,
         sandboxing,
@@ -58,13 +63,7 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
         Some(ipv6) => row(f, "IPv6", format_args!("{}/64", ipv6.address))?,
         None => row(f, "IPv6", "none: this host has no default route")?,
     }
-    let loopback = match host_loopback {
-        HostLoopback::Closed => "not reachable".to_owned(),
-        HostLoopback::Open => {
-            format!("REACHABLE as {gateway} (--allow-host-loopback): every service of 127.0.0.1 and ::1 here")
-        }
-    };
-    row(f, "host loopback", loopback)?;
+    host_loopback(f, user_mode)?;
     let prohibited: Vec<String> = prohibited.iter().map(|(address, length)| format!("{address}/{length}")).collect();
     let how = match prohibition {
         Prohibition::Rule => "a rule",
@@ -74,5 +73,23 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
     match sandboxing {
         Sandboxing::On => row(f, "sandbox", "the program locks itself up"),
         Sandboxing::Off => row(f, "sandbox", "none: with hostPID the pod could reach into it"),
+    }
+}
+
+/// Each address with what it leads to: they are not the same for both families.
+fn host_loopback(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
+    if user_mode.host_loopback == HostLoopback::Closed {
+        return row(f, "host loopback", "not reachable");
+    }
+    let gateway = user_mode.ipv4.gateway;
+    row(
+        f,
+        "host loopback",
+        format_args!("REACHABLE (--allow-host-loopback): every service of 127.0.0.1 here, as {gateway}"),
+    )?;
+    match (user_mode.ipv6, user_mode.backend) {
+        (None, _) => Ok(()),
+        (Some(_), Backend::Slirp4netns) => row(f, "", format_args!("and of ::1, as {IPV6_GATEWAY}")),
+        (Some(_), Backend::Pasta) => row(f, "", "and of ::1, as the router's address (`ip -6 route` in the pod)"),
     }
 }
