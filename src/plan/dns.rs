@@ -42,7 +42,7 @@ pub(super) fn resolv_conf(
         }
     }
     resolver.add(config);
-    let on_localhost = on_localhost(&resolver.servers, network);
+    let unreached = unreached(&config.nameservers, network);
     let left_out = resolver.cut();
     let left_out = (!left_out.is_empty()).then(|| {
         named(
@@ -55,7 +55,7 @@ pub(super) fn resolv_conf(
             "ask for fewer in spec.dnsConfig, or say dnsPolicy: None, which leaves out the host's",
         )
     });
-    (note + &resolver.text(), unheard.into_iter().chain(on_localhost).chain(left_out).collect())
+    (note + &resolver.text(), unheard.into_iter().chain(unreached).chain(left_out).collect())
 }
 
 /// Whom a pod asks instead of the host's name servers; `None` where it can ask nobody. An IPv4 forwarder asks the host's
@@ -78,15 +78,27 @@ fn forwarders(user_mode: &UserMode, of_the_host: &[String]) -> Option<Vec<String
     }
 }
 
-/// A copy of the host's 127.0.0.53, say: in the pod that is the pod's own.
-fn on_localhost(servers: &[String], network: &NetworkPlan) -> Option<Degradation> {
-    let is_local = |server: &&String| server.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-    let local: Vec<&str> = servers.iter().filter(is_local).map(String::as_str).collect();
-    if local.is_empty() || *network == NetworkPlan::Host {
-        return None;
-    }
-    let meaning = format!("name server {} is the pod's own localhost, and none of this host's", local.join(", "));
-    let fix = "leave it out: the pod's default name server asks this host's, wherever that listens";
+/// Name servers that were asked for and are not there: a copy of the host's 127.0.0.53, say, is the pod's own localhost.
+fn unreached(asked: &[IpAddr], network: &NetworkPlan) -> Option<Degradation> {
+    // 0.0.0.0 and :: are localhost, too (ip(7)).
+    let is_local = |ip: &IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    let list = |servers: Vec<&IpAddr>| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (local, others): (Vec<&IpAddr>, Vec<&IpAddr>) = asked.iter().partition(|ip| is_local(ip));
+    let (meaning, fix) = match network {
+        NetworkPlan::Loopback if !others.is_empty() => (
+            format!("the pod has `lo` alone, and does not reach name server {}", list(others)),
+            "give the pod a network: --network private; or leave the name server out",
+        ),
+        NetworkPlan::Loopback | NetworkPlan::UserMode(_) | NetworkPlan::Joined(_) if !local.is_empty() => (
+            format!(
+                "name server {} is the pod's own localhost, and not this host's: only a container of the pod can answer \
+                 there",
+                list(local)
+            ),
+            "unless one does, leave it out: the name server of a pod's own network asks this host's, wherever that listens",
+        ),
+        _ => return None,
+    };
     Some(named(degradation::DNS_LIMITS, meaning, fix))
 }
 

@@ -58,7 +58,7 @@ fn what_is_asked_for_comes_after_the_hosts_and_options_instead_of_them() {
 
 #[test]
 fn a_copy_of_the_hosts_local_server_is_nobody_in_the_pod() {
-    for server in ["127.0.0.53", "::1", "::ffff:127.0.0.1"] {
+    for server in ["127.0.0.53", "::1", "::ffff:127.0.0.1", "0.0.0.0"] {
         let asked = config(&["192.0.2.9", server], &[], &[]);
         let (_, degraded) = resolv_conf(DnsPolicy::None, &asked, &user_mode(), HOST);
         assert_eq!(degraded.len(), 1, "{server}");
@@ -68,6 +68,20 @@ fn a_copy_of_the_hosts_local_server_is_nobody_in_the_pod() {
         );
         assert_eq!(resolv_conf(DnsPolicy::None, &asked, &NetworkPlan::Host, HOST).1, []);
     }
+    // The host's own, which nobody asked for, is in front of it and replaced by the forwarder.
+    assert_eq!(resolv_conf(DnsPolicy::Default, &config(&["192.0.2.9"], &[], &[]), &user_mode(), HOST).1, []);
+}
+
+#[test]
+fn a_pod_with_lo_alone_reaches_no_name_server_that_it_is_given() {
+    let degraded = |servers: &[&str]| {
+        let (_, degraded) = resolv_conf(DnsPolicy::None, &config(servers, &[], &[]), &NetworkPlan::Loopback, HOST);
+        degraded.iter().map(|lost| format!("{}: {}", lost.name, lost.meaning)).collect::<Vec<_>>().join("\n")
+    };
+    assert!(degraded(&["192.0.2.9"]).starts_with("dns-limits: the pod has `lo` alone"), "{}", degraded(&["192.0.2.9"]));
+    assert!(degraded(&["127.0.0.1"]).contains("localhost"));
+    let (_, unasked) = resolv_conf(DnsPolicy::Default, &DnsConfig::default(), &NetworkPlan::Loopback, HOST);
+    assert_eq!(unasked, []);
 }
 
 #[test]
@@ -82,7 +96,7 @@ fn none_is_what_is_asked_for_alone() {
 #[test]
 fn what_does_not_fit_is_named() {
     let asked = config(&["192.0.2.7", "192.0.2.8"], &[], &[]);
-    let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &NetworkPlan::Loopback, HOST);
+    let (text, degraded) = resolv_conf(DnsPolicy::Default, &asked, &NetworkPlan::Host, HOST);
     assert_eq!(text.matches("nameserver").count(), 3);
     let [degraded] = &degraded[..] else { panic!("{degraded:?}") };
     assert_eq!(degraded.name, degradation::DNS_LIMITS);
