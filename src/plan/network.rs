@@ -210,6 +210,8 @@ pub(super) struct Wish<'a> {
     pub(super) host_pid: bool,
     /// A container that may trace (SYS_PTRACE) whatever is in the pod's user namespace.
     pub(super) tracer: Option<&'a str>,
+    /// A sysctl of the manifest's: an address that no interface has is none to name.
+    pub(super) ipv6_off: bool,
     pub(super) host_loopback: HostLoopback,
 }
 
@@ -277,7 +279,7 @@ fn user_mode(backend: Backend, program: PathBuf, ipv4: Ipv4Plan, wish: Wish<'_>,
         Backend::Slirp4netns => facts.ipv6 != Ipv6Routes::None,
         // It takes the interface of the default route, and without one no IPv6.
         Backend::Pasta => facts.ipv6 == Ipv6Routes::Default,
-    };
+    } && !wish.ipv6_off;
     UserMode {
         backend,
         program,
@@ -332,7 +334,7 @@ fn network_overlap(own: Ipv4Network, route: Ipv4Network) -> Degradation {
 fn choose(Wish { choice, annotated, host_network, .. }: Wish<'_>) -> Result<Option<NetworkChoice>, Report> {
     let (asked, by) = match (choice, annotated) {
         (None, None) => return Ok(host_network.then_some(NetworkChoice::Host)),
-        (None, Some(annotated)) => (annotated, format!("annotation {}", annotations::NETWORK)),
+        (None, Some(annotated)) => (annotated, annotations::path(annotations::NETWORK)),
         (Some(typed), _) => (typed, "--network".to_owned()),
     };
     if host_network && asked != NetworkChoice::Host {

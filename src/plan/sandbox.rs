@@ -93,6 +93,7 @@ fn network_and_ids(
     degradations: &mut Vec<Degradation>,
 ) -> Result<(NetworkPlan, IdMapPlan), Report> {
     let Inputs { spec, known, facts, request, .. } = inputs;
+    let asked = &spec.security_context.sysctls;
     let wish = network::Wish {
         choice: request.network,
         annotated: known.network,
@@ -100,6 +101,8 @@ fn network_and_ids(
         host_pid: spec.host_pid,
         tracer: spec.containers.iter().find(|c| security::may_trace(&c.security_context)).map(|c| c.name.as_str()),
         host_loopback: request.host_loopback,
+        ipv6_off: sysctls::ipv6_off(asked.iter().map(|sysctl| (sysctl.file.as_path(), sysctl.value.as_str())))
+            .is_some(),
     };
     if let Some(join) = &request.join {
         return network::join(wish, join, request.userns);

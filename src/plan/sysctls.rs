@@ -60,6 +60,14 @@ pub(super) fn decide(
     Ok(sysctls)
 }
 
+/// The file that switches IPv6 off for the interface to come, which begins with `default`; `all` sets that, too
+/// (ip-sysctl.rst). The last one counts.
+pub(super) fn ipv6_off<'a>(asked: impl DoubleEndedIterator<Item = (&'a Path, &'a str)>) -> Option<&'a Path> {
+    let files = ["net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6"].map(Path::new);
+    let (file, value) = asked.rev().find(|(file, _)| files.contains(file))?;
+    (value.trim() != "0").then_some(file)
+}
+
 /// `net/ipv6/conf` of `net/ipv6/conf/eth0/mtu`.
 fn of_interface<'a>(file: &'a Path, interface: &str) -> Option<&'a Path> {
     let directory = file.parent()?;

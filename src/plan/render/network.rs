@@ -5,6 +5,7 @@ use std::fmt::{self, Formatter};
 use super::super::network::{
     Backend, HostLoopback, IPV6_GATEWAY, Ipv4Plan, NetworkPlan, Prohibition, Sandboxing, UserMode,
 };
+use super::super::sysctls::ipv6_off;
 use super::super::{SandboxPlan, Sysctl};
 use super::{path, row, word};
 
@@ -20,7 +21,7 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
             row(f, "", "whoever runs here (X11, D-Bus, containerd: unix(7)); its ports are the host's")?;
         }
         NetworkPlan::Loopback => row(f, "kind", "lo only")?,
-        NetworkPlan::UserMode(user_mode) => connected(f, user_mode)?,
+        NetworkPlan::UserMode(user_mode) => connected(f, user_mode, &sandbox.sysctls)?,
         NetworkPlan::Joined(joined) => {
             row(
                 f,
@@ -41,7 +42,7 @@ pub(super) fn network(f: &mut Formatter<'_>, sandbox: &SandboxPlan) -> fmt::Resu
     Ok(())
 }
 
-fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
+fn connected(f: &mut Formatter<'_>, user_mode: &UserMode, sysctls: &[Sysctl]) -> fmt::Result {
     let UserMode {
         backend,
         program,
@@ -61,7 +62,10 @@ fn connected(f: &mut Formatter<'_>, user_mode: &UserMode) -> fmt::Result {
     row(f, "IPv4", format_args!("{address}/{}, gateway {gateway}, DNS {dns}", network.prefix_length))?;
     match ipv6 {
         Some(ipv6) => row(f, "IPv6", format_args!("{}/64", ipv6.address))?,
-        None => row(f, "IPv6", "none: this host has no default route")?,
+        None => match ipv6_off(sysctls.iter().map(|sysctl| (sysctl.file.as_path(), sysctl.value.as_str()))) {
+            Some(file) => row(f, "IPv6", format_args!("none: {} switches it off", path(file)))?,
+            None => row(f, "IPv6", "none: this host has no default route")?,
+        },
     }
     host_loopback(f, user_mode)?;
     let prohibited: Vec<String> = prohibited.iter().map(|(address, length)| format!("{address}/{length}")).collect();

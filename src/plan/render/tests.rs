@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::super::fixtures::*;
 use super::Text;
-use crate::host::{IdMapTool, OverlaySupport, ProcVisibility};
+use crate::host::{IdMapTool, Ipv6Routes, OverlaySupport, ProcVisibility};
 use crate::manifest::{ContainerPort, Image, Protocol, VolumeSource};
-use crate::plan::PodPlan;
+use crate::plan::network::{HostLoopback, Join, Joined, NetworkChoice};
+use crate::plan::{PodPlan, Request};
 
 #[expect(clippy::disallowed_methods, reason = "the expected texts are files")]
 fn expect_text(name: &str, plan: &PodPlan) {
@@ -73,4 +74,26 @@ fn limits_and_requests_of_two_levels() {
     pod.spec.volumes = vec![volume("cache", VolumeSource::EmptyDirDisk { size_limit: Some(64 << 20) })];
     pod.metadata.annotations.insert("sandpod.dev/pids-limit".into(), "max".into());
     expect_text("limits.txt", &planned(&pod));
+}
+
+#[test]
+fn an_open_loopback_is_shown_with_each_address_also_where_it_is_joined() {
+    let mut facts = facts_for_tests();
+    facts.network.ipv6 = Ipv6Routes::Default;
+    facts.network.pasta = Some("/usr/bin/pasta".into());
+    let web = pod(vec![container("a")]);
+    let plan = |request: &Request| crate::plan::plan(&web, &facts, request).expect("a plan");
+    for (choice, six) in
+        [(NetworkChoice::Slirp4netns, "of ::1, as fd00::2"), (NetworkChoice::Pasta, "of ::1, as the router's address")]
+    {
+        let open = plan(&Request { network: Some(choice), host_loopback: HostLoopback::Open, ..request() });
+        let network = Box::new(open.sandbox.network.clone());
+        let joined = Joined { id: "0".into(), name: "web".into(), pause: (1, 1), network };
+        let join = Join { joined, idmap: open.sandbox.idmap.clone(), host_pid: false };
+        for plan in [open, plan(&Request { join: Some(join), ..request() })] {
+            let text = Text(&plan).to_string();
+            assert!(text.contains("REACHABLE") && text.contains("127.0.0.1 here, as 10.0.2.2\n"), "{text}");
+            assert!(text.contains(six), "{text}");
+        }
+    }
 }

@@ -63,3 +63,26 @@ fn an_interface_that_is_not_there_yet_is_refused_with_what_to_write() {
     assert!(report.hint.as_deref().unwrap_or_default().contains("net/ipv4/conf/default/rp_filter"), "{report:?}");
     planned(&pod_with(&[asked("net/ipv4/conf/lo/rp_filter", "0")]));
 }
+
+#[test]
+fn without_ipv6_the_pod_has_no_address_of_it_to_name() {
+    let sandbox = |sysctls: &[manifest::Sysctl]| {
+        let mut facts = facts_for_tests();
+        facts.network.ipv6 = crate::host::Ipv6Routes::Default;
+        let plan = plan_on(&pod_with(sysctls), &facts).expect("a plan");
+        let shown = crate::plan::render::Text(&plan).to_string();
+        (plan.sandbox.network.addresses().len(), shown)
+    };
+    let (all, default) = ("net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6");
+    for off in [&[asked(all, "1")][..], &[asked(default, "1")], &[asked(default, "0"), asked(all, "1")]] {
+        let (addresses, shown) = sandbox(off);
+        assert_eq!(addresses, 1, "{off:?}");
+        assert!(!shown.contains("fd00:") && shown.contains("disable_ipv6 switches it off"), "{shown}");
+    }
+    // Of other interfaces: nothing of eth0's.
+    assert_eq!(sandbox(&[asked("net/ipv6/conf/lo/disable_ipv6", "1")]).0, 2);
+    // eth0 is made afterwards, and begins with what `default` is then.
+    for on in [&[][..], &[asked(all, "0")], &[asked(all, "1"), asked(default, "0")]] {
+        assert_eq!(sandbox(on).0, 2, "{on:?}");
+    }
+}
