@@ -76,18 +76,18 @@ fn parse_swap(value: &str) -> Result<Swap, Report> {
 
 fn parse_pids_limit(value: &str) -> Result<Option<u64>, Report> {
     manifest::pids_limit(value)
-        .map_err(|wrong| Report::new(exit_code::USAGE, format!("annotation {PIDS_LIMIT} is wrong")).because(wrong))
+        .map_err(|wrong| Report::new(exit_code::USAGE, format!("{} is wrong", path(PIDS_LIMIT))).because(wrong))
 }
 
 fn parse_proxy_protocol(value: &str) -> Result<ProxyProtocol, Report> {
     ProxyProtocol::parse(value)
-        .map_err(|wrong| Report::new(exit_code::USAGE, format!("annotation {PROXY_PROTOCOL} is wrong")).because(wrong))
+        .map_err(|wrong| Report::new(exit_code::USAGE, format!("{} is wrong", path(PROXY_PROTOCOL))).because(wrong))
 }
 
 fn one_of<T: Copy>(annotation: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Report> {
     choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice).ok_or_else(|| {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-        Report::new(exit_code::USAGE, format!("annotation {annotation} has the unknown value `{value}`"))
+        Report::new(exit_code::USAGE, format!("{} has the unknown value `{value}`", path(annotation)))
             .because(format!("it can be {}", words.join(", ")))
     })
 }

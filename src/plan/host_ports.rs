@@ -9,6 +9,7 @@ use super::network::NetworkPlan;
 use super::ports::{self, Mapping, PublishedPort};
 use crate::host::Facts;
 use crate::manifest::{ChosenPort, Container, ContainerPort, Protocol, ProxyProtocol};
+use crate::nearest::nearest;
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -85,8 +86,20 @@ fn add_header(chosen: &ChosenPort, asked: &mut [PublishedPort], containers: &[Co
         let field = annotations::path(PROXY_PROTOCOL);
         return Err(Report::new(exit_code::USAGE, format!("{field}: `{shown}` is no published port of the pod"))
             .because("it is to be the name or the number of a containerPort that is published over TCP")
-            .hint("publish it, with hostPort or -p; or remove it from the annotation"));
+            .hint(instead_of(&shown, containers)));
     }
     meant.for_each(|port| port.proxy_protocol = true);
     Ok(())
+}
+
+fn instead_of(shown: &str, containers: &[Container]) -> String {
+    let names = containers.iter().flat_map(|container| &container.ports).filter_map(|port| port.name.as_deref());
+    match (shown, nearest(shown, names).filter(|(name, _)| *name != shown)) {
+        ("v2", _) => "write `v2` alone: it is every published TCP port".to_owned(),
+        ("v1" | "true" | "all", _) => {
+            "write `v2`, for every published TCP port: it is the version that is spoken".to_owned()
+        }
+        (_, Some((name, _))) => format!("did you mean `{name}`?"),
+        (_, None) => "publish it, with hostPort or -p; or remove it; `v2` alone is every published TCP port".to_owned(),
+    }
 }

@@ -100,6 +100,11 @@ fn check_own_annotation(key: &str, text: &str, value: &Slot<'_>, problems: &mut 
         return;
     };
     match allowed {
+        Allowed::Words(choices) if key.ends_with("/network") && text.starts_with("pod:") => {
+            let others = choices.join(", ");
+            value
+                .invalid(problems, format!("`pod:NAME` is for the option --network alone; here it is one of {others}"));
+        }
         Allowed::Words(choices) if !choices.contains(&text) => {
             let words: Vec<(&str, ())> = choices.iter().map(|choice| (*choice, ())).collect();
             value.choice(&words, problems);

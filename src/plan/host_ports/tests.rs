@@ -61,6 +61,13 @@ fn headers_are_for_tcp_and_for_what_is_published() {
     for choice in ["9000", "dns", "53", "web", "80,81", "-"] {
         assert_eq!(with(choice).expect_err(choice).exit_code, exit_code::USAGE);
     }
+    for (choice, hint) in
+        [("v1", "write `v2`,"), ("v2,http", "`v2` alone"), ("htp", "did you mean `http`?"), ("dns", "publish it")]
+    {
+        let refused = with(choice).expect_err(choice);
+        assert!(refused.what.starts_with("metadata.annotations.sandpod.dev/proxy-protocol: "), "{refused:?}");
+        assert!(refused.hint.as_ref().is_some_and(|said| said.contains(hint)), "{choice}: {refused:?}");
+    }
 }
 
 #[test]
