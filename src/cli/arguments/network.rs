@@ -55,6 +55,10 @@ fn meant(typed: &str) -> Option<String> {
         }
         "slirp4netns" | "pasta" => Some(format!("`{kind}` alone")),
         "bridge" | "default" => Some("`private`".to_owned()),
+        "ns" => Some(
+            "`pod:NAME`, of a pod of yours: a network namespace can only be entered from within its own pod".to_owned(),
+        ),
+        "pod" => Some("the pod's name after the colon, `pod:web`".to_owned()),
         _ => {
             let close = nearest(typed, NetworkChoice::ALL.iter().map(|choice| choice.word()));
             close.map(|(word, _)| format!("`{word}`"))
@@ -122,8 +126,10 @@ mod tests {
             ("slirp4netns:allow_host_loopback=true", "write `slirp4netns`, and --allow-host-loopback;"),
             ("bridge", "write `private`;"),
             ("Host", "write `host`;"),
-            ("pod:", "it can be"),
-            ("ns:/proc/1/ns/net", "it can be"),
+            ("pod:", "`pod:web`"),
+            ("ns:/proc/1/ns/net", "write `pod:NAME`"),
+            ("privat", "write `private`;"),
+            ("nonsense", "it can be"),
         ] {
             let refused = network(typed).expect_err(typed);
             assert!(refused.contains(word), "{typed}: {refused}");
