@@ -129,11 +129,7 @@ impl Attachment {
     /// The last of what it said, in lines; a program's chatter about itself left out.
     #[must_use]
     pub fn stderr_lines(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.kept);
-        // Of slirp4netns about its sandbox and its parts; of pasta, which does not find another build of itself beside a copy in memory.
-        let of_no_use = ["WARNING: Support for", "sent tapfd=", "received tapfd=", "Can't run AVX2 build"];
-        let told = |line: &&str| !line.is_empty() && !of_no_use.iter().any(|start| line.starts_with(start));
-        text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
+        without_chatter(&String::from_utf8_lossy(&self.kept))
     }
 
     /// SIGKILL, whatever it is doing.
@@ -152,6 +148,14 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn without_chatter(text: &str) -> Vec<String> {
+    // Of slirp4netns about its sandbox and its two processes; of pasta, which does not find another build of itself beside a
+    // copy in memory.
+    let of_no_use = ["WARNING: Support for", "sent tapfd=", "received tapfd=", "Can't run AVX2 build"];
+    let told = |line: &&str| !line.is_empty() && !of_no_use.iter().any(|start| line.starts_with(start));
+    text.lines().map(str::trim).filter(told).map(str::to_owned).collect()
 }
 
 /// The ends that the program gets.
@@ -271,5 +275,17 @@ impl Gate {
             return Ok(());
         }
         Err(Failure::because(STEP, "", "the network was not there in time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_says_about_itself_is_no_cause() {
+        let said =
+            "sent tapfd=5 for eth0\nreceived tapfd=5\n  cannot open /dev/net/tun \n\nWARNING: Support for seccomp\n";
+        assert_eq!(without_chatter(said), ["cannot open /dev/net/tun"]);
     }
 }
