@@ -128,6 +128,13 @@ fn command_lines() {
         ),
         (run(["--env", "=x"]), "error: --env =x\n  the name is empty\n".into()),
         (
+            run(["--net", "host"]),
+            format!(
+                "error: unexpected argument '--net' found\n\nUsage: sandpod run [OPTIONS] <FILE>\n       \
+                 sandpod run [OPTIONS] --image <IMAGE> [-- CMD...]\n{more}tip: it is called --network: --network host\n"
+            ),
+        ),
+        (
             run(["--userns", "host"]),
             format!(
                 "error: invalid value 'host' for '--userns <MODE>'\n  \

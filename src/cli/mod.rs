@@ -99,10 +99,14 @@ pub fn main() -> ExitCode {
     let _ = stdio::keep_ended_children();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(usage) => {
+        Err(mut usage) => {
+            let tip = slips::tip(usage.kind(), &std::env::args().collect::<Vec<String>>());
+            if tip.is_some() {
+                slips::drop_guesses(&mut usage);
+            }
             // Help and version go to stdout with 0, errors to stderr with 2 (clap's own convention).
             let _ = usage.print();
-            if let Some(tip) = slips::tip(usage.kind(), &std::env::args().collect::<Vec<String>>()) {
+            if let Some(tip) = tip {
                 print::notice("tip", tip);
             }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(exit_code::USAGE));

@@ -1,6 +1,6 @@
 //! Habits of other tools' users, and what they should have typed.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
 /// What helps with a command line that was refused; `typed` begins with the program's name.
 pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
@@ -47,6 +47,13 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
         (ErrorKind::InvalidSubcommand, "cp") => Some("`sandpod exec -i POD -- tar …`, or a hostPath volume"),
         (ErrorKind::InvalidSubcommand, "help") => Some("`sandpod --help`, or `sandpod VERB --help`"),
         _ => None,
+    }
+}
+
+/// clap's own tips, which would contradict ours: that `--net` is to come after `--`, or that `--pids` was meant by `--pod`.
+pub(crate) fn drop_guesses(usage: &mut clap::Error) {
+    for guess in [ContextKind::Suggested, ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand] {
+        usage.remove(guess);
     }
 }
 
