@@ -160,7 +160,7 @@ if [ $check = yes ]; then
 fi
 # The mounts that its sandbox begins with, as root of the same user namespace. Without nsenter(1) nobody knows. What went
 # wrong otherwise, as for lack of memory, may go right the next time: only what the kernel or an outer container does not
-# allow is a refusal (EPERM, EACCES; ENOSPC for /proc/sys/user/max_mnt_namespaces; ENOSYS of a filter).
+# allow is a refusal (EPERM, EACCES; ENOSYS of a filter; ENOSPC for /proc/sys/user/max_mnt_namespaces: here somebody reads it and decides).
 refuse_without_sandbox() {
   [ $sandbox = yes ] && command -v nsenter >/dev/null || return 0
   refusal=$(nsenter --target "$pid" --user --preserve-credentials --setuid 0 unshare --mount sh -c \

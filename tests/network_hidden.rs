@@ -13,8 +13,8 @@ use support::{Home, Pod, and, sh, until};
 
 /// Tries the processes that are about to be made, over and over, until it may look into one from which a file of the host's is
 /// to be seen.
-const RACE: &str = r#"my ($secret, $end) = (shift, time + 4); my $looks = 0;
-    while (time < $end) {
+const RACE: &str = r#"my ($secret, $end) = (shift, time + 50); my $looks = 0; open my $begun, ">", "/tmp/begun";
+    until (-e "/tmp/over") { die "too long" if time > $end;
         opendir my $all, "/mnt" or die $!; my ($last) = sort { $b <=> $a } grep { /^\d+$/ } readdir $all;
         for my $round (1 .. 20) { for my $pid ($last - 2 .. $last + 10) { $looks++;
             if (open my $f, "<", "/mnt/$pid/root$secret") { print "read by pid $pid: ", <$f>; exit 3 } } } }
@@ -65,12 +65,15 @@ fn nor_is_it_open_while_it_starts() {
         let restarts = || record(&pod)["restarts"].as_u64().unwrap_or_default();
         let said = std::thread::scope(|scope| {
             let race = scope.spawn(|| pod.exec("one", &["perl", "-e", RACE, secret.to_str().expect("UTF-8")]));
+            let begun = || pod.exec("one", &["busybox", "test", "-e", "/tmp/begun"]).code == Some(0);
+            until("it looks", || begun().then_some(()));
             for round in 0..3 {
                 for pid in of_pod(backend, pause(&pod)) {
                     let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
                 }
                 until("it is started again", || (restarts() > round && record(&pod)["state"] == "Up").then_some(()));
             }
+            pod.sh("one", ": > /tmp/over");
             race.join().expect("no panic")
         });
         said.ends_with(0).says(" looks");

@@ -57,14 +57,22 @@ const LONG_ANSWER: usize = 400 << 10;
 
 #[test]
 fn a_slow_client_gets_all_that_was_taken_from_a_server_that_resets() {
+    // So few descriptors that none are for pipes.
+    for limit in ["$(ulimit -H -n)", "70"] {
+        slow_clients_of_a_server_that_resets(limit);
+    }
+}
+
+fn slow_clients_of_a_server_that_resets(limit: &str) {
     let (said, heard) = mpsc::channel();
-    let proxy = tcp_to(server(move |mut stream| {
+    let target = server(move |mut stream| {
         stream.write_all(&vec![7; LONG_ANSWER]).expect("send");
         assert!(eventually(|| is_all_taken(&stream)), "the proxy does not take it");
         inet::reset_when_closed(stream.as_fd());
         drop(stream);
         said.send(()).expect("somebody waits");
-    }));
+    });
+    let proxy = Process::with_descriptors(&[format!("tcp 127.0.0.1:0 {target}")], limit);
     let before = proxy.descriptors();
     for _ in 0..5 {
         let client = proxy.connect();

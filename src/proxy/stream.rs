@@ -104,7 +104,9 @@ impl Stream {
         // What was taken from a server before it failed is its client's, however slow: when a reset comes, a receiver keeps
         // what it has and the sender's kernel drops what it has not sent. Without us that would be the server's.
         if pod.failed && outcomes[1] != Outcome::Again {
-            let given = down.held == 0 && inet::is_all_sent(client.socket.as_fd());
+            // Without a pipe what is not given on is still where it came from.
+            let taken = down.held == 0 && (down.course != Course::Open || !pod.readable);
+            let given = taken && inet::is_all_sent(client.socket.as_fd());
             return if given { Outcome::Broken } else { Outcome::Wait };
         }
         if up.course == Course::Done && down.course == Course::Done {

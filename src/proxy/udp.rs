@@ -223,6 +223,9 @@ impl Flows {
 fn first_open(targets: &[SocketAddr], first: usize) -> Option<(usize, OwnedFd)> {
     (first..first + targets.len()).find_map(|number| {
         let target = number % targets.len();
-        Some((target, inet::connect_udp(targets[target]).ok()?))
+        let socket = inet::connect_udp(targets[target]).ok()?;
+        // The kernel may give our end the very port that it is to go to: it would talk to itself, and keep a server from it.
+        let is_itself = inet::local_address(socket.as_fd()).ok() == Some(targets[target]);
+        (!is_itself).then_some((target, socket))
     })
 }

@@ -143,6 +143,9 @@ impl Supervisor<'_> {
             }
             Request::Follow => {
                 self.wait_for(id, WaitsFor::News);
+                for (what, why) in self.network_troubles().into_iter().chain(self.ports_trouble()) {
+                    self.reply(id, &Reply::Told { what: what.to_owned(), why }, &[]);
+                }
                 Ok(())
             }
         }

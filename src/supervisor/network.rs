@@ -16,6 +16,9 @@ use crate::step::Step;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, PidFd, ProcessId, signal_name};
 
+/// What followers are told.
+const DOWN: &str = "network down";
+
 /// What went wrong, and what would mend it.
 #[derive(Debug, Clone)]
 struct Trouble {
@@ -116,13 +119,20 @@ impl<'a> JoinedNetwork<'a> {
 }
 
 impl Supervisor<'_> {
+    /// What is wrong now, for somebody who begins to follow the pod.
+    pub(super) fn network_troubles(&self) -> Vec<(&'static str, String)> {
+        let own = self.connection.as_ref().and_then(|connection| connection.trouble.as_ref()).map(Trouble::in_a_line);
+        let joined = self.joined.as_ref().and_then(|joined| joined.record().trouble);
+        own.into_iter().chain(joined).map(|why| (DOWN, why)).collect()
+    }
+
     pub(super) fn on_joined_pod_ended(&mut self) {
         if let Some(joined) = &mut self.joined {
             joined.ended = true;
             self.watch.remove(joined.pause.as_fd(), Source::JoinedPod);
         }
         if let Some(why) = self.joined.as_ref().and_then(|joined| joined.record().trouble) {
-            self.tell("network down", &why);
+            self.tell(DOWN, &why);
         }
         self.commit();
     }
@@ -215,9 +225,12 @@ impl Supervisor<'_> {
         if order == Some(Order::Start) && connection.machine.sandboxing() == Sandboxing::Off {
             connection.unsandboxed = Some(trouble);
         } else {
+            // Once, and not again at each restart that fails in the same way.
             let why = trouble.in_a_line();
-            connection.trouble = Some(trouble);
-            self.tell("network down", &why);
+            let before = connection.trouble.replace(trouble);
+            if before.is_none_or(|before| before.in_a_line() != why) {
+                self.tell(DOWN, &why);
+            }
         }
         self.obey(order);
         self.commit();

@@ -13,6 +13,9 @@ use crate::step::Step;
 use crate::sys::clone;
 use crate::sys::process::{Exit, PidFd, ProcessId, signal_name};
 
+/// What followers are told.
+const DOWN: &str = "ports down";
+
 /// What the pod publishes, and who does it.
 #[derive(Debug)]
 pub(super) struct Publishing {
@@ -98,6 +101,11 @@ impl Supervisor<'_> {
         true
     }
 
+    /// What is wrong now, for somebody who begins to follow the pod.
+    pub(super) fn ports_trouble(&self) -> Option<(&'static str, String)> {
+        Some((DOWN, self.publishing.as_ref()?.trouble.clone()?))
+    }
+
     pub(super) fn ports_timer(&mut self) {
         let now = self.now();
         let order = self.publishing.as_mut().and_then(|publishing| publishing.machine.timer_fired(now));
@@ -113,8 +121,10 @@ impl Supervisor<'_> {
         let Some(publishing) = &mut self.publishing else { return };
         // It has been up: the machine only says when to try again.
         let _ = publishing.machine.ended(now);
-        publishing.trouble = Some(why.clone());
-        self.tell("ports down", &why);
+        let before = publishing.trouble.replace(why.clone());
+        if before.as_ref() != Some(&why) {
+            self.tell(DOWN, &why);
+        }
         self.commit();
     }
 }

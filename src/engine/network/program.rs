@@ -5,14 +5,15 @@
 //! that the kernel lets nobody do so whose program its user may not read (would_dump, fs/exec.c).
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::STEP;
-use crate::engine::failure::{During, Failure, Result};
+use crate::engine::failure::{During, Result};
 use crate::plan::network::Backend;
 use crate::sys::memfd;
+use crate::sys::probe::open_regular;
 
 /// More than any such program; what is longer is executed as it is.
 const LONGEST: u64 = 64 << 20;
@@ -37,13 +38,12 @@ impl Program {
         };
         let copy = memfd::sealed_program(backend.word(), &bytes).during(STEP, backend.word())?;
         memfd::make_execute_only(copy.as_fd()).during(STEP, backend.word())?;
-        let path = directory.join(backend.word());
-        let linked = match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            // Read by whoever executes it, who has the descriptor under the same number.
-            _ => std::os::unix::fs::symlink(format!("/proc/self/fd/{}", memfd::number(&copy)), &path),
-        };
-        linked.map_err(|error| Failure::because(STEP, "", format!("{}: {error}", path.display())))?;
+        // Read by whoever executes it, who has the descriptor under the same number.
+        let number = PathBuf::from(format!("/proc/self/fd/{}", memfd::number(&copy)));
+        let link = directory.join(backend.word());
+        let _ = std::fs::remove_file(&link);
+        // A runtime directory that is gone or full costs the name, not the network.
+        let path = if std::os::unix::fs::symlink(&number, &link).is_ok() { link } else { number };
         Ok(Program { path, copy: Some(copy) })
     }
 
@@ -73,9 +73,9 @@ fn has_avx2() -> bool {
 /// The bytes of an ELF file (elf(5)).
 fn machine_code(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
-    // A FIFO or a device would be read for ever.
-    let metadata = file.metadata().ok().filter(|found| found.is_file() && found.len() <= LONGEST)?;
+    // A FIFO or a device would be opened or read for ever.
+    let file = open_regular(path).ok()?;
+    let metadata = file.metadata().ok().filter(|found| found.len() <= LONGEST)?;
     bytes.reserve_exact(usize::try_from(metadata.len()).ok()?);
     file.take(LONGEST).read_to_end(&mut bytes).ok()?;
     bytes.starts_with(b"\x7fELF").then_some(bytes)
@@ -106,11 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn without_a_directory_for_its_name_it_is_executed_by_its_number() {
+        let program = Program::hidden(Backend::Pasta, Path::new("/bin/true"), Path::new("/no/such")).expect("a copy");
+        stdio::keep_on_exec(program.descriptor().expect("a copy")).expect("fcntl");
+        assert!(Command::new(&program.path).status().expect("it is executed").success());
+    }
+
+    #[test]
     fn anything_else_is_executed_as_it_is() {
         let directory = tempfile::tempdir().expect("tempdir");
         let script = directory.path().join("script");
         std::fs::write(&script, "#!/bin/sh\n").expect("write");
-        for named in [script.as_path(), Path::new("/no/such"), Path::new("/dev/zero"), directory.path()] {
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("mkfifo");
+        for named in [script.as_path(), fifo.as_path(), Path::new("/no/such"), Path::new("/dev/zero"), directory.path()]
+        {
             let program = Program::hidden(Backend::Slirp4netns, named, directory.path()).expect("no copy");
             assert!(program.path == named && program.descriptor().is_none());
         }

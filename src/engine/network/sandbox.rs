@@ -1,18 +1,20 @@
 //! Whether slirp4netns's sandbox is refused here, as where an outer container forbids mounts.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use super::STEP;
 use crate::engine::failure::{During, Failure, Result};
+use crate::engine::message::KillOnDrop;
 use crate::sys::process::PidFd;
 use crate::sys::{self, Errno, Namespaces, clone, mount, poll, privileges, stdio};
 
 /// Some mounts.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why it is; `None` when it is not. What is wrong otherwise, as for lack of memory, may go right the next time.
+/// Why it is; `None` when it is not. What is wrong otherwise, as for lack of memory, may go right the next time: so may ENOSPC,
+/// since all of your namespaces count for one limit, and another pod may have the last of them for a moment.
 pub fn refusal(pause: &PidFd) -> Option<Failure> {
     let failure = try_it(pause).err()?;
     let refused = [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].iter().any(|errno| *errno as i32 == failure.errno);
@@ -28,10 +30,18 @@ fn try_it(pause: &PidFd) -> Result<()> {
             }
             clone::exit_now(0);
         }
-        clone::Fork::Parent { .. } => drop(said),
+        clone::Fork::Parent { pidfd, .. } => {
+            drop(said);
+            // Ended, if it has not ended yet: what it would still say nobody hears.
+            let _child = KillOnDrop::new(pidfd);
+            if poll::readable(heard.as_fd(), PATIENCE).during(STEP, "")? { what_it_said(heard.as_fd()) } else { Ok(()) }
+        }
     }
-    poll::readable(heard.as_fd(), PATIENCE).during(STEP, "")?;
-    let said = stdio::read_some(heard.as_fd(), 4096).during(STEP, "")?.unwrap_or_default();
+}
+
+/// Nothing, where all went well.
+fn what_it_said(heard: BorrowedFd<'_>) -> Result<()> {
+    let said = stdio::read_some(heard, 4096).during(STEP, "")?.unwrap_or_default();
     match String::from_utf8_lossy(&said).split_once(' ') {
         None => Ok(()),
         Some((errno, call)) => Err(Failure {
