@@ -135,6 +135,15 @@ pub fn reset_when_closed(fd: BorrowedFd<'_>) {
     let _ = setsockopt(&fd, sockopt::Linger, &linger);
 }
 
+/// From now on the kernel ends the connection, and tells so as an error, when the other side has taken nothing for as long as
+/// this: neither acknowledged what is on its way, nor made room for more (TCP_USER_TIMEOUT, tcp(7)). By itself it waits for ever
+/// for room with somebody who lives.
+pub fn end_when_stuck(fd: BorrowedFd<'_>, patience: Duration) {
+    let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    // A socket that cannot be told so has gone.
+    let _ = setsockopt(&fd, sockopt::TcpUserTimeout, &milliseconds);
+}
+
 /// True when all that the socket was given is on its way; a reset takes back what is not. Otherwise it is told as writable when
 /// it is, and not before.
 pub fn is_all_sent(fd: BorrowedFd<'_>) -> bool {
