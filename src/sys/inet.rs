@@ -83,6 +83,11 @@ fn use_local_buffer(fd: BorrowedFd<'_>) {
     let _ = setsockopt(&fd, sockopt::RcvBuf, &LOCAL_BUFFER);
 }
 
+/// Another descriptor of the same socket.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().named(|| "fcntl(F_DUPFD_CLOEXEC)".to_owned())
+}
+
 /// How far a connection has got.
 #[derive(Debug)]
 pub enum Connecting {
