@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::failure::{During, Failure, Result};
+use super::failure::{During, Result};
 use super::message::{Heard, KillOnDrop, Listener, Speaker, died};
 use crate::plan::Protocol;
 use crate::plan::ports::PublishedPort;
@@ -150,10 +150,12 @@ impl Sockets {
         (tcp, udp)
     }
 
-    fn try_clone(&self) -> std::io::Result<Sockets> {
-        let copies =
-            self.0.iter().map(|Bound { port, socket }| Ok(Bound { port: port.clone(), socket: socket.try_clone()? }));
-        copies.collect::<std::io::Result<_>>().map(Sockets)
+    fn duplicate(&self) -> sys::Result<Sockets> {
+        let copies = self
+            .0
+            .iter()
+            .map(|Bound { port, socket }| Ok(Bound { port: port.clone(), socket: inet::duplicate(socket.as_fd())? }));
+        copies.collect::<sys::Result<_>>().map(Sockets)
     }
 }
 
@@ -225,8 +227,9 @@ fn become_proxy(
 ) -> Result<Proxy> {
     let step = Step::StartPortProxy;
     stdio::reset_signals().during(step, "")?;
-    // The originals are closed with everything else that is the supervisor's.
-    let sockets = sockets.try_clone().map_err(|error| Failure::because(step, "", error.to_string()))?;
+    // The originals are closed with everything else that is the supervisor's. Until then there are twice as many.
+    process::raise_descriptor_limit().during(step, "")?;
+    let sockets = sockets.duplicate().during(step, "")?;
     // The supervisor's lock and sockets above all, and before anybody in the pod's user namespace could reach in.
     let kept: Vec<_> = sockets.descriptors().chain([speaker.as_fd(), network]).collect();
     stdio::close_all_but(&kept).during(step, "")?;

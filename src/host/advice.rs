@@ -51,6 +51,11 @@ fn at_step(step: Step, errno: i32, facts: &Facts) -> Option<String> {
         Step::WriteIdMaps => id_maps(errno, facts),
         Step::BecomeRoot | Step::DropPrivileges => ids(errno, facts),
         Step::StartPause => pause(errno),
+        Step::StartPortProxy if errno == EMFILE => Some(
+            "each published port takes a socket or two, and twice as many for a moment: raise the limit of open files \
+             (`ulimit -Hn` shows it; `ulimit -n 65536`), or publish fewer ports"
+                .to_owned(),
+        ),
         Step::EnterPod | Step::StartPortProxy => entering(errno),
         Step::SetUpSandbox => mounting(errno, facts),
         Step::MountFilesystems => in_root(errno).or_else(|| mounting(errno, facts)),

@@ -176,6 +176,7 @@ fn directories_and_limits() {
     says(Step::MountFilesystems, errno::EACCES, &facts, &["chmod o+rx", "dmesg"]);
     says(Step::BuildRoot, errno::EACCES, &facts, &["rootfs:", "chmod o+rx"]);
     says(Step::CreateRecord, errno::EACCES, &facts, &["ls -ld", "/run/user/1001/sandpod"]);
+    says(Step::StartPortProxy, errno::EMFILE, &facts, &["each published port", "fewer ports"]);
     for step in Step::ALL {
         says(*step, errno::EMFILE, &facts, &["ulimit -n"]);
         says(*step, errno::ENOMEM, &facts, &["free -h"]);

@@ -4,6 +4,7 @@
 //! the kernel says EAGAIN, so nothing is asked twice and a half-closed connection does not wake anybody.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::pipes::Pipes;
 use crate::sys::event::Ready;
@@ -13,6 +14,9 @@ use crate::sys::splice::{self, Moved, Passed, Pipe};
 /// Rounds of fill and drain for one direction, and bytes, before it is another connection's turn.
 const ROUNDS: usize = 64;
 const BYTES: usize = 4 << 20;
+/// For as long as this a client may take nothing of what a server said before it failed. Nobody else waits for it then, and two
+/// sockets and a pipe are not to be had by not reading.
+const LAST_WORDS: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
 /// One of the two sockets.
 #[derive(Debug)]
@@ -106,8 +110,11 @@ impl Stream {
         if pod.failed && outcomes[1] != Outcome::Again {
             // Without a pipe what is not given on is still where it came from.
             let taken = down.held == 0 && (down.course != Course::Open || !pod.readable);
-            let given = taken && inet::is_all_sent(client.socket.as_fd());
-            return if given { Outcome::Broken } else { Outcome::Wait };
+            if taken && inet::is_all_sent(client.socket.as_fd()) {
+                return Outcome::Broken;
+            }
+            inet::end_when_stuck(client.socket.as_fd(), LAST_WORDS);
+            return Outcome::Wait;
         }
         if up.course == Course::Done && down.course == Course::Done {
             return Outcome::Ended;
@@ -219,5 +226,60 @@ impl Flow {
         if let Some(pipe) = self.pipe.take() {
             pipes.give_back(pipe);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::sys::inet::Waiting;
+
+    /// The proxy's end of a connection, and the other.
+    fn connected() -> (Side, TcpStream) {
+        let listener = inet::listen_tcp("127.0.0.1:0".parse().expect("an address")).expect("listen");
+        let other = TcpStream::connect(inet::local_address(listener.as_fd()).expect("bound")).expect("connect");
+        let Ok(Waiting::Connection(socket)) = inet::accept(listener.as_fd()) else { panic!("nobody") };
+        (Side::new(socket), other)
+    }
+
+    fn eventually(mut holds: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < until, "not within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn who_never_reads_the_last_words_of_a_server_that_reset_does_not_stay() {
+        let ((mut client, reader), (pod, mut server)) = (connected(), connected());
+        let (mut stream, mut pipes) = (Stream::new(pod), Pipes::new(2));
+        let happens = |ended| Ready { token: 0, readable: true, writable: true, ended };
+        server.set_nonblocking(true).expect("O_NONBLOCK");
+        eventually(|| {
+            let _ = server.write(&[7; 1 << 16]);
+            stream.pod.note(happens(false));
+            client.note(happens(false));
+            stream.pump(&mut client, &mut pipes);
+            stream.down.held > 0
+        });
+        inet::reset_when_closed(server.as_fd());
+        drop(server);
+        eventually(|| {
+            stream.pod.note(happens(true));
+            stream.pod.failed
+        });
+        assert_eq!(stream.pump(&mut client, &mut pipes), Outcome::Wait, "it may still be read");
+        eventually(|| {
+            client.note(happens(true));
+            client.failed
+        });
+        assert_eq!(stream.pump(&mut client, &mut pipes), Outcome::Broken);
+        assert!(stream.down.pipe.is_none());
+        drop(reader);
     }
 }

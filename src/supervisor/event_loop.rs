@@ -260,9 +260,7 @@ impl Supervisor<'_> {
 
     pub(super) fn accept(&mut self) -> Option<u64> {
         let channel = self.control.accept().ok().flatten()?;
-        // 0600 keeps other users out already; this keeps out who was given the descriptor.
-        let ours = crate::sys::privileges::uid();
-        if !channel.peer().is_ok_and(|(_, uid)| uid == ours || uid == 0) {
+        if !may_command(&channel) {
             return None;
         }
         let id = self.clients.reserve()?;
@@ -270,6 +268,15 @@ impl Supervisor<'_> {
         self.clients.insert(id, Client::new(channel));
         Some(id)
     }
+}
+
+/// 0600 keeps other users out already; this keeps out who was given the descriptor, and the root of a container that reaches
+/// the socket (by a hostPath of the runtime directory, say), which may have our uid.
+fn may_command(channel: &Channel) -> bool {
+    let ours = crate::sys::privileges::uid();
+    let Ok((_, uid)) = channel.peer() else { return false };
+    // The host's root may do anything anyhow, and we may not look at its processes. No container has that id.
+    (uid == 0 && ours != 0) || (uid == ours && channel.is_peer_in_our_user_namespace())
 }
 
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.

@@ -83,6 +83,11 @@ fn use_local_buffer(fd: BorrowedFd<'_>) {
     let _ = setsockopt(&fd, sockopt::RcvBuf, &LOCAL_BUFFER);
 }
 
+/// Another descriptor of the same socket.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().named(|| "fcntl(F_DUPFD_CLOEXEC)".to_owned())
+}
+
 /// How far a connection has got.
 #[derive(Debug)]
 pub enum Connecting {
@@ -133,6 +138,15 @@ pub fn reset_when_closed(fd: BorrowedFd<'_>) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // A socket that cannot be told so is closed in order, which its peer sees, too.
     let _ = setsockopt(&fd, sockopt::Linger, &linger);
+}
+
+/// From now on the kernel ends the connection, and tells so as an error, when the other side has taken nothing for as long as
+/// this: neither acknowledged what is on its way, nor made room for more (TCP_USER_TIMEOUT, tcp(7)). By itself it waits for ever
+/// for room with somebody who lives.
+pub fn end_when_stuck(fd: BorrowedFd<'_>, patience: Duration) {
+    let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    // A socket that cannot be told so has gone.
+    let _ = setsockopt(&fd, sockopt::TcpUserTimeout, &milliseconds);
 }
 
 /// True when all that the socket was given is on its way; a reset takes back what is not. Otherwise it is told as writable when

@@ -85,6 +85,14 @@ impl PidFd {
         Ok(PidFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Its pid as the mounted /proc counts; -1 when it has been reaped, 0 when it is not seen there (proc_pid_fdinfo(5)).
+    pub fn pid(&self) -> Result<i32> {
+        let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        let text = std::fs::read_to_string(&path).named(|| format!("read({path})"))?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        pid.ok_or_else(|| Error { call: format!("read({path})"), errno: nix::errno::Errno::EINVAL })
+    }
+
     /// pidfd_send_signal(2); a process that has gone in between is no error.
     pub fn signal(&self, signal: i32) -> Result<()> {
         // SAFETY: a null siginfo is allowed (the kernel fills it in as kill(2) does); the other arguments are integers.

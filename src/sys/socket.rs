@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use nix::sys::socket::{
 };
 
 use super::error::Named;
+use super::process::PidFd;
 use super::{Error, Result, poll};
 
 /// The longest message either side takes. An exec request carries argv and environment.
@@ -59,6 +61,20 @@ impl Channel {
     pub fn peer(&self) -> Result<(i32, u32)> {
         let peer = getsockopt(&self.0, sockopt::PeerCredentials).named(|| "getsockopt(SO_PEERCRED)".to_owned())?;
         Ok((peer.pid(), peer.uid()))
+    }
+
+    /// Whether who connected lives in our own user namespace. Its uid does not say so: a map may give ours to the root of
+    /// another one. False also where this cannot be seen.
+    #[must_use]
+    pub fn is_peer_in_our_user_namespace(&self) -> bool {
+        let pidfd = match getsockopt(&self.0, sockopt::PeerPidfd) {
+            Ok(pidfd) => PidFd::from(pidfd),
+            // Before Linux 6.5 there is its pid alone, which may be another's once it has gone.
+            Err(Errno::ENOPROTOOPT) => return self.peer().is_ok_and(|(pid, _)| shares_our_user_namespace(pid)),
+            Err(_) => return false,
+        };
+        // As long as it lives its pid is nobody else's, so it is looked at first.
+        pidfd.pid().is_ok_and(shares_our_user_namespace) && pidfd.wait_gone(Duration::ZERO).is_ok_and(|gone| !gone)
     }
 
     /// Sends one message. Never raises SIGPIPE.
@@ -194,6 +210,16 @@ impl AsFd for Listener {
     }
 }
 
+/// namespaces(7): the same device and inode is the same namespace. Another's link is followed for whoever may trace it.
+fn shares_our_user_namespace(pid: i32) -> bool {
+    let namespace = |whose: &str| {
+        let file = std::fs::metadata(format!("/proc/{whose}/ns/user")).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    let theirs = namespace(&pid.to_string());
+    theirs.is_some() && theirs == namespace("self")
+}
+
 /// A sockaddr_un holds 107 bytes; `/proc/self/fd/N/name` reaches any directory. The descriptor must outlive the call.
 fn short_address(path: &Path) -> nix::Result<(OwnedFd, UnixAddr)> {
     let directory = path.parent().ok_or(Errno::EINVAL)?;
@@ -226,6 +252,17 @@ mod tests {
         let path = dir.path().join("control.sock");
         let _listener = Listener::bind(&path).expect("bind");
         assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn who_has_connected_and_lives_is_seen_to_be_of_our_user_namespace() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("control.sock");
+        let listener = Listener::bind(&path).expect("bind");
+        let _ours = Channel::connect(&path).expect("connect");
+        assert!(listener.accept().expect("accept").expect("a client").is_peer_in_our_user_namespace());
+        // Nobody's, and what has no pid that could be looked up.
+        assert!(!shares_our_user_namespace(0) && !shares_our_user_namespace(i32::MAX));
     }
 
     #[test]
