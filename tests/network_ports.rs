@@ -172,6 +172,12 @@ fn port_forward_reaches_what_is_not_published() {
 
     let (mut ended, address) = forward(&["--address", "127.0.0.1", ":8000"]);
     assert_eq!(fetch(&address).as_deref(), Some("forward"));
+    // What it has open is hidden from everybody; who it is is told.
+    let (_, port) = address.split_once(':').expect("a port");
+    home.sandpod(&["port-forward", "forward", &format!("{port}:8000")])
+        .ends_with(125)
+        .complains(&format!("process {} (`", ended.0.id()))
+        .complains(&format!(" has it, at {address}"));
     pod.does(&["port"]).ends_with(0).silently();
 
     // As kubectl takes it: a pod by its kind, several ports, addresses that overlap.

@@ -202,7 +202,8 @@ fn refuse_circle(forwards: &[Forward], listening: &[(SocketAddr, Protocol)]) -> 
     Ok(())
 }
 
-/// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said.
+/// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said, and none
+/// that is included in every address of its family.
 fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
     let mut addresses: Vec<HostAddress> = Vec::new();
     for text in asked {
@@ -212,7 +213,7 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
             addresses.extend(missing.into_iter().map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
             continue;
         }
-        let ip = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+        let ip: IpAddr = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
             Report::new(exit_code::USAGE, format!("--address: `{text}` is neither an IP address nor `localhost`"))
         })?;
         match addresses.iter_mut().find(|known| known.ip == ip) {
@@ -220,6 +221,10 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
             None => addresses.push(HostAddress { ip, only_if_possible: false }),
         }
     }
+    // The kernel would say of 127.0.0.1 that it is in use, by the 0.0.0.0 of this very process.
+    let every: Vec<IpAddr> = addresses.iter().map(|address| address.ip).filter(IpAddr::is_unspecified).collect();
+    let included = |ip: IpAddr| every.iter().any(|every| *every != ip && every.is_ipv4() == ip.is_ipv4());
+    addresses.retain(|address| !included(address.ip));
     Ok(addresses)
 }
 
@@ -292,7 +297,10 @@ mod tests {
         };
         let (four, six) = (("127.0.0.1".to_owned(), false), "::1".to_owned());
         assert_eq!(found(&["127.0.0.1", "localhost", "localhost"]), [four.clone(), (six.clone(), true)]);
-        assert_eq!(found(&["localhost", "::1"]), [four, (six, false)], "asked for by itself");
+        assert_eq!(found(&["localhost", "::1"]), [four.clone(), (six.clone(), false)], "asked for by itself");
+        let every = ("0.0.0.0".to_owned(), false);
+        assert_eq!(found(&["127.0.0.1", "0.0.0.0", "localhost"]), [every, (six, true)], "included in every address");
+        assert_eq!(found(&["localhost", "::"]), [four, ("::".to_owned(), false)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `sandpod port`, and what is said when a port of the host cannot be had.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 
@@ -184,12 +185,30 @@ fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
     let found = host::port_holder(transport, address)?;
     let of_uid = || match found.uid {
         uid if uid == privileges::uid() => {
-            "a process of yours that cannot be looked into, as a `sandpod port-forward`,".to_owned()
+            forwarding(address.port()).unwrap_or_else(|| "a process of yours that cannot be looked into".to_owned())
         }
         uid => format!("a process of another user (uid {uid})"),
     };
     let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
     Some(format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address))
+}
+
+/// Which `sandpod port-forward` of the user's it may be: what one has open is hidden ([`ports::enter`]), its arguments are not.
+fn forwarding(port: u16) -> Option<String> {
+    let forwards = |pid: i32| {
+        let process = format!("/proc/{pid}");
+        let ours = std::fs::metadata(&process).is_ok_and(|process| process.uid() == privileges::uid());
+        let hidden = std::fs::read_dir(format!("{process}/fd")).is_err();
+        let command = processes::command(pid).filter(|_| ours && hidden)?;
+        (command.split(' ').nth(1) == Some("port-forward")).then(|| (format!("process {pid} (`{command}`)"), command))
+    };
+    let (all, commands): (Vec<String>, Vec<String>) = processes::parents().into_keys().filter_map(forwards).unzip();
+    let number = port.to_string();
+    let names_it = |command: &String| command.split(' ').any(|word| word.split([':', '/']).next() == Some(&number));
+    let named = all.iter().zip(&commands).filter(|(_, command)| names_it(command)).map(|(shown, _)| shown.clone());
+    // A port that the kernel chose, or one of a range, is not among the arguments.
+    let found = Some(named.collect::<Vec<_>>()).filter(|named| !named.is_empty()).unwrap_or(all);
+    (!found.is_empty()).then(|| found.join(" or "))
 }
 
 #[cfg(test)]
