@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::arguments::PortArguments;
 use super::{Outcome, client, networks, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
-use crate::host::{self, Transport};
-use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
-use crate::plan::{NamespaceMode, Protocol, SandboxPlan};
+use crate::host::{self, Facts, Transport};
+use crate::plan::ports::{PublishedPort, of_the_hosts_network, out_of_reach, port_number, protocol_name, protocol_of};
+use crate::plan::{NamespaceMode, PodPlan, Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::step::Step;
@@ -20,17 +20,22 @@ use crate::sys::{Errno, privileges};
 pub(super) const TOO_MANY_FILES: &str = "this process may have no more files open, and each port takes a socket or two: \
      `ulimit -n` says how many there may be; raise it (`ulimit -n 65536`), or leave out some ports";
 
-/// The published ports of a running pod, as docker prints them.
+/// Behind ports that are the host's own: no proxy of ours leads to them, the containers bind them.
+pub(super) const HOST_NETWORK: &str = " (host network)";
+
+/// The published ports of a running pod, as docker prints them; on the host's network those that it declares.
 pub(crate) fn port(asked: &PortArguments) -> Outcome {
     let pod = store()?.find(&asked.pod)?;
     if !pod.status().is_live() {
         return Err(client::not_running(&pod).into());
     }
     let wanted = asked.port.as_deref().map(container_port).transpose()?;
+    let own = pod.plan.as_ref().map(of_the_hosts_network).unwrap_or_default();
     let published: Vec<&PublishedPort> = pod
         .plan
         .iter()
         .flat_map(|plan| &plan.sandbox.ports)
+        .chain(&own)
         .filter(|port| wanted.is_none_or(|wanted| wanted == (port.container_port, port.protocol)))
         .collect();
     if let (Some(text), true) = (&asked.port, published.is_empty()) {
@@ -44,12 +49,13 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
         print::notice("ports down", &format!("nobody answers at them just now: {why}; it is started again"));
     }
     if asked.json {
-        print::json(&published.into_iter().map(row_json).collect::<Vec<Value>>())?;
+        print::json(&published.into_iter().map(|port| row_json(port, !own.is_empty())).collect::<Vec<Value>>())?;
         return Ok(0);
     }
+    let whose = if own.is_empty() { "" } else { HOST_NETWORK };
     for port in published {
         for address in port.host_addresses() {
-            print::text(&if wanted.is_some() { format!("{address}\n") } else { row(port, address) })?;
+            print::text(&if wanted.is_some() { format!("{address}\n") } else { row(port, address, whose) })?;
         }
     }
     Ok(0)
@@ -99,11 +105,11 @@ pub(crate) fn folded(ports: &[PublishedPort]) -> Vec<String> {
     runs.flat_map(of_run).collect()
 }
 
-fn row(port: &PublishedPort, address: SocketAddr) -> String {
-    format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
+fn row(port: &PublishedPort, address: SocketAddr, whose: &str) -> String {
+    format!("{}/{} -> {address}{whose}\n", port.container_port, protocol_name(port.protocol))
 }
 
-fn row_json(port: &PublishedPort) -> Value {
+fn row_json(port: &PublishedPort, host_network: bool) -> Value {
     let PublishedPort { host_ip, host_port, container_port, protocol, proxy_protocol, container } = port;
     json!({
         "container": container,
@@ -112,6 +118,7 @@ fn row_json(port: &PublishedPort) -> Value {
         "hostIP": host_ip,
         "hostPort": host_port,
         "proxyProtocol": proxy_protocol,
+        "hostNetwork": host_network,
     })
 }
 
@@ -159,6 +166,13 @@ pub(super) fn taken(ports: &[PublishedPort], store: &Store) -> Vec<String> {
         Some(format!("port {} of the host ({}) is taken: {holder}", port.host_port, port.shown()))
     });
     taken.collect()
+}
+
+/// What stands in the way of ports that the pod's containers bind themselves, on the host's network.
+pub(super) fn in_the_way(plan: &PodPlan, facts: &Facts, store: &Store) -> Vec<String> {
+    let own = of_the_hosts_network(plan);
+    let low = own.iter().filter_map(|port| out_of_reach(port, facts.unprivileged_port_start));
+    low.chain(taken(&own, store)).collect()
 }
 
 /// Another pod of ours that publishes it.

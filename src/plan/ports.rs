@@ -2,12 +2,12 @@
 //! each other and against what an unprivileged user may bind. Whether a port is free only the binding tells
 //! (`engine/ports.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::NamespaceMode;
+use super::{NamespaceMode, PodPlan};
 use crate::bind_conflict::in_conflict;
 use crate::host::Facts;
 use crate::manifest::Protocol;
@@ -119,17 +119,60 @@ fn twice(earlier: &PublishedPort, port: &PublishedPort) -> Report {
     }
 }
 
+const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+
+fn only_root(start: u16) -> String {
+    format!("only root may bind ports below {start} here ({SYSCTL} is {start})")
+}
+
+fn for_all_programs(port: u16) -> String {
+    format!(
+        "for all programs, run `sudo sysctl -w {SYSCTL}={port}`, and put `{SYSCTL}={port}` into \
+         /etc/sysctl.d/99-sandpod.conf to keep it"
+    )
+}
+
 fn privileged(port: &PublishedPort, start: u16) -> Report {
-    const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
     let PublishedPort { host_port, container_port, container, .. } = port;
     let above = host_port.saturating_add(8000).max(start);
     Report::new(exit_code::FAILURE, format!("port {host_port} of the host cannot be published"))
         .because(format!("container `{container}`: {}", port.shown()))
-        .because(format!("only root may bind ports below {start} here ({SYSCTL} is {start})"))
-        .hint(format!(
-            "publish a higher one, like {above}->{container_port}; or, for all programs, run `sudo sysctl -w \
-             {SYSCTL}={host_port}`, and put `{SYSCTL}={host_port}` into /etc/sysctl.d/99-sandpod.conf to keep it"
-        ))
+        .because(only_root(start))
+        .hint(format!("publish a higher one, like {above}->{container_port}; or, {}", for_all_programs(*host_port)))
+}
+
+/// What the containers of a pod on the host's network say that they listen on. These are ports of the host, and nobody binds
+/// them but the containers themselves, at whichever address they like.
+#[must_use]
+pub fn of_the_hosts_network(plan: &PodPlan) -> Vec<PublishedPort> {
+    let mut known = HashSet::new();
+    let on_it = plan.containers.iter().filter(|_| plan.sandbox.namespaces.net == NamespaceMode::Node);
+    on_it
+        .flat_map(|container| container.ports.iter().map(|port| (&container.name, port)))
+        .filter(|(_, port)| known.insert((port.container_port, protocol_name(port.protocol))))
+        .map(|(container, port)| PublishedPort {
+            host_ip: Some(IpAddr::from([0; 4])),
+            host_port: port.container_port,
+            container_port: port.container_port,
+            protocol: port.protocol,
+            proxy_protocol: false,
+            container: container.clone(),
+        })
+        .collect()
+}
+
+/// Why a container cannot bind one of [`of_the_hosts_network`]; whether it tries is its own affair.
+#[must_use]
+pub fn out_of_reach(port: &PublishedPort, unprivileged_start: u16) -> Option<String> {
+    let PublishedPort { host_port, container, .. } = port;
+    (*host_port < unprivileged_start).then(|| {
+        format!(
+            "port {host_port} of the host is out of reach for container `{container}`, which is on its network: {}; have it \
+             listen on a higher one, leave out hostNetwork, or, {}",
+            only_root(unprivileged_start),
+            for_all_programs(*host_port)
+        )
+    })
 }
 
 /// One `-p`, or a part of its range.
