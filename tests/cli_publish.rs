@@ -45,6 +45,9 @@ fn the_command_line_replaces_the_manifests_host_port() {
     assert!(listed.starts_with(&format!("80/tcp -> 127.0.0.1:{typed}\n53/udp -> 127.0.0.1:")), "{listed}");
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let spelled = format!("127.0.0.1:{typed}\n");
+    assert_eq!(home.sandpod(&["port", "replaced", "http"]).ends_with(0).stdout, format!("127.0.0.1:{typed}\n"));
+    home.sandpod(&["port", "replaced", "htp"]).ends_with(2).complains("its named ports are `http` (80/tcp), `dns`");
+    home.sandpod(&["port", "replaced", "53"]).ends_with(125).complains("it publishes 53/udp");
     assert_eq!(home.sandpod(&["port", "replaced", "80/TCP"]).ends_with(0).stdout, spelled, "as the manifest spells it");
 }
 
@@ -168,6 +171,7 @@ fn ports_of_the_hosts_network_are_listed_and_looked_at() {
     home.sandpod(&["ps", "-o", "wide"])
         .ends_with(0)
         .says(&format!("0.0.0.0:{port}->{port}/tcp,0.0.0.0:1->1/tcp (host network)"));
+    home.sandpod(&["plan", "-p", "87", &file]).ends_with(2).complains("error: port 87/tcp cannot be published");
     home.sandpod(&["port", "own", "2"])
         .ends_with(125)
         .complains("what it listens on is the host's own, at 127.0.0.1:2");

@@ -9,8 +9,10 @@ use super::arguments::PortArguments;
 use super::{Outcome, client, networks, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
 use crate::host::{self, Facts, Transport};
-use crate::plan::ports::{PublishedPort, of_the_hosts_network, out_of_reach, port_number, protocol_name, protocol_of};
-use crate::plan::{NamespaceMode, PodPlan, Protocol, SandboxPlan};
+use crate::plan::ports::{
+    Mapping, PublishedPort, Wrong, declared, mappings, named, of_the_hosts_network, out_of_reach, protocol_name,
+};
+use crate::plan::{NamespaceMode, PodPlan, PortPlan, Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::step::Step;
@@ -29,7 +31,8 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
     if !pod.status().is_live() {
         return Err(client::not_running(&pod).into());
     }
-    let wanted = asked.port.as_deref().map(container_port).transpose()?;
+    let declared = pod.plan.as_ref().map(declared).unwrap_or_default();
+    let wanted = asked.port.as_deref().map(|text| container_port(text, &declared)).transpose()?;
     let own = pod.plan.as_ref().map(of_the_hosts_network).unwrap_or_default();
     let published: Vec<&PublishedPort> = pod
         .plan
@@ -122,13 +125,18 @@ fn row_json(port: &PublishedPort, host_network: bool) -> Value {
     })
 }
 
-/// `80` or `80/udp`.
-fn container_port(text: &str) -> Result<(u16, Protocol), Report> {
-    let read = || {
-        let (number, protocol) = protocol_of(text)?;
-        Ok((port_number(number)?, protocol.unwrap_or(Protocol::Tcp)))
+/// `80`, `80/udp` or `http`.
+fn container_port(text: &str, declared: &[PortPlan]) -> Result<(u16, Protocol), Report> {
+    let read = || match mappings(text, |name| named(name, declared))?[..] {
+        [Mapping { host_ip: _, host_port: _, container_port, protocol }] if !text.contains(':') => {
+            Ok((container_port, protocol))
+        }
+        _ => Err(Wrong::from(format!("`{text}` is not one port of the pod"))),
     };
-    read().map_err(|why: String| Report::new(exit_code::USAGE, why).hint("write the pod's port, like 80 or 53/udp"))
+    read().map_err(|Wrong { why, hint }| {
+        let hint = hint.unwrap_or("write the pod's port, like 80 or 53/udp, or the name that its manifest gives it");
+        Report::new(exit_code::USAGE, why).hint(hint)
+    })
 }
 
 /// Binds the pod's published ports, before anything of the pod exists.
@@ -246,14 +254,25 @@ mod tests {
 
     #[test]
     fn a_port_of_a_container() {
-        for (text, expected) in
-            [("80", (80, Protocol::Tcp)), ("80/tcp", (80, Protocol::Tcp)), ("53/udp", (53, Protocol::Udp))]
+        let port =
+            |name: &str, container_port, protocol| PortPlan { name: Some(name.to_owned()), container_port, protocol };
+        let (dns, twice) = (port("dns", 53, Protocol::Udp), [1, 2].map(|number| port("twice", number, Protocol::Tcp)));
+        let declared = [&[dns][..], &twice].concat();
+        for (text, expected) in [
+            ("80", (80, Protocol::Tcp)),
+            ("80/tcp", (80, Protocol::Tcp)),
+            ("53/udp", (53, Protocol::Udp)),
+            ("dns", (53, Protocol::Udp)),
+        ] {
+            assert_eq!(container_port(text, &declared).expect(text), expected);
+        }
+        for text in
+            ["", "x", "0", "+80", " 80", "80/sctp", "80/", "80/tcp/tcp", "65536", "udp", "80:80", ":80", "80-81"]
         {
-            assert_eq!(container_port(text).expect(text), expected);
+            assert_eq!(container_port(text, &declared).expect_err(text).exit_code, exit_code::USAGE);
         }
-        for text in ["", "x", "0", "+80", " 80", "80/sctp", "80/", "80/tcp/tcp", "65536", "udp"] {
-            assert_eq!(container_port(text).expect_err(text).exit_code, exit_code::USAGE);
-        }
+        let report = container_port("twice", &declared).expect_err("two ports");
+        assert!(report.what.contains("several containers have a port `twice`: `twice` (1/tcp), `twice` (2/tcp)"));
     }
 
     #[test]
