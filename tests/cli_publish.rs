@@ -45,6 +45,9 @@ fn the_command_line_replaces_the_manifests_host_port() {
     assert!(listed.starts_with(&format!("80/tcp -> 127.0.0.1:{typed}\n53/udp -> 127.0.0.1:")), "{listed}");
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let spelled = format!("127.0.0.1:{typed}\n");
+    assert_eq!(home.sandpod(&["port", "replaced", "http"]).ends_with(0).stdout, format!("127.0.0.1:{typed}\n"));
+    home.sandpod(&["port", "replaced", "htp"]).ends_with(2).complains("its named ports are `http` (80/tcp), `dns`");
+    home.sandpod(&["port", "replaced", "53"]).ends_with(125).complains("it publishes 53/udp");
     assert_eq!(home.sandpod(&["port", "replaced", "80/TCP"]).ends_with(0).stdout, spelled, "as the manifest spells it");
 }
 
@@ -140,6 +143,38 @@ fn more_ports_than_files_may_be_open() {
     home.sandpod(&["run", "-d", "-q", &file]).ends_with(0);
     let forwards: Vec<String> = (1000..1100).map(|port| format!(":{port}")).collect();
     few(&format!("port-forward forwarded {}", forwards.join(" ")));
+}
+
+#[test]
+fn ports_of_the_hosts_network_are_listed_and_looked_at() {
+    let Some(home) = Home::new("publish_on_host") else { return };
+    let held = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = held.local_addr().expect("bound").port();
+    let mut spec = with_ports(&json!([{ "containerPort": port, "hostPort": port }, { "containerPort": 1 }]));
+    spec["hostNetwork"] = json!(true);
+    let file = written(&home, "own", &spec);
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("Linux 4.11");
+    let low = first.trim().parse::<u16>().expect("a number") > 1;
+    for verb in [&["plan"][..], &["run", "-d"]] {
+        let said = home.sandpod(&[verb, &[file.as_str()]].concat()).ends_with(0).complains(&format!(
+            "warning: port {port} of the host (0.0.0.0:{port}->{port}/tcp) is taken: process {} (",
+            std::process::id()
+        ));
+        let reach =
+            "warning: port 1 of the host is out of reach for container `web`, which is on its network: only root";
+        assert_eq!(said.stderr.contains(reach), low, "{}", said.explain());
+    }
+    let listed = home.sandpod(&["port", "own"]).ends_with(0).stdout;
+    let rows = [port, 1].map(|port| format!("{port}/tcp -> 0.0.0.0:{port} (host network)\n")).concat();
+    assert_eq!(listed, rows);
+    assert_eq!(home.sandpod(&["port", "own", &port.to_string()]).ends_with(0).stdout, format!("0.0.0.0:{port}\n"));
+    home.sandpod(&["ps", "-o", "wide"])
+        .ends_with(0)
+        .says(&format!("0.0.0.0:{port}->{port}/tcp,0.0.0.0:1->1/tcp (host network)"));
+    home.sandpod(&["plan", "-p", "87", &file]).ends_with(2).complains("error: port 87/tcp cannot be published");
+    home.sandpod(&["port", "own", "2"])
+        .ends_with(125)
+        .complains("what it listens on is the host's own, at 127.0.0.1:2");
 }
 
 /// It would connect to itself, and that connection again, until all descriptors are gone.

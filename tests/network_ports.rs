@@ -172,7 +172,26 @@ fn port_forward_reaches_what_is_not_published() {
 
     let (mut ended, address) = forward(&["--address", "127.0.0.1", ":8000"]);
     assert_eq!(fetch(&address).as_deref(), Some("forward"));
+    // What it has open is hidden from everybody; who it is is told.
+    let (_, port) = address.split_once(':').expect("a port");
+    home.sandpod(&["port-forward", "forward", &format!("{port}:8000")])
+        .ends_with(125)
+        .complains(&format!("process {} (`", ended.0.id()))
+        .complains(&format!(" has it, at {address}"));
     pod.does(&["port"]).ends_with(0).silently();
+
+    // An ended pod has neither address nor port.
+    let over = home.start_with("over", &web(), &["-p", "127.0.0.1::8000"]);
+    let wide = |of: &str| {
+        let list = home.sandpod(&["ps", "-a", "-o", "wide"]).ends_with(0).stdout;
+        list.lines()
+            .find(|line| line.starts_with(of))
+            .map(|line| line.split_whitespace().rev().take(2).collect::<Vec<_>>().join(" "))
+    };
+    assert!(wide("over").is_some_and(|shown| shown.contains("->8000/tcp")));
+    over.does(&["stop"]).ends_with(0);
+    assert_eq!(wide("over").as_deref(), Some("- -"));
+    over.does(&["rm"]).ends_with(0);
 
     // As kubectl takes it: a pod by its kind, several ports, addresses that overlap.
     let mut command =
@@ -212,6 +231,12 @@ fn a_local_port_that_cannot_be_had_for_a_forward() {
         .ends_with(2)
         .silently()
         .complains("error: cannot forward `9999:81`\n  port 9999 of this host is forwarded by `9999:80` already\n");
+    for (words, hint) in [
+        (["9000:80", "refused"], "hint: the pod comes first: `sandpod port-forward refused 9000:80`"),
+        (["svc/refused", "80"], "hint: of all kinds there are only pods here, no `svc`"),
+    ] {
+        pod.home.sandpod(&["port-forward", words[0], words[1]]).ends_with(125).silently().complains(hint);
+    }
     // A pod's supervisor holds its ports: nobody is told to end that.
     let other = home.start_with("published-there", &web(), &["-p", "127.0.0.1::8000"]);
     let address = published(&home, &other);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::ports;
 use crate::plan::degradation::NO_NETWORK;
 use crate::plan::network::{Join, Joined, NetworkPlan};
+use crate::plan::ports::of_the_hosts_network;
 use crate::plan::{NamespaceMode, PodPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{NetworkRecord, NetworkState, PortsRecord, PortsState, Record, Status, Store, StoredPod};
@@ -76,9 +77,14 @@ pub(crate) fn ports_down(pod: &StoredPod) -> Option<&PortsRecord> {
     publishing.filter(|publishing| publishing.state == PortsState::Down)
 }
 
+/// The plan of a pod that is there: an ended one has its addresses and ports no longer.
+fn live_plan(pod: &StoredPod) -> Option<&PodPlan> {
+    pod.plan.as_ref().filter(|_| pod.status().is_live())
+}
+
 /// IPv4 first; `host` for a pod on the host's network.
 pub(crate) fn addresses(pod: &StoredPod) -> String {
-    match pod.plan.as_ref().map(|plan| &plan.sandbox.network) {
+    match live_plan(pod).map(|plan| &plan.sandbox.network) {
         None => "-".to_owned(),
         Some(NetworkPlan::Host) => "host".to_owned(),
         Some(network) => {
@@ -88,10 +94,15 @@ pub(crate) fn addresses(pod: &StoredPod) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp`, and `0.0.0.0:8000-8010->8000-8010/tcp` where they follow upon each other; whether they are down.
+/// `0.0.0.0:8080->80/tcp`, and `0.0.0.0:8000-8010->8000-8010/tcp` where they follow upon each other; whether they are down, or
+/// the host's own.
 pub(crate) fn published(pod: &StoredPod) -> String {
-    let shown = pod.plan.as_ref().map(|plan| ports::folded(&plan.sandbox.ports)).unwrap_or_default();
-    match shown.join(",") {
+    let Some(plan) = live_plan(pod) else { return "-".to_owned() };
+    let own = ports::folded(&of_the_hosts_network(plan)).join(",");
+    if !own.is_empty() {
+        return own + ports::HOST_NETWORK;
+    }
+    match ports::folded(&plan.sandbox.ports).join(",") {
         none if none.is_empty() => "-".to_owned(),
         ports if ports_down(pod).is_some() => format!("{ports} (down)"),
         ports => ports,

@@ -15,7 +15,9 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
     if let Err(taken) = store.refuse_taken(&plan) {
         print::notice("warning", &in_one_line(taken));
     }
-    ports::taken(&plan.sandbox.ports, &store).iter().for_each(|line| print::notice("warning", line));
+    let in_the_way =
+        ports::taken(&plan.sandbox.ports, &store).into_iter().chain(ports::in_the_way(&plan, &facts, &store));
+    in_the_way.for_each(|line| print::notice("warning", &line));
     if asked.json {
         print::json(&plan)?;
     } else {

@@ -1,5 +1,6 @@
 //! `sandpod port-forward`: the port proxy in this very process, between the host's loopback and the pod's.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,7 +9,7 @@ use super::{Failure, Outcome, client, ports, print, store};
 use crate::bind_conflict::in_conflict;
 use crate::engine::ports::{HostAddress, Sockets, bind_port, enter};
 use crate::host;
-use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
+use crate::plan::ports::{Mapping, PublishedPort, Wrong, declared, mappings, named, port_number, protocol_name};
 use crate::plan::{NamespaceMode, PortPlan, Protocol};
 use crate::proxy::Proxy;
 use crate::report::{Report, exit_code};
@@ -27,7 +28,7 @@ const LOCALHOST: [IpAddr; 2] = TARGETS;
 /// Forwards until Ctrl-C, or until the pod ends.
 pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
     let store = store()?;
-    let pod = store.find(&asked.pod)?;
+    let pod = store.find(&asked.pod).map_err(|report| or_its_port(report, asked))?;
     if !pod.status().is_live() {
         return Err(client::not_running(&pod).into());
     }
@@ -36,8 +37,8 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
         .as_ref()
         .ok_or_else(|| Report::new(exit_code::FAILURE, format!("pod `{}`: its plan cannot be read", pod.name)))?;
     let addresses = addresses(&asked.address)?;
-    let declared: Vec<&PortPlan> = plan.containers.iter().flat_map(|container| &container.ports).collect();
-    let forwards = asked.ports.iter().map(|text| parse(text, &declared)).collect::<Result<Vec<_>, _>>()?;
+    let declared = declared(plan);
+    let forwards = asked.ports.iter().map(|text| parse(text, &declared)).collect::<Result<Vec<_>, _>>()?.concat();
     refuse_twice(&forwards)?;
     let on_the_hosts = plan.sandbox.namespaces.net == NamespaceMode::Node;
     if on_the_hosts {
@@ -91,8 +92,19 @@ fn open(pod: &StoredPod) -> Result<(PidFd, OwnedFd), Failure> {
     if process.is_alive() { Ok((pause, network)) } else { Err(gone()) }
 }
 
-/// One `[LOCAL:]REMOTE`.
-#[derive(Debug, PartialEq, Eq)]
+/// There is no such pod: a port in its place is a slip.
+fn or_its_port(report: Report, asked: &PortForwardArguments) -> Report {
+    let PortForwardArguments { pod: typed, ports, .. } = asked;
+    match ports.first() {
+        Some(first) if typed.contains(':') || port_number(typed).is_ok() => {
+            report.hint(format!("the pod comes first: `sandpod port-forward {first} {typed}`"))
+        }
+        _ => report,
+    }
+}
+
+/// One `[LOCAL:]REMOTE`, or a part of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Forward {
     typed: String,
     /// 0: whichever is free.
@@ -122,37 +134,23 @@ fn line(address: SocketAddr, forward: &Forward) -> String {
     format!("Forwarding from {address} -> {}{protocol}\n", forward.remote)
 }
 
-/// `REMOTE`, `LOCAL:REMOTE`, `:REMOTE`; REMOTE may be the name of a container's port.
-fn parse(text: &str, declared: &[&PortPlan]) -> Result<Forward, Report> {
-    let wrong = |why: String| {
-        Report::new(exit_code::USAGE, cannot_forward(text))
-            .because(why)
-            .hint("write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http")
+/// `REMOTE`, `LOCAL:REMOTE`, `:REMOTE`, as `-p` has them without its address; `REMOTE` alone is both.
+fn parse(text: &str, declared: &[PortPlan]) -> Result<Vec<Forward>, Report> {
+    let wrong = |Wrong { why, hint }: Wrong| {
+        let grammar = "write it as [LOCAL:]REMOTE, with /udp at its end for UDP: 8080:80, 80, :80, 8080:http";
+        Report::new(exit_code::USAGE, cannot_forward(text)).because(why).hint(hint.unwrap_or(grammar))
     };
-    let number = |number: &str| {
-        let known = || declared.iter().filter_map(|port| port.name.as_deref()).collect::<Vec<_>>().join("`, `");
-        port_number(number).map_err(|why| match (number.contains(':'), number.contains('-'), known()) {
-            (true, _, _) => wrong(format!("{why}: an address of this host comes with --address")),
-            (_, true, _) => wrong(format!("{why}: ports are forwarded one by one, ranges are for `run -p`")),
-            (_, _, names) if names.is_empty() => wrong(why),
-            (_, _, names) => wrong(format!("{why}, and no name of one: the pod's are `{names}`")),
-        })
+    let mappings = match text.matches(':').count() {
+        0 | 1 => mappings(text, |name| named(name, declared)).map_err(wrong)?,
+        _ => return Err(wrong("it is one local port and one of the pod: an address comes with --address".into())),
     };
-    let (ports, protocol) = protocol_of(text).map_err(wrong)?;
-    let (local, remote) = match ports.split_once(':') {
-        None => (None, ports),
-        Some((local, remote)) => (Some(local), remote),
+    let of = |Mapping { host_ip: _, host_port, container_port, protocol }| Forward {
+        typed: text.to_owned(),
+        local: if text.contains(':') { host_port } else { container_port },
+        remote: container_port,
+        protocol,
     };
-    let (remote, protocol) = match declared.iter().find(|port| port.name.as_deref() == Some(remote)) {
-        Some(port) => (port.container_port, protocol.unwrap_or(port.protocol)),
-        None => (number(remote)?, protocol.unwrap_or(Protocol::Tcp)),
-    };
-    let local = match local {
-        None => remote,
-        Some("") => 0,
-        Some(local) => number(local)?,
-    };
-    Ok(Forward { typed: text.to_owned(), local, remote, protocol })
+    Ok(mappings.into_iter().map(of).collect())
 }
 
 fn cannot_forward(text: &str) -> String {
@@ -161,15 +159,13 @@ fn cannot_forward(text: &str) -> String {
 
 /// The kernel would say of the second that the port is in use, by this very process.
 fn refuse_twice(forwards: &[Forward]) -> Result<(), Report> {
-    for (index, forward) in forwards.iter().enumerate() {
-        let same = |earlier: &&Forward| (earlier.local, earlier.protocol) == (forward.local, forward.protocol);
-        if let Some(earlier) = forwards[..index].iter().find(same).filter(|_| forward.local != 0) {
-            return Err(Report::new(exit_code::USAGE, cannot_forward(&forward.typed))
-                .because(format!("port {} of this host is forwarded by `{}` already", forward.local, earlier.typed))
-                .hint(format!(
-                    "leave it out, or give it another local port: :{} is any that is free",
-                    forward.remote
-                )));
+    let mut taken = HashMap::new();
+    for forward in forwards.iter().filter(|forward| forward.local != 0) {
+        let Forward { typed, local, remote, protocol } = forward;
+        if let Some(earlier) = taken.insert((local, protocol_name(*protocol)), typed) {
+            return Err(Report::new(exit_code::USAGE, cannot_forward(typed))
+                .because(format!("port {local} of this host is forwarded by `{earlier}` already"))
+                .hint(format!("leave it out, or give it another local port: :{remote} is any that is free")));
         }
     }
     Ok(())
@@ -184,13 +180,16 @@ fn asked_for(forwards: &[Forward], addresses: &[HostAddress]) -> Vec<(SocketAddr
 /// The localhost of a pod on the host's network is the one on which this command listens: of a port that leads to one which
 /// it has itself, each connection makes the next one, until no descriptor is left.
 fn refuse_circle(forwards: &[Forward], listening: &[(SocketAddr, Protocol)]) -> Result<(), Report> {
+    // Ranges can be long: a port is only compared with those of the same number.
+    let mut of_number: HashMap<u16, Vec<(SocketAddr, Protocol)>> = HashMap::new();
+    listening.iter().for_each(|here| of_number.entry(here.0.port()).or_default().push(*here));
     for forward in forwards {
         let remote = forward.remote;
         let reached = |(address, protocol): &&(SocketAddr, Protocol)| {
             let here = (Some(address.ip()), address.port());
             *protocol == forward.protocol && TARGETS.iter().any(|target| in_conflict(here, (Some(*target), remote)))
         };
-        if let Some((address, _)) = listening.iter().find(reached) {
+        if let Some((address, _)) = of_number.get(&remote).and_then(|same| same.iter().find(reached)) {
             return Err(Report::new(exit_code::USAGE, cannot_forward(&forward.typed))
                 .because(format!(
                     "the pod is on this host's network: its port {remote} is the host's 127.0.0.1:{remote}"
@@ -202,7 +201,8 @@ fn refuse_circle(forwards: &[Forward], listening: &[(SocketAddr, Protocol)]) -> 
     Ok(())
 }
 
-/// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said.
+/// `--address`: `localhost` is both loopback addresses, as far as there are two. Each once, however often it is said, and none
+/// that is included in every address of its family.
 fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
     let mut addresses: Vec<HostAddress> = Vec::new();
     for text in asked {
@@ -212,7 +212,7 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
             addresses.extend(missing.into_iter().map(|ip| HostAddress { ip, only_if_possible: ip.is_ipv6() }));
             continue;
         }
-        let ip = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+        let ip: IpAddr = text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
             Report::new(exit_code::USAGE, format!("--address: `{text}` is neither an IP address nor `localhost`"))
         })?;
         match addresses.iter_mut().find(|known| known.ip == ip) {
@@ -220,6 +220,10 @@ fn addresses(asked: &[String]) -> Result<Vec<HostAddress>, Report> {
             None => addresses.push(HostAddress { ip, only_if_possible: false }),
         }
     }
+    // The kernel would say of 127.0.0.1 that it is in use, by the 0.0.0.0 of this very process.
+    let every: Vec<IpAddr> = addresses.iter().map(|address| address.ip).filter(IpAddr::is_unspecified).collect();
+    let included = |ip: IpAddr| every.iter().any(|every| *every != ip && every.is_ipv4() == ip.is_ipv4());
+    addresses.retain(|address| !included(address.ip));
     Ok(addresses)
 }
 
@@ -292,13 +296,36 @@ mod tests {
         };
         let (four, six) = (("127.0.0.1".to_owned(), false), "::1".to_owned());
         assert_eq!(found(&["127.0.0.1", "localhost", "localhost"]), [four.clone(), (six.clone(), true)]);
-        assert_eq!(found(&["localhost", "::1"]), [four, (six, false)], "asked for by itself");
+        assert_eq!(found(&["localhost", "::1"]), [four.clone(), (six.clone(), false)], "asked for by itself");
+        let every = ("0.0.0.0".to_owned(), false);
+        assert_eq!(found(&["127.0.0.1", "0.0.0.0", "localhost"]), [every, (six, true)], "included in every address");
+        assert_eq!(found(&["localhost", "::"]), [four, ("::".to_owned(), false)]);
     }
 
     #[test]
     fn what_is_forwarded_is_written_as_for_kubectl() {
-        let dns = PortPlan { name: Some("dns".to_owned()), container_port: 53, protocol: Protocol::Udp };
-        let of = |text: &str| parse(text, &[&dns]).map(|forward| (forward.local, forward.remote, forward.protocol));
+        let udp = |name: &str, container_port| PortPlan {
+            name: Some(name.to_owned()),
+            container_port,
+            protocol: Protocol::Udp,
+        };
+        let declared = [udp("dns", 53), udp("two", 53), udp("two", 54)];
+        let all = |text: &str| {
+            let meant = |forward: Forward| (forward.local, forward.remote, forward.protocol);
+            parse(text, &declared).map(|forwards| forwards.into_iter().map(meant).collect::<Vec<_>>())
+        };
+        let of = |text: &str| all(text).map(|forwards| forwards[0]);
+        let tcp = Protocol::Tcp;
+        assert_eq!(all("9000-9001:80-81").expect("a range"), [(9000, 80, tcp), (9001, 81, tcp)]);
+        assert_eq!(all("53-54").expect("a range"), [(53, 53, tcp), (54, 54, tcp)]);
+        for (text, why) in [
+            ("9003:dsn", "its named ports are `dns` (53/udp), `two` (53/udp), `two` (54/udp)"),
+            ("two", "several containers have a port `two`"),
+            ("127.0.0.1:9000:80", "an address comes with --address"),
+        ] {
+            let report = of(text).expect_err(text);
+            assert!(report.chain[0].contains(why), "{report:?}");
+        }
         for (text, meant) in [
             ("8080:80", (8080, 80, Protocol::Tcp)),
             ("80", (80, 80, Protocol::Tcp)),
@@ -306,9 +333,6 @@ mod tests {
             ("5353:53/udp", (5353, 53, Protocol::Udp)),
             ("5353:dns", (5353, 53, Protocol::Udp)),
             ("dns", (53, 53, Protocol::Udp)),
-            (":dns/tcp", (0, 53, Protocol::Tcp)),
-            (":80/TCP", (0, 80, Protocol::Tcp)),
-            ("5353:53/Udp", (5353, 53, Protocol::Udp)),
         ] {
             assert_eq!(of(text).expect(text), meant, "{text}");
         }

@@ -1,15 +1,18 @@
 //! `sandpod port`, and what is said when a port of the host cannot be had.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 
 use super::arguments::PortArguments;
 use super::{Outcome, client, networks, print, processes, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
-use crate::host::{self, Transport};
-use crate::plan::ports::{PublishedPort, port_number, protocol_name, protocol_of};
-use crate::plan::{NamespaceMode, Protocol, SandboxPlan};
+use crate::host::{self, Facts, Transport};
+use crate::plan::ports::{
+    Mapping, PublishedPort, Wrong, declared, mappings, named, of_the_hosts_network, out_of_reach, protocol_name,
+};
+use crate::plan::{NamespaceMode, PodPlan, PortPlan, Protocol, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
 use crate::step::Step;
@@ -19,17 +22,23 @@ use crate::sys::{Errno, privileges};
 pub(super) const TOO_MANY_FILES: &str = "this process may have no more files open, and each port takes a socket or two: \
      `ulimit -n` says how many there may be; raise it (`ulimit -n 65536`), or leave out some ports";
 
-/// The published ports of a running pod, as docker prints them.
+/// Behind ports that are the host's own: no proxy of ours leads to them, the containers bind them.
+pub(super) const HOST_NETWORK: &str = " (host network)";
+
+/// The published ports of a running pod, as docker prints them; on the host's network those that it declares.
 pub(crate) fn port(asked: &PortArguments) -> Outcome {
     let pod = store()?.find(&asked.pod)?;
     if !pod.status().is_live() {
         return Err(client::not_running(&pod).into());
     }
-    let wanted = asked.port.as_deref().map(container_port).transpose()?;
+    let declared = pod.plan.as_ref().map(declared).unwrap_or_default();
+    let wanted = asked.port.as_deref().map(|text| container_port(text, &declared)).transpose()?;
+    let own = pod.plan.as_ref().map(of_the_hosts_network).unwrap_or_default();
     let published: Vec<&PublishedPort> = pod
         .plan
         .iter()
         .flat_map(|plan| &plan.sandbox.ports)
+        .chain(&own)
         .filter(|port| wanted.is_none_or(|wanted| wanted == (port.container_port, port.protocol)))
         .collect();
     if let (Some(text), true) = (&asked.port, published.is_empty()) {
@@ -43,12 +52,13 @@ pub(crate) fn port(asked: &PortArguments) -> Outcome {
         print::notice("ports down", &format!("nobody answers at them just now: {why}; it is started again"));
     }
     if asked.json {
-        print::json(&published.into_iter().map(row_json).collect::<Vec<Value>>())?;
+        print::json(&published.into_iter().map(|port| row_json(port, !own.is_empty())).collect::<Vec<Value>>())?;
         return Ok(0);
     }
+    let whose = if own.is_empty() { "" } else { HOST_NETWORK };
     for port in published {
         for address in port.host_addresses() {
-            print::text(&if wanted.is_some() { format!("{address}\n") } else { row(port, address) })?;
+            print::text(&if wanted.is_some() { format!("{address}\n") } else { row(port, address, whose) })?;
         }
     }
     Ok(0)
@@ -98,11 +108,11 @@ pub(crate) fn folded(ports: &[PublishedPort]) -> Vec<String> {
     runs.flat_map(of_run).collect()
 }
 
-fn row(port: &PublishedPort, address: SocketAddr) -> String {
-    format!("{}/{} -> {address}\n", port.container_port, protocol_name(port.protocol))
+fn row(port: &PublishedPort, address: SocketAddr, whose: &str) -> String {
+    format!("{}/{} -> {address}{whose}\n", port.container_port, protocol_name(port.protocol))
 }
 
-fn row_json(port: &PublishedPort) -> Value {
+fn row_json(port: &PublishedPort, host_network: bool) -> Value {
     let PublishedPort { host_ip, host_port, container_port, protocol, proxy_protocol, container } = port;
     json!({
         "container": container,
@@ -111,16 +121,22 @@ fn row_json(port: &PublishedPort) -> Value {
         "hostIP": host_ip,
         "hostPort": host_port,
         "proxyProtocol": proxy_protocol,
+        "hostNetwork": host_network,
     })
 }
 
-/// `80` or `80/udp`.
-fn container_port(text: &str) -> Result<(u16, Protocol), Report> {
-    let read = || {
-        let (number, protocol) = protocol_of(text)?;
-        Ok((port_number(number)?, protocol.unwrap_or(Protocol::Tcp)))
+/// `80`, `80/udp` or `http`.
+fn container_port(text: &str, declared: &[PortPlan]) -> Result<(u16, Protocol), Report> {
+    let read = || match mappings(text, |name| named(name, declared))?[..] {
+        [Mapping { host_ip: _, host_port: _, container_port, protocol }] if !text.contains(':') => {
+            Ok((container_port, protocol))
+        }
+        _ => Err(Wrong::from(format!("`{text}` is not one port of the pod"))),
     };
-    read().map_err(|why: String| Report::new(exit_code::USAGE, why).hint("write the pod's port, like 80 or 53/udp"))
+    read().map_err(|Wrong { why, hint }| {
+        let hint = hint.unwrap_or("write the pod's port, like 80 or 53/udp, or the name that its manifest gives it");
+        Report::new(exit_code::USAGE, why).hint(hint)
+    })
 }
 
 /// Binds the pod's published ports, before anything of the pod exists.
@@ -160,6 +176,13 @@ pub(super) fn taken(ports: &[PublishedPort], store: &Store) -> Vec<String> {
     taken.collect()
 }
 
+/// What stands in the way of ports that the pod's containers bind themselves, on the host's network.
+pub(super) fn in_the_way(plan: &PodPlan, facts: &Facts, store: &Store) -> Vec<String> {
+    let own = of_the_hosts_network(plan);
+    let low = own.iter().filter_map(|port| out_of_reach(port, facts.unprivileged_port_start));
+    low.chain(taken(&own, store)).collect()
+}
+
 /// Another pod of ours that publishes it.
 fn pod_with(pods: &[StoredPod], port: &PublishedPort) -> Option<String> {
     pods.iter().filter(|pod| pod.status().is_live()).find_map(|pod| {
@@ -184,12 +207,30 @@ fn seen(address: SocketAddr, protocol: Protocol) -> Option<String> {
     let found = host::port_holder(transport, address)?;
     let of_uid = || match found.uid {
         uid if uid == privileges::uid() => {
-            "a process of yours that cannot be looked into, as a `sandpod port-forward`,".to_owned()
+            forwarding(address.port()).unwrap_or_else(|| "a process of yours that cannot be looked into".to_owned())
         }
         uid => format!("a process of another user (uid {uid})"),
     };
     let who = found.pid.and_then(|pid| Some(format!("process {pid} (`{}`)", processes::command(pid)?)));
     Some(format!("{} has it, at {}", who.unwrap_or_else(of_uid), found.address))
+}
+
+/// Which `sandpod port-forward` of the user's it may be: what one has open is hidden ([`ports::enter`]), its arguments are not.
+fn forwarding(port: u16) -> Option<String> {
+    let forwards = |pid: i32| {
+        let process = format!("/proc/{pid}");
+        let ours = std::fs::metadata(&process).is_ok_and(|process| process.uid() == privileges::uid());
+        let hidden = std::fs::read_dir(format!("{process}/fd")).is_err();
+        let command = processes::command(pid).filter(|_| ours && hidden)?;
+        (command.split(' ').nth(1) == Some("port-forward")).then(|| (format!("process {pid} (`{command}`)"), command))
+    };
+    let (all, commands): (Vec<String>, Vec<String>) = processes::parents().into_keys().filter_map(forwards).unzip();
+    let number = port.to_string();
+    let names_it = |command: &String| command.split(' ').any(|word| word.split([':', '/']).next() == Some(&number));
+    let named = all.iter().zip(&commands).filter(|(_, command)| names_it(command)).map(|(shown, _)| shown.clone());
+    // A port that the kernel chose, or one of a range, is not among the arguments.
+    let found = Some(named.collect::<Vec<_>>()).filter(|named| !named.is_empty()).unwrap_or(all);
+    (!found.is_empty()).then(|| found.join(" or "))
 }
 
 #[cfg(test)]
@@ -213,14 +254,25 @@ mod tests {
 
     #[test]
     fn a_port_of_a_container() {
-        for (text, expected) in
-            [("80", (80, Protocol::Tcp)), ("80/tcp", (80, Protocol::Tcp)), ("53/udp", (53, Protocol::Udp))]
+        let port =
+            |name: &str, container_port, protocol| PortPlan { name: Some(name.to_owned()), container_port, protocol };
+        let (dns, twice) = (port("dns", 53, Protocol::Udp), [1, 2].map(|number| port("twice", number, Protocol::Tcp)));
+        let declared = [&[dns][..], &twice].concat();
+        for (text, expected) in [
+            ("80", (80, Protocol::Tcp)),
+            ("80/tcp", (80, Protocol::Tcp)),
+            ("53/udp", (53, Protocol::Udp)),
+            ("dns", (53, Protocol::Udp)),
+        ] {
+            assert_eq!(container_port(text, &declared).expect(text), expected);
+        }
+        for text in
+            ["", "x", "0", "+80", " 80", "80/sctp", "80/", "80/tcp/tcp", "65536", "udp", "80:80", ":80", "80-81"]
         {
-            assert_eq!(container_port(text).expect(text), expected);
+            assert_eq!(container_port(text, &declared).expect_err(text).exit_code, exit_code::USAGE);
         }
-        for text in ["", "x", "0", "+80", " 80", "80/sctp", "80/", "80/tcp/tcp", "65536", "udp"] {
-            assert_eq!(container_port(text).expect_err(text).exit_code, exit_code::USAGE);
-        }
+        let report = container_port("twice", &declared).expect_err("two ports");
+        assert!(report.what.contains("several containers have a port `twice`: `twice` (1/tcp), `twice` (2/tcp)"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `-p` beside a manifest: names of its ports, and which of its `hostPort`s the command line takes the place of.
 
 use super::arguments::NetworkArguments;
-use crate::manifest::{self, ContainerPort, Pod, Protocol};
-use crate::plan::NETWORK_ANNOTATION as NETWORK;
+use crate::manifest::{self, ContainerPort, Pod};
 use crate::plan::network::NetworkChoice;
-use crate::plan::ports::{self, Mapping, Wrong, cannot_publish, protocol_name};
+use crate::plan::ports::{self, Mapping, cannot_publish, protocol_name};
+use crate::plan::{NETWORK_ANNOTATION as NETWORK, PortPlan};
 use crate::report::{Report, exit_code};
 
 pub(crate) struct Published {
@@ -17,8 +17,14 @@ pub(crate) struct Published {
 /// want it at the manifest's place, too, which may be why it was typed.
 pub(crate) fn publish(typed: &[String], pod: &mut Pod) -> Result<Published, Report> {
     let mut published = Published { mappings: Vec::new(), replaced: Vec::new() };
+    let plain = |port: &ContainerPort| PortPlan {
+        name: port.name.clone(),
+        container_port: port.container_port,
+        protocol: port.protocol,
+    };
+    let declared: Vec<PortPlan> = ports_of(pod).map(|(_, _, port)| plain(port)).collect();
     for text in typed {
-        let mappings = ports::parse_with_names(text, |name| named(name, pod))?;
+        let mappings = ports::parse_with_names(text, |name| ports::named(name, &declared))?;
         for (place, container, port) in ports_of(pod) {
             if let Some(host_port) = port.host_port.filter(|_| leads_to(&mappings, port)) {
                 published.replaced.push(format!(
@@ -49,35 +55,6 @@ fn ports_of(pod: &Pod) -> impl Iterator<Item = (String, &str, &ContainerPort)> {
         let place = move |port: usize| format!("spec.containers[{index}].ports[{port}]");
         container.ports.iter().enumerate().map(move |(port, found)| (place(port), container.name.as_str(), found))
     })
-}
-
-/// The port that all containers mean by a name.
-fn named(name: &str, pod: &Pod) -> Result<(u16, Protocol), Wrong> {
-    let all: Vec<&ContainerPort> = ports_of(pod).map(|(_, _, port)| port).collect();
-    let meant: Vec<&ContainerPort> = all.iter().copied().filter(|port| port.name.as_deref() == Some(name)).collect();
-    let shown = |port: &&ContainerPort| {
-        let name = port.name.as_deref()?;
-        Some(format!("`{name}` ({}/{})", port.container_port, protocol_name(port.protocol)))
-    };
-    let list = |ports: &[&ContainerPort]| ports.iter().filter_map(shown).collect::<Vec<_>>().join(", ");
-    let what = |port: &ContainerPort| (port.container_port, port.protocol);
-    match meant.first() {
-        Some(first) if meant.iter().all(|port| what(port) == what(first)) => Ok(what(first)),
-        Some(_) => Err(Wrong {
-            why: format!("several containers have a port `{name}`: {}", list(&meant)),
-            hint: "write the number of the one that is meant",
-        }),
-        None => {
-            let there = match list(&all) {
-                none if none.is_empty() => "none of its ports has a name".to_owned(),
-                names => format!("its named ports are {names}"),
-            };
-            Err(Wrong {
-                why: format!("the pod has no port `{name}`; {there}"),
-                hint: "write it as [IP:]HOST:CONTAINER, where CONTAINER is a number or the name of a port in the manifest",
-            })
-        }
-    }
 }
 
 /// On the host's network a port of the pod is the same port of the host: what contradicts that is said here, where it is
@@ -118,6 +95,7 @@ pub(crate) fn check_host_network(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Protocol;
 
     const WEB: &str = r#"{ apiVersion: v1, kind: Pod, metadata: { name: web }, spec: { containers: [
         { name: proxy, image: "host:", ports: [

@@ -38,6 +38,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
         replaced.iter().for_each(|line| print::notice("replaced", line));
+        ports::in_the_way(&plan, &facts, &store).iter().for_each(|line| print::notice("warning", line));
     }
     let told = |lost: &&Degradation| !asked.quiet || degradation::is_of_security(&lost.name);
     plan.degradations.iter().filter(told).for_each(|lost| print::notice("degraded", &at_start(lost)));

@@ -2,12 +2,12 @@
 //! each other and against what an unprivileged user may bind. Whether a port is free only the binding tells
 //! (`engine/ports.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::NamespaceMode;
+use super::{NamespaceMode, PodPlan, PortPlan};
 use crate::bind_conflict::in_conflict;
 use crate::host::Facts;
 use crate::manifest::Protocol;
@@ -119,17 +119,60 @@ fn twice(earlier: &PublishedPort, port: &PublishedPort) -> Report {
     }
 }
 
+const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+
+fn only_root(start: u16) -> String {
+    format!("only root may bind ports below {start} here ({SYSCTL} is {start})")
+}
+
+fn for_all_programs(port: u16) -> String {
+    format!(
+        "for all programs, run `sudo sysctl -w {SYSCTL}={port}`, and put `{SYSCTL}={port}` into \
+         /etc/sysctl.d/99-sandpod.conf to keep it"
+    )
+}
+
 fn privileged(port: &PublishedPort, start: u16) -> Report {
-    const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
     let PublishedPort { host_port, container_port, container, .. } = port;
     let above = host_port.saturating_add(8000).max(start);
     Report::new(exit_code::FAILURE, format!("port {host_port} of the host cannot be published"))
         .because(format!("container `{container}`: {}", port.shown()))
-        .because(format!("only root may bind ports below {start} here ({SYSCTL} is {start})"))
-        .hint(format!(
-            "publish a higher one, like {above}->{container_port}; or, for all programs, run `sudo sysctl -w \
-             {SYSCTL}={host_port}`, and put `{SYSCTL}={host_port}` into /etc/sysctl.d/99-sandpod.conf to keep it"
-        ))
+        .because(only_root(start))
+        .hint(format!("publish a higher one, like {above}->{container_port}; or, {}", for_all_programs(*host_port)))
+}
+
+/// What the containers of a pod on the host's network say that they listen on. These are ports of the host, and nobody binds
+/// them but the containers themselves, at whichever address they like.
+#[must_use]
+pub fn of_the_hosts_network(plan: &PodPlan) -> Vec<PublishedPort> {
+    let mut known = HashSet::new();
+    let on_it = plan.containers.iter().filter(|_| plan.sandbox.namespaces.net == NamespaceMode::Node);
+    on_it
+        .flat_map(|container| container.ports.iter().map(|port| (&container.name, port)))
+        .filter(|(_, port)| known.insert((port.container_port, protocol_name(port.protocol))))
+        .map(|(container, port)| PublishedPort {
+            host_ip: Some(IpAddr::from([0; 4])),
+            host_port: port.container_port,
+            container_port: port.container_port,
+            protocol: port.protocol,
+            proxy_protocol: false,
+            container: container.clone(),
+        })
+        .collect()
+}
+
+/// Why a container cannot bind one of [`of_the_hosts_network`]; whether it tries is its own affair.
+#[must_use]
+pub fn out_of_reach(port: &PublishedPort, unprivileged_start: u16) -> Option<String> {
+    let PublishedPort { host_port, container, .. } = port;
+    (*host_port < unprivileged_start).then(|| {
+        format!(
+            "port {host_port} of the host is out of reach for container `{container}`, which is on its network: {}; have it \
+             listen on a higher one, leave out hostNetwork, or, {}",
+            only_root(unprivileged_start),
+            for_all_programs(*host_port)
+        )
+    })
 }
 
 /// One `-p`, or a part of its range.
@@ -155,14 +198,13 @@ impl Mapping {
 #[derive(Debug)]
 pub struct Wrong {
     pub why: String,
-    pub hint: &'static str,
+    /// `None`: as the option or verb has it.
+    pub hint: Option<&'static str>,
 }
 
 impl From<String> for Wrong {
     fn from(why: String) -> Wrong {
-        let hint =
-            "write it as [IP:]HOST:CONTAINER, with /udp at its end for UDP: 8080:80, 127.0.0.1:8080:80, [::1]:8080:80";
-        Wrong { why, hint }
+        Wrong { why, hint: None }
     }
 }
 
@@ -181,8 +223,46 @@ pub fn parse_with_names(
     text: &str,
     named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>,
 ) -> Result<Vec<Mapping>, Report> {
-    mappings(text, named)
-        .map_err(|Wrong { why, hint }| Report::new(exit_code::USAGE, cannot_publish(text)).because(why).hint(hint))
+    const GRAMMAR: &str =
+        "write it as [IP:]HOST:CONTAINER, with /udp at its end for UDP: 8080:80, 127.0.0.1:8080:80, [::1]:8080:80";
+    mappings(text, named).map_err(|Wrong { why, hint }| {
+        Report::new(exit_code::USAGE, cannot_publish(text)).because(why).hint(hint.unwrap_or(GRAMMAR))
+    })
+}
+
+/// The ports that the pod's containers declare.
+#[must_use]
+pub fn declared(plan: &PodPlan) -> Vec<PortPlan> {
+    plan.containers.iter().flat_map(|container| container.ports.clone()).collect()
+}
+
+/// The port that all containers mean by a name.
+///
+/// # Errors
+/// None of them has it, or several have and mean different ones.
+pub fn named(name: &str, declared: &[PortPlan]) -> Result<(u16, Protocol), Wrong> {
+    let what = |port: &PortPlan| (port.container_port, port.protocol);
+    let shown = |port: &PortPlan| {
+        let name = port.name.as_deref()?;
+        Some(format!("`{name}` ({}/{})", port.container_port, protocol_name(port.protocol)))
+    };
+    let is_meant = |port: &&PortPlan| port.name.as_deref() == Some(name);
+    let meant: Vec<&PortPlan> = declared.iter().filter(is_meant).collect();
+    match meant.first() {
+        Some(first) if meant.iter().all(|port| what(port) == what(first)) => Ok(what(first)),
+        Some(_) => {
+            let all = meant.into_iter().filter_map(shown).collect::<Vec<_>>().join(", ");
+            let hint = Some("write the number of the one that is meant");
+            Err(Wrong { why: format!("several containers have a port `{name}`: {all}"), hint })
+        }
+        None => {
+            let there = match declared.iter().filter_map(shown).collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "none of its ports has a name".to_owned(),
+                names => format!("its named ports are {names}"),
+            };
+            Err(format!("the pod has no port `{name}`; {there}").into())
+        }
+    }
 }
 
 /// Where no port has a name.
@@ -197,9 +277,22 @@ pub fn cannot_publish(text: &str) -> String {
     format!("cannot publish `{text}`")
 }
 
-fn mappings(text: &str, named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>) -> Result<Vec<Mapping>, Wrong> {
+/// [`parse_with_names`], for whatever else is written so.
+///
+/// # Errors
+/// Which part of it is wrong.
+pub fn mappings(text: &str, named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>) -> Result<Vec<Mapping>, Wrong> {
+    if text.contains(',') {
+        let each = text.split(',').collect::<Vec<_>>().join("`, `");
+        return Err(format!("there is a comma in it: `{each}` are to be written one by one").into());
+    }
     let (addresses, protocol) = protocol_of(text)?;
-    let (host_ip, ports) = address_of(addresses)?;
+    let (host_ip, ports) = address_of(addresses).map_err(|why| match addresses.rsplit_once(':') {
+        Some((rest, word)) if protocol_called(word).is_some() => {
+            format!("the protocol stands behind a slash: `{rest}/{word}`")
+        }
+        _ => why,
+    })?;
     let (host, container) = match ports.split_once(':') {
         Some((host, container)) => (host, container),
         None if host_ip.is_some() => return Err("after an address come two ports, or `:` and one".into()),
@@ -212,6 +305,9 @@ fn mappings(text: &str, named: impl Fn(&str) -> Result<(u16, Protocol), Wrong>) 
         (range(container)?, Protocol::Tcp)
     };
     let protocol = protocol.unwrap_or(declared);
+    if host == "0" {
+        return Err("`0` is no port (1 to 65535): nothing in its place, as in `:80`, is any that is free".into());
+    }
     let host = if host.is_empty() { None } else { Some(range(host)?) };
     if let Some(host) = &host
         && host.len() != container.len()
@@ -253,15 +349,16 @@ fn address_of(text: &str) -> Result<(Option<IpAddr>, &str), String> {
 }
 
 /// What stands before `/tcp` or `/udp`, and which of them it is, if it says so; in upper case, too, as manifests spell it.
-///
-/// # Errors
-/// Another protocol.
-pub fn protocol_of(text: &str) -> Result<(&str, Option<Protocol>), String> {
+fn protocol_of(text: &str) -> Result<(&str, Option<Protocol>), String> {
     let Some((rest, word)) = text.split_once('/') else { return Ok((text, None)) };
-    match [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| word.eq_ignore_ascii_case(protocol_name(*known))) {
+    match protocol_called(word) {
         Some(protocol) => Ok((rest, Some(protocol))),
         None => Err(format!("the protocol `{word}` is neither tcp nor udp")),
     }
+}
+
+fn protocol_called(word: &str) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| word.eq_ignore_ascii_case(protocol_name(*known)))
 }
 
 /// A port as it is typed: digits, and not 0.

@@ -31,6 +31,9 @@ pub(super) fn find(mut pods: Vec<StoredPod>, typed: &str) -> Result<StoredPod, R
 
 fn unknown(pods: &[StoredPod], typed: &str) -> Report {
     let report = Report::new(exit_code::FAILURE, format!("there is no pod `{typed}`"));
+    if let Some((kind, _)) = typed.split_once('/') {
+        return report.hint(format!("of all kinds there are only pods here, no `{kind}`: `sandpod ps -a` lists them"));
+    }
     match nearest(typed, pods.iter().map(|pod| pod.name.as_str())) {
         Some((name, _)) => report.hint(format!("did you mean `{name}`? `sandpod ps -a` lists all pods")),
         None if pods.is_empty() => report.hint("there are no pods at all; `sandpod run FILE` makes one"),

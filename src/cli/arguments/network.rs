@@ -91,7 +91,7 @@ impl NetworkArguments {
 pub(crate) struct PortArguments {
     /// Its name, or a unique beginning of its id
     pub(crate) pod: String,
-    /// Only where this port of the pod is published: `80`, `53/udp`
+    /// Only where this port of the pod is published: `80`, `53/udp`, or its name
     #[arg(value_name = "PORT")]
     pub(crate) port: Option<String>,
     /// Print JSON
@@ -102,7 +102,7 @@ pub(crate) struct PortArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each port is `[LOCAL:]REMOTE`; `:REMOTE` takes a local port that is free. REMOTE may be the name of\n\
-    a container's port. It is reached on the pod's own localhost. Ends with Ctrl-C, or with the pod."
+    a container's port; both may be ranges of the same length. It is reached on the pod's own localhost. Ends with Ctrl-C, or with the pod."
 )]
 pub(crate) struct PortForwardArguments {
     /// Its name, or a unique beginning of its id

@@ -12,17 +12,7 @@ use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::schema;
 use crate::manifest::tree::Position;
 
-#[derive(Debug, Clone, Copy)]
-enum Transport {
-    Supported(Protocol),
-    Sctp,
-}
-
-const PROTOCOLS: [(&str, Transport); 3] = [
-    ("TCP", Transport::Supported(Protocol::Tcp)),
-    ("UDP", Transport::Supported(Protocol::Udp)),
-    ("SCTP", Transport::Sctp),
-];
+const PROTOCOLS: [(&str, Protocol); 2] = [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp)];
 
 /// Ports of the host that the pod has already, with where they stand.
 #[derive(Debug, Default)]
@@ -93,12 +83,12 @@ fn port<'t>(object: &mut Object<'t>, names: &mut UniqueNames, problems: &mut Pro
     let container_port = object
         .require("containerPort", "a number from 1 to 65535", problems)
         .and_then(|slot| slot.integer(1..=65535, problems));
-    let protocol = object.take("protocol").and_then(|slot| match slot.choice(&PROTOCOLS, problems)? {
-        Transport::Supported(protocol) => Some(protocol),
-        Transport::Sctp => {
+    let protocol = object.take("protocol").and_then(|slot| {
+        if slot.is_text("SCTP") {
             problems.unsupported(slot.position(), &slot.path, "SCTP is not supported; use TCP or UDP");
-            None
+            return None;
         }
+        slot.choice(&PROTOCOLS, problems)
     });
     let host_port = object.take("hostPort").and_then(|slot| Some((slot.integer(1..=65535, problems)?, slot)));
     // Kubernetes writes "" for none.

@@ -43,7 +43,17 @@ fn on_the_hosts_network_there_is_nothing_to_do() {
     let mut same = web();
     same.spec.host_network = true;
     same.spec.containers[0].ports = vec![port(None, 8080, Protocol::Tcp, Some(8080))];
-    assert_eq!(shown(&plan(&same, |_| ()).expect("a plan")), Vec::<String>::new());
+    same.spec.containers[1].ports = vec![port(None, 8080, Protocol::Tcp, None), port(None, 80, Protocol::Udp, None)];
+    let planned = plan(&same, |_| ()).expect("a plan");
+    assert_eq!(shown(&planned), Vec::<String>::new());
+    let own = ports::of_the_hosts_network(&planned);
+    let listed: Vec<String> = own.iter().map(PublishedPort::shown).collect();
+    assert_eq!(listed, ["0.0.0.0:8080->8080/tcp", "0.0.0.0:80->80/udp"]);
+    assert_eq!(ports::out_of_reach(&own[0], 1024), None);
+    let low = ports::out_of_reach(&own[1], 1024).expect("root's");
+    assert!(low.contains("container `app`") && low.contains("ip_unprivileged_port_start is 1024"), "{low}");
+    let private = plan(&web(), |_| ()).expect("a plan");
+    assert_eq!(ports::of_the_hosts_network(&private), []);
     plan(&web(), |request| request.network = Some(NetworkChoice::Host)).expect_err("8880 is not 80");
 }
 
