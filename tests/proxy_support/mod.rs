@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test executable uses its part")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -56,10 +56,15 @@ impl Process {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.addresses[0]).expect("the proxy accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
-        stream.set_write_timeout(Some(PATIENCE)).expect("SO_SNDTIMEO");
-        stream
+        self.try_connect().expect("the proxy accepts")
+    }
+
+    /// Where nobody serves: the reset may be here before connect(2) has returned.
+    pub fn try_connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.addresses[0])?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
     }
 
     /// How many descriptors it has open.
