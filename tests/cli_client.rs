@@ -71,6 +71,7 @@ fn exec_passes_its_own_descriptors_and_ends_with_the_commands_code() {
             cwd: Some("/tmp".to_owned()),
             user: Some("1:2".to_owned()),
             tty: false,
+            window: None,
         };
         assert_eq!(request, Request::Exec(expected));
         let [_, stdout, stderr] = <[_; 3]>::try_from(message.fds).expect("three descriptors");

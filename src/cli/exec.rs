@@ -26,6 +26,7 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
         cwd: workdir.clone(),
         user: user.clone(),
         tty: *tty,
+        window: if *tty { relay::window_size() } else { None },
     });
     let ended = if *tty { on_terminal(&pod, &request, *interactive) } else { on_pipes(&pod, &request, *interactive) };
     match ended.map_err(|failure| explained(failure, &pod, &container))? {

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use super::Failure;
 use super::detach_keys::{DetachKeys, Typed};
 use crate::sys::poll::{self, Want};
-use crate::sys::terminal::{self, ForegroundSignals, RawMode, Sent};
+use crate::sys::terminal::{self, ForegroundSignals, RawMode, Sent, WindowSize};
 
 /// At most as much as a pipe takes at once after poll(2) calls it writable (PIPE_BUF): a write never waits, though the
 /// caller's own descriptors stay in blocking mode, which they share with the caller.
@@ -70,6 +70,15 @@ pub(crate) fn terminal(
     let stdio = Remote { read: clone(master.as_fd())?, write: clone(master.as_fd())? };
     let relay = Relay::new(stdio, None, Some(master), options)?;
     relay.run(signals, on_signal, || vec![END_OF_INPUT])
+}
+
+/// The size of the caller's terminal. `None`: the caller has no terminal, or its terminal does not know its size (0x0, as
+/// on a serial line).
+pub(crate) fn window_size() -> Option<WindowSize> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let size =
+        [stdout.as_fd(), stdin.as_fd(), stderr.as_fd()].into_iter().find_map(|fd| terminal::window_size(fd).ok());
+    size.filter(|size| size.rows > 0 && size.columns > 0)
 }
 
 fn clone(fd: BorrowedFd<'_>) -> io::Result<File> {
@@ -179,8 +188,8 @@ impl Relay {
     /// The container's terminal is as large as ours. Not ours where we have none.
     fn resize(&self) {
         let Some(master) = &self.master else { return };
-        if let Ok(size) = terminal::window_size(io::stdout().as_fd()) {
-            // The container may have ended; then nobody reads the size.
+        if let Some(size) = window_size() {
+            // An error means that the container has ended.
             let _ = terminal::set_window_size(master.as_fd(), size);
         }
     }

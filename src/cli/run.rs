@@ -102,7 +102,10 @@ fn first_attach(wanted: bool) -> Result<(Option<relay::Ends>, Option<FirstAttach
     }
     let (stdio, stdio_theirs) = UnixStream::pair()?;
     let (stderr, stderr_theirs) = UnixStream::pair()?;
-    Ok((Some(relay::Ends { stdio, stderr }), Some(FirstAttach { stdio: stdio_theirs, stderr: stderr_theirs })))
+    Ok((
+        Some(relay::Ends { stdio, stderr }),
+        Some(FirstAttach { stdio: stdio_theirs, stderr: stderr_theirs, window: relay::window_size() }),
+    ))
 }
 
 /// Waits until the pod is ready; gives the terminal's master where the main container has one. Whoever interrupts a

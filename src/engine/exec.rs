@@ -14,6 +14,7 @@ use crate::plan::{NamespaceMode, ProcessPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
+use crate::sys::terminal::WindowSize;
 use crate::sys::{Errno, Error, Namespaces, clone, privileges};
 
 /// What to run, where.
@@ -32,14 +33,26 @@ pub struct Entry<'a> {
     pub user: Option<&'a str>,
 }
 
-/// Sends the process on its way. `given` are the client's stdin, stdout and stderr; `None` makes a terminal.
-pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>) -> Result<Pending> {
+/// The command's stdin, stdout and stderr.
+#[derive(Debug)]
+pub enum Streams {
+    /// The client's.
+    Given([OwnedFd; 3]),
+    /// A new terminal of this size.
+    Terminal(WindowSize),
+}
+
+/// Sends the process on its way.
+pub fn start(entry: &Entry<'_>, programs: &Programs, streams: Streams) -> Result<Pending> {
     let (step, name) = (Step::EnterPod, entry.container);
     let (ours, theirs) = Channel::pair().during(step, name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
     let listener = Listener::new(ours, START_DEADLINE)?;
     let supervisor = std::process::id().cast_signed();
-    let expected = if given.is_some() { Expected::Nothing } else { Expected::Terminal };
+    let (expected, wish) = match streams {
+        Streams::Given(given) => (Expected::Nothing, Wish::Given(given)),
+        Streams::Terminal(size) => (Expected::Terminal, Wish::Terminal(size)),
+    };
     // The supervisor's own rights put it there: from within the container's cgroup namespace it could not be done.
     let cgroup = entry.leaf.map(cgroup::destination);
     let forked = clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, cgroup);
@@ -47,7 +60,7 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, given: Option<[OwnedFd; 3]>
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let Err(failure) = enter(entry, programs, given, &speaker, supervisor);
+            let Err(failure) = enter(entry, programs, wish, &speaker, supervisor);
             speaker.say_failed(failure);
             clone::exit_now(125);
         }
@@ -76,13 +89,7 @@ fn not_born(container: &str, error: &Error) -> Failure {
 
 /// Who: a child of the supervisor on its way into the container. Ends: as the command, after one more fork, because
 /// setns(2) into a pid namespace only holds for children.
-fn enter(
-    entry: &Entry<'_>,
-    programs: &Programs,
-    given: Option<[OwnedFd; 3]>,
-    speaker: &Speaker,
-    supervisor: i32,
-) -> Result<Infallible> {
+fn enter(entry: &Entry<'_>, programs: &Programs, wish: Wish, speaker: &Speaker, supervisor: i32) -> Result<Infallible> {
     let (step, name) = (Step::EnterPod, entry.container);
     process::set_oom_score(entry.process.oom_score_adj);
     privileges::hide_from_ptrace().during(step, name)?;
@@ -104,7 +111,6 @@ fn enter(
         clone::Fork::Child => {}
     }
     speaker.say(Step::CreateContainer, &Message::Born, &[])?;
-    let wish = given.map_or(Wish::Terminal, Wish::Given);
     Command { process: entry.process, idmap: &entry.pod.idmap, name, user: entry.user }.execute(
         wish,
         speaker,

@@ -27,19 +27,27 @@ use super::{mounts, process};
 use crate::plan::{ContainerPlan, NamespaceMode, RootPlan, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::socket::Channel;
+use crate::sys::terminal::WindowSize;
 use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
+
+/// A container to start, and what it is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    pub sandbox: &'a Sandbox,
+    pub programs: &'a Programs,
+    pub pinned: &'a Pinned,
+    pub pod: &'a SandboxPlan,
+    pub container: &'a ContainerPlan,
+    pub leaf: Option<&'a Leaf>,
+    pub gate: Option<&'a Gate>,
+    /// Of the terminal, where it has one.
+    pub window: WindowSize,
+}
 
 /// Sends a container on its way. Of one that fails nothing is left but files below its directory, which the next start
 /// clears.
-pub fn start(
-    sandbox: &Sandbox,
-    programs: &Programs,
-    pinned: &Pinned,
-    pod: &SandboxPlan,
-    container: &ContainerPlan,
-    leaf: Option<&Leaf>,
-    gate: Option<&Gate>,
-) -> Result<Pending> {
+pub fn start(start: &Start<'_>) -> Result<Pending> {
+    let Start { sandbox, programs, pinned, pod, container, leaf, gate, window } = *start;
     let step = Step::EnterPod;
     let (ours, theirs) = Channel::pair().during(step, &container.name)?;
     // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
@@ -53,8 +61,18 @@ pub fn start(
         clone::Fork::Child => {
             drop(listener);
             let speaker = Speaker::new(theirs);
-            let launcher =
-                Launcher { sandbox, programs, pinned, pod, container, leaf, gate, speaker: &speaker, supervisor };
+            let launcher = Launcher {
+                sandbox,
+                programs,
+                pinned,
+                pod,
+                container,
+                leaf,
+                gate,
+                window,
+                speaker: &speaker,
+                supervisor,
+            };
             match launcher.run() {
                 Ok(root) => {
                     // With our end of it the start is over, when init executes.
@@ -83,6 +101,7 @@ struct Launcher<'a> {
     container: &'a ContainerPlan,
     leaf: Option<&'a Leaf>,
     gate: Option<&'a Gate>,
+    window: WindowSize,
     speaker: &'a Speaker,
     supervisor: i32,
 }
@@ -172,7 +191,7 @@ impl Launcher<'_> {
         if let Some(gate) = self.gate {
             gate.pass(START_DEADLINE)?;
         }
-        let stdio = if container.process.tty { process::Wish::Terminal } else { process::Wish::Pipes };
+        let stdio = if container.process.tty { process::Wish::Terminal(self.window) } else { process::Wish::Pipes };
         Command { process: &container.process, idmap: &self.pod.idmap, name: &container.name, user: None }.execute(
             stdio,
             self.speaker,

@@ -15,6 +15,7 @@ use crate::plan::idmap::IdMapPlan;
 use crate::report::exit_code;
 use crate::step::Step;
 use crate::sys::path::{self, Missing};
+use crate::sys::terminal::{self, WindowSize};
 use crate::sys::{self, Errno, Error, clone, memfd, privileges, stdio};
 
 /// A container's ends, as the supervisor holds them.
@@ -50,8 +51,8 @@ impl Stdio {
 pub enum Wish {
     /// New pipes to the supervisor; stdin is a pipe or `/dev/null`, as the plan says.
     Pipes,
-    /// A new terminal of the container's own devpts, its master to the supervisor.
-    Terminal,
+    /// A new terminal of the container's own devpts, of this size; its master to the supervisor.
+    Terminal(WindowSize),
     /// These three, from the client of an `exec`.
     Given([OwnedFd; 3]),
 }
@@ -133,8 +134,10 @@ impl Command<'_> {
             Wish::Given([stdin, stdout, stderr]) => {
                 stdio::set_stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()).during(step, name)
             }
-            Wish::Terminal => {
+            Wish::Terminal(size) => {
                 let (master, slave) = stdio::open_terminal().during(step, name)?;
+                // Before the exec: a program reads the size once, at its start, and then waits for SIGWINCH.
+                terminal::set_window_size(master.as_fd(), size).during(step, name)?;
                 path::change_owner(slave.as_fd(), uid, gid).during(step, name)?;
                 stdio::control_terminal(slave.as_fd()).during(step, name)?;
                 speaker.say(step, &Message::Terminal, &[master.as_fd()])?;

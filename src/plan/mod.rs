@@ -27,7 +27,7 @@ mod mounts;
 mod names;
 pub mod network;
 pub mod ports;
-mod process;
+pub mod process;
 pub mod render;
 pub mod resources;
 mod root;

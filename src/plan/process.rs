@@ -12,6 +12,9 @@ mod tests;
 /// What containerd gives a container whose image has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// For a process with a terminal. What the client's own is called is not said: the container need not know its kind.
+const TERM: (&str, &str) = ("TERM", "xterm");
+
 pub(super) struct Wish<'a> {
     pub(super) container: &'a str,
     pub(super) image: &'a Image,
@@ -48,13 +51,39 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
     })
 }
 
+/// What an `exec` asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Another<'a> {
+    pub argv: &'a [String],
+    /// Added to the container's own environment; of two with one name the later one counts.
+    pub env: &'a [(String, String)],
+    pub cwd: Option<&'a str>,
+    pub tty: bool,
+}
+
+/// Another process of a container: as the container's first one, but for what is asked.
+#[must_use]
+pub fn another(first: &ProcessPlan, asked: &Another<'_>) -> ProcessPlan {
+    let mut process = ProcessPlan { argv: asked.argv.to_vec(), tty: asked.tty, ..first.clone() };
+    if asked.tty && get(&process.env, TERM.0).is_none() {
+        set(&mut process.env, TERM.0.to_owned(), TERM.1.to_owned());
+    }
+    for (name, value) in asked.env {
+        set(&mut process.env, name.clone(), value.clone());
+    }
+    if let Some(cwd) = asked.cwd {
+        process.cwd = cwd.into();
+    }
+    process
+}
+
 /// In Kubernetes it is the runtime that adds these, after the kubelet has expanded: `$(PATH)` is not known to `expand`
 /// unless the manifest itself sets it.
 fn default_env(hostname: &str, tty: bool) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut env = vec![pair("PATH", DEFAULT_PATH), pair("HOSTNAME", hostname)];
     if tty {
-        env.push(pair("TERM", "xterm"));
+        env.push(pair(TERM.0, TERM.1));
     }
     env
 }

@@ -9,6 +9,7 @@ use crate::engine::pending::Pending;
 use crate::engine::sweep::{self, MountNamespace};
 use crate::state::ContainerState;
 use crate::sys::process::{PidFd, ProcessId};
+use crate::sys::terminal::WindowSize;
 
 /// One life of a container.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Container {
     /// Its cgroup, in this life or the last.
     pub(super) leaf: Option<Leaf>,
     pub(super) starts: u32,
+    /// What its terminal, if it has one, is as large as at every start.
+    pub(super) window: WindowSize,
 }
 
 impl Container {

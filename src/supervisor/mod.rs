@@ -36,6 +36,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::state::CreatedPod;
 use crate::step::Step;
 use crate::sys::socket::Channel;
+use crate::sys::terminal::WindowSize;
 use crate::sys::{Errno, Error, Namespaces, clone, process, stdio};
 
 use event_loop::Supervisor;
@@ -58,6 +59,8 @@ pub struct FirstAttach {
     /// stdin and stdout.
     pub stdio: UnixStream,
     pub stderr: UnixStream,
+    /// The size of the client's own terminal.
+    pub window: Option<WindowSize>,
 }
 
 /// What `run` hands over to the supervisor, beside the pod.

@@ -23,6 +23,7 @@ use crate::step::Step;
 use crate::sys::event::{Interest, Signals, Timer};
 use crate::sys::process::ProcessId;
 use crate::sys::socket::Listener;
+use crate::sys::terminal::WindowSize;
 
 const STEP: Step = Step::StartSupervisor;
 
@@ -46,7 +47,7 @@ impl<'a> Supervisor<'a> {
             sandbox::start(&plan.sandbox, &programs, leaf, || BesideTheIdMap::prepare(plan, &record))?;
         record.pause = ProcessId::of(sandbox.pid);
         commit(plan, &record)?;
-        let BesideTheIdMap { pinned, control, containers } = beside;
+        let BesideTheIdMap { pinned, control, mut containers } = beside;
         let timer = Timer::new().during(STEP, "")?;
         let mut watch = Watch::new().during(STEP, "")?;
         watch.add(signals.as_fd(), Source::Signals, Interest::Readable);
@@ -54,6 +55,11 @@ impl<'a> Supervisor<'a> {
         watch.add(control.as_fd(), Source::Control, Interest::Readable);
         let joined = JoinedNetwork::new(&plan.sandbox.network, &mut watch)?;
         let Handover { at_end, attach, sockets } = handover;
+        let window = attach.as_ref().and_then(|attach| attach.window);
+        let main = plan.containers.iter().position(|container| container.name == plan.main);
+        if let Some(container) = main.and_then(|index| containers.get_mut(index)) {
+            container.window = window.unwrap_or_default();
+        }
         Ok(Supervisor {
             plan,
             sandbox,
@@ -101,7 +107,15 @@ impl BesideTheIdMap {
         let control = Listener::bind(&plan.sandbox.dirs.runtime.join("control.sock")).during(STEP, "control socket")?;
         let opened = plan.containers.iter().map(|container| {
             let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
-            Ok(Container { starting: None, running: None, output, ended: None, leaf: None, starts: 0 })
+            Ok(Container {
+                starting: None,
+                running: None,
+                output,
+                ended: None,
+                leaf: None,
+                starts: 0,
+                window: WindowSize::default(),
+            })
         });
         Ok(BesideTheIdMap { pinned, control, containers: opened.collect::<Result<_>>()? })
     }

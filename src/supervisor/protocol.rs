@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::update::Change;
 use crate::report::Report;
+use crate::sys::terminal::WindowSize;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +43,9 @@ pub struct ExecRequest {
     /// `uid`, `uid:gid`, `name` or `name:group` of the container's own /etc/passwd; `None`: as the container runs.
     pub user: Option<String>,
     pub tty: bool,
+    /// The size of the client's own terminal; without one the command's has the usual size.
+    #[serde(default)]
+    pub window: Option<WindowSize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,8 +15,10 @@ use super::network::Connection;
 use super::protocol::ExecRequest;
 use super::watch::Source;
 use crate::engine::cgroup::oom_kills;
+use crate::engine::exec::Streams;
 use crate::engine::pending::{Pending, Started};
 use crate::engine::{Failure, exec, launcher};
+use crate::plan::process;
 use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, ProcessId};
@@ -34,7 +36,16 @@ impl Supervisor<'_> {
             let plan = &self.plan_now().containers[index];
             let leaf = self.containers[index].leaf.as_ref();
             let gate = self.connection.as_ref().map(Connection::gate);
-            launcher::start(&self.sandbox, &self.programs, &self.pinned, &self.plan.sandbox, plan, leaf, gate)
+            launcher::start(&launcher::Start {
+                sandbox: &self.sandbox,
+                programs: &self.programs,
+                pinned: &self.pinned,
+                pod: &self.plan.sandbox,
+                container: plan,
+                leaf,
+                gate,
+                window: self.containers[index].window,
+            })
         });
         match started {
             Ok(pending) => {
@@ -100,7 +111,7 @@ impl Supervisor<'_> {
         self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
         self.open_output(index, stdio);
         if plan.name == self.plan.main
-            && let Some(FirstAttach { stdio, stderr }) = self.first_attach.take()
+            && let Some(FirstAttach { stdio, stderr, window: _ }) = self.first_attach.take()
         {
             self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
         }
@@ -129,23 +140,18 @@ impl Supervisor<'_> {
             let refusal = refuse(format!("could not run a command in container `{}`", request.container));
             return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
         }
-        let given = if request.tty {
-            None
+        let streams = if request.tty {
+            Streams::Terminal(request.window.unwrap_or_default())
         } else {
-            Some(<[OwnedFd; 3]>::try_from(fds).map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
+            let given = <[OwnedFd; 3]>::try_from(fds);
+            Streams::Given(given.map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
         };
         let plan = &self.plan.containers[index];
         let Some(running) = &self.containers[index].running else { return Err(not_running(&plan.name)) };
-        let mut process = plan.process.clone();
-        process.argv.clone_from(&request.argv);
-        process.tty = request.tty;
-        for (name, value) in &request.env {
-            process.env.retain(|(known, _)| known != name);
-            process.env.push((name.clone(), value.clone()));
-        }
-        if let Some(cwd) = &request.cwd {
-            process.cwd = cwd.into();
-        }
+        let process = process::another(
+            &plan.process,
+            &process::Another { argv: &request.argv, env: &request.env, cwd: request.cwd.as_deref(), tty: request.tty },
+        );
         let entry = exec::Entry {
             pod: &self.plan.sandbox,
             container: &plan.name,
@@ -155,7 +161,8 @@ impl Supervisor<'_> {
             process: &process,
             user: request.user.as_deref(),
         };
-        let pending = exec::start(&entry, &self.programs, given).map_err(|failure| exec_failed(&plan.name, failure))?;
+        let pending =
+            exec::start(&entry, &self.programs, streams).map_err(|failure| exec_failed(&plan.name, failure))?;
         self.watch.add(pending.as_fd(), Source::ExecStarting(id), Interest::Readable);
         self.execs.insert(id, (index, pending));
         self.waits_for_exec(id);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Named, last};
 use super::{Error, Result};
@@ -35,10 +36,17 @@ impl Drop for RawMode {
 }
 
 /// Rows and columns of characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
     pub rows: u16,
     pub columns: u16,
+}
+
+impl Default for WindowSize {
+    /// That of a VT100, which programs assume where a terminal has no size.
+    fn default() -> WindowSize {
+        WindowSize { rows: 24, columns: 80 }
+    }
 }
 
 /// TIOCGWINSZ.

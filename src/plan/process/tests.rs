@@ -1,4 +1,5 @@
 use super::super::fixtures::*;
+use super::{Another, another, get};
 use crate::manifest::{Container, Image};
 use crate::plan::ProcessPlan;
 use crate::report::exit_code;
@@ -60,4 +61,32 @@ fn the_manifest_overrides_defaults() {
 fn term_is_for_terminals() {
     assert!(process(|_| {}).env.iter().all(|(name, _)| name != "TERM"));
     assert_eq!(process(|_| {}).cwd.to_str(), Some("/"));
+}
+
+#[test]
+fn another_process_is_as_the_first_one_but_for_what_is_asked() {
+    let first = process(|c| c.env = vec![env("A", "1")]);
+    let argv = strings(&["sh"]);
+    let asked = Another { argv: &argv, env: &[], cwd: None, tty: false };
+    let plain = another(&first, &asked);
+    assert_eq!(plain, ProcessPlan { argv: argv.clone(), ..first.clone() });
+    let more = [("A".to_owned(), "2".to_owned()), ("B".to_owned(), "3".to_owned()), ("A".to_owned(), "4".to_owned())];
+    let changed = another(&first, &Another { env: &more, cwd: Some("/tmp"), ..asked });
+    assert_eq!(get(&changed.env, "A"), Some("4"));
+    assert_eq!(get(&changed.env, "B"), Some("3"));
+    assert_eq!(changed.env.len(), first.env.len() + 1);
+    assert_eq!(changed.cwd, std::path::Path::new("/tmp"));
+}
+
+#[test]
+fn a_process_with_a_terminal_has_term() {
+    let first = process(|_| {});
+    let argv = strings(&["sh"]);
+    let asked = Another { argv: &argv, env: &[], cwd: None, tty: true };
+    assert_eq!(get(&first.env, "TERM"), None);
+    assert_eq!(get(&another(&first, &asked).env, "TERM"), Some("xterm"));
+    let given = [("TERM".to_owned(), "dumb".to_owned())];
+    assert_eq!(get(&another(&first, &Another { env: &given, ..asked }).env, "TERM"), Some("dumb"));
+    let with_its_own = process(|c| c.env = vec![env("TERM", "vt220")]);
+    assert_eq!(get(&another(&with_its_own, &asked).env, "TERM"), Some("vt220"));
 }
