@@ -12,11 +12,12 @@ use super::programs::enter_prefix;
 use super::user::{self, User};
 use crate::plan::ProcessPlan;
 use crate::plan::idmap::IdMapPlan;
+use crate::plan::syscall_filter;
 use crate::report::exit_code;
 use crate::step::Step;
 use crate::sys::path::{self, Missing};
 use crate::sys::terminal::{self, WindowSize};
-use crate::sys::{self, Errno, Error, clone, memfd, privileges, stdio};
+use crate::sys::{self, Errno, Error, clone, memfd, privileges, seccomp, stdio};
 
 /// A container's ends, as the supervisor holds them.
 #[derive(Debug)]
@@ -85,6 +86,12 @@ impl Command<'_> {
         stdio::set_umask(0o022);
         privileges::leave_session_keyring().during(step, self.name)?;
         stdio::reset_signals().during(step, self.name)?;
+        // Each process installs it for itself: setns(2) into a filtered container inherits no filter.
+        let filter = || seccomp::install(&syscall_filter::program()).during(step, self.name);
+        if !self.process.no_new_privs {
+            // While CAP_SYS_ADMIN still allows it (seccomp(2)).
+            filter()?;
+        }
         let keep = &self.process.capabilities;
         privileges::limit_bounding_set(keep).during(step, self.name)?;
         privileges::become_identity(&user.identity).during(step, self.name)?;
@@ -93,6 +100,8 @@ impl Command<'_> {
         privileges::limit_capabilities(effective).during(step, self.name)?;
         if self.process.no_new_privs {
             privileges::no_new_privileges().during(step, self.name)?;
+            // As late as possible, so that it never refuses a call of ours.
+            filter()?;
         }
         // The last change of ids has cleared what the launcher set; without a pid namespace of the pod this is all
         // that ties the command to the supervisor's life.

@@ -34,6 +34,7 @@ mod root;
 mod sandbox;
 mod security;
 pub mod storage;
+pub mod syscall_filter;
 mod sysctls;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ pub mod private_dir;
 pub mod privileges;
 pub mod probe;
 pub mod process;
+pub mod seccomp;
 pub mod socket;
 pub mod splice;
 pub mod stdio;

@@ -100,7 +100,9 @@ pub fn leave_session_keyring() -> Result<()> {
         _ if rc >= 0 => Ok(()),
         // No keyrings in this kernel, or keyctl filtered by an outer container: nothing is shared then either.
         nix::errno::Errno::ENOSYS | nix::errno::Errno::EPERM | nix::errno::Errno::EACCES => Ok(()),
-        // The keyring quota of this uid is used up (kernel.keys.maxkeys): going on would keep the caller's keyring.
+        // The quota of this uid is used up (kernel.keys.maxkeys, 200 by default, one for each container and exec). Then
+        // the caller's keyring stays, out of reach: the filter that every container gets refuses keyctl(2) and its kin.
+        nix::errno::Errno::EDQUOT => Ok(()),
         errno => Err(Error { call: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(), errno }),
     }
 }

@@ -3,7 +3,7 @@
 //! Run by root, every sandpod is started as a test user; run by anybody else, as whoever that is.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
-#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests act, and tell")]
+#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, reason = "tests act, and tell")]
 
 use std::path::Path;
 use std::thread::sleep;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 mod cli_support;
 mod files;
 mod home;
+pub(crate) mod inside;
 mod pod;
 mod processes;
 mod specs;
