@@ -1,17 +1,18 @@
 //! `kill -9` of anything at any moment: no process, mount or file of the pod stays, and its name can be used again.
 //!
-//! Moments are random; a failure prints the seed, and `CRASH_SEED=N` rolls the same ones. `CRASH_ROUNDS=N` sets how many
-//! (default 200 for the test that the issue asks for).
+//! Moments are random; a failure prints the seed, and `CRASH_SEED=N` rolls the same ones.
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
 mod crash_support;
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crash_support::processes::{self, Process};
 use crash_support::{Dice, Ground, Running, Said};
+use rounds::rounds;
 
 /// Several shapes of pod: each dies in its own way.
 fn manifests(ground: &Ground) -> Vec<(&'static str, String)> {
@@ -181,12 +182,8 @@ fn time_of_start(ground: &Ground, name: &str, manifest: &str, userns: &str) -> D
         .expect("three")
 }
 
-fn rounds(default: u64) -> u64 {
-    std::env::var("CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 /// Kills `victims` at `count` random moments of `run -d`; how often each was there to be killed.
-fn kill_at_random(ground: &Ground, victims: &[Victim], count: u64) -> BTreeMap<Victim, u64> {
+fn kill_at_random(ground: &Ground, victims: &[Victim], count: u32) -> BTreeMap<Victim, u32> {
     let mut dice = Dice::new();
     let manifests = manifests(ground);
     let modes = ["isolated", "root-is-you"];
@@ -229,9 +226,9 @@ fn kill_at_random(ground: &Ground, victims: &[Victim], count: u64) -> BTreeMap<V
 }
 
 #[test]
-fn supervisor_or_pause_at_200_random_moments() {
-    let Some(ground) = Ground::with_subids("supervisor_or_pause_at_200_random_moments") else { return };
-    let count = rounds(200);
+fn supervisor_or_pause_at_random_moments() {
+    let Some(ground) = Ground::with_subids("supervisor_or_pause_at_random_moments") else { return };
+    let count = rounds("supervisor_or_pause_at_random_moments", 60, 2000);
     let met = kill_at_random(&ground, &[Victim::Supervisor, Victim::Pause], count);
     let of = |victim: Victim| met.get(&victim).copied().unwrap_or(0);
     // Or the moments were not spread over the start: most find a supervisor, many a pause.
@@ -242,7 +239,8 @@ fn supervisor_or_pause_at_200_random_moments() {
 #[test]
 fn anything_else_at_random_moments() {
     let Some(ground) = Ground::with_subids("anything_else_at_random_moments") else { return };
-    kill_at_random(&ground, &[Victim::Command, Victim::MapTool, Victim::Inside], rounds(200) * 3 / 10);
+    let count = rounds("anything_else_at_random_moments", 20, 600);
+    kill_at_random(&ground, &[Victim::Command, Victim::MapTool, Victim::Inside], count);
 }
 
 /// `rm` and `stop` themselves die halfway, or the supervisor does while they wait for it.
@@ -251,7 +249,7 @@ fn rm_and_stop_at_random_moments() {
     let Some(ground) = Ground::with_subids("rm_and_stop_at_random_moments") else { return };
     let mut dice = Dice::new();
     let manifests = manifests(&ground);
-    for number in 0..rounds(200) / 4 {
+    for number in 0..rounds("rm_and_stop_at_random_moments", 15, 500) {
         let (name, manifest) = &manifests[dice.below(manifests.len() as u64) as usize];
         let round = Round { ground: &ground, name, manifest, userns: "isolated", start: Duration::from_millis(100) };
         let began = Instant::now();

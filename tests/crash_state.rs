@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
 mod crash_support;
+mod rounds;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crash_support::{Dice, Ground, Said, processes, skip};
+use rounds::rounds;
 use serde_json::Value;
 
 /// For processes that end by themselves on any machine.
@@ -229,7 +231,7 @@ fn a_full_disk_at_every_stage() {
 fn of_many_runs_of_one_name_one_wins() {
     let Some(ground) = Ground::with_subids("of_many_runs_of_one_name_one_wins") else { return };
     let manifest = manifest(&ground);
-    for _ in 0..10 {
+    for _ in 0..rounds("of_many_runs_of_one_name_one_wins", 5, 100) {
         let running: Vec<_> =
             (0..8).map(|_| crash_support::Running::start(ground.command(&["run", "-d", &manifest]))).collect();
         let said: Vec<Said> = running.into_iter().map(|it| Said::of(it, "run -d".to_owned())).collect();
@@ -243,18 +245,19 @@ fn of_many_runs_of_one_name_one_wins() {
     }
 }
 
-/// Three who start, stop and remove one name at once, 100 commands in all.
+/// Four threads start, stop and remove one name at once.
 #[test]
 fn commands_that_race_for_one_pod() {
     let Some(ground) = Ground::with_subids("commands_that_race_for_one_pod") else { return };
     let manifest = manifest(&ground);
     let seed = Dice::new().seed;
+    let commands = rounds("commands_that_race_for_one_pod", 25, 500);
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
             let (ground, manifest) = (&ground, manifest.as_str());
             scope.spawn(move || {
                 let mut dice = Dice::from(seed + thread * 7919);
-                for _ in 0..25 {
+                for _ in 0..commands {
                     let said = match dice.below(5) {
                         0 | 1 => ground.run(&["run", "-d", manifest]),
                         2 => ground.run(&["stop", "pod"]),

@@ -2,12 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
+mod rounds;
 mod support;
 
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rounds::rounds;
 use serde_json::{Value, json};
 use support::{Home, Reaped, and, idle, is_live, memory_kb, once, sh, until};
 
@@ -137,7 +139,7 @@ fn commands_race_on_one_pod() {
     let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [idle("main")] });
     let manifest = home.manifest_of("race", &spec);
     let manifest = manifest.to_str().expect("UTF-8");
-    for _ in 0..15 {
+    for _ in 0..rounds("commands_race_on_one_pod", 10, 300) {
         let words: [&[&str]; 5] = [
             &["run", "-d", "-q", manifest],
             &["stop", "race"],

@@ -2,8 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
+mod rounds;
 mod support;
 
+use rounds::rounds;
 use serde_json::json;
 use support::{Home, and, has_program, idle, is_live, once, sh, skip};
 
@@ -158,7 +160,7 @@ fn links_in_a_volume_do_not_move_mounts() {
         json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }, { "name": "w", "mountPath": "/v/d/below" }] });
     let victim = and(sh("victim", "touch /v/d/below/x; exit 1"), nested);
     let spec = json!({ "terminationGracePeriodSeconds": 0, "restartPolicy": "Never", "volumes": volumes, "containers": [swapper, victim] });
-    for _ in 0..25 {
+    for _ in 0..rounds("links_in_a_volume_do_not_move_mounts", 10, 300) {
         let manifest = home.manifest(&spec);
         home.sandpod(&["run", "-d", "-q", manifest.to_str().expect("UTF-8")]);
         home.sandpod(&["rm", "-fa"]).ends_with(0);

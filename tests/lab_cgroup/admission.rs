@@ -26,7 +26,7 @@ fn of_two_at_once_one_is_admitted() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
     };
     let mut won = [0, 0];
-    for round in 0..lab.lane.tries(10) {
+    for round in 0..lab.rounds("of_two_at_once_one_is_admitted", 10, 100) {
         // Who is started first takes turns.
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         let started = order.map(|which| (which, run(&manifests[which])));

@@ -55,7 +55,7 @@ fn at_random_moments() {
     let whole = start.elapsed();
     lab.home.sandpod(&["rm", "-f", "crash"]).ends_with(0);
 
-    for round in 0..lab.lane.tries(20) {
+    for round in 0..lab.rounds("at_random_moments", 15, 200) {
         // Numerical Recipes' generator: its high bits are good enough to choose a moment.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_micros((state >> 33) % u64::try_from(whole.as_micros() * 3 / 2).expect("short"));

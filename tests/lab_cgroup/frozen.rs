@@ -1,5 +1,6 @@
 //! Who stands still, or cannot be brought to, holds up nobody else.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ open(my $device, '+<', '/dev/fuse') or die "fuse: $!";
 my ($none, $at, $kind) = ('none', '/mnt', 'fuse'); # syscall takes no constants
 my $options = 'fd=' . fileno($device) . ',rootmode=40000,user_id=0,group_id=0';
 syscall(165, $none, $at, $kind, 0, $options) == 0 or die "mount: $!";
+$| = 1;
+print "mounted\n";
 stat('/mnt/file');
 "#;
 
@@ -27,7 +30,11 @@ fn stuck_in(lab: &Lab, leaf: &Cgroup) -> Reaped {
     let script =
         "echo 0 >$1/container/cgroup.procs; exec unshare --user --map-root-user --mount perl -e \"$2\" lab-stuck";
     let mut command = lab.home.program("sh", &["-c", script, "sh", leaf.0.to_str().expect("UTF-8"), STUCK]);
-    let stuck = Reaped(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("sh"));
+    let mut stuck = Reaped(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("sh"));
+    // Before that it may wait for a disk, and only for a moment.
+    let mut word = String::new();
+    let said = BufReader::new(stuck.0.stdout.take().expect("piped")).read_line(&mut word);
+    assert_eq!((said.expect("read"), word.as_str()), (8, "mounted\n"));
     until("it waits for the file system", || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", stuck.0.id())).unwrap_or_default();
         status.contains("State:\tD").then_some(())

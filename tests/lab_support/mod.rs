@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+#[path = "../rounds/mod.rs"]
+mod rounds;
 #[path = "../support/mod.rs"]
 pub(crate) mod support;
 
@@ -40,11 +42,11 @@ impl Lane {
             _ => panic!("SANDPOD_LAB_LANE={name} is no lane"),
         })
     }
+}
 
-    /// How often something is tried: an emulated processor has no time for as many as User-Mode Linux.
-    pub(crate) fn tries(self, many: usize) -> usize {
-        if self == Lane::Qemu { many / 10 } else { many }
-    }
+/// In QEMU without KVM.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("SANDPOD_LAB_EMULATED").is_some()
 }
 
 /// True in an ordinary user's session under systemd, as some of the guests have it; false after a SKIP.
@@ -87,6 +89,13 @@ impl Lab {
         let uid = home.user.uid;
         let took = Took { test: test.to_owned(), since: Instant::now() };
         Some(Lab { home, lane, _after: NoTreeLeft { uid }, _took: took })
+    }
+
+    /// How often a test repeats what depends on the moment; an emulated processor is too slow for as many rounds as
+    /// User-Mode Linux.
+    pub(crate) fn rounds(&self, test: &str, short: u32, long: u32) -> usize {
+        let divisor = if is_emulated() { 5 } else { 1 };
+        rounds::rounds(test, short / divisor, long / divisor) as usize
     }
 
     pub(crate) fn manifest(&self, name: &str, annotations: &Value, spec: &Value) -> PathBuf {

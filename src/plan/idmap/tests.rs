@@ -207,7 +207,6 @@ fn check_map(entries: &[MapEntry], own: u32, mode: UsernsMode, subids: &[SubIdRa
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn every_id_is_yours_or_subordinate(

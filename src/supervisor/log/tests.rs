@@ -214,7 +214,8 @@ fn any_chunk() -> impl Strategy<Value = (bool, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    // Each case writes files: a quarter of what PROPTEST_CASES says (`scripts/test --long`), or 64.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
     #[test]
     fn the_entries_texts_are_the_output_whatever_the_chunks_and_rotations(
         chunks in prop::collection::vec(any_chunk(), 0..20),
