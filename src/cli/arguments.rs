@@ -261,6 +261,9 @@ pub(crate) struct LogsArguments {
     /// Only this container; by default all, in order of time, each line with its container's name
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
+    /// Pass escape sequences to a terminal, too; by default it gets only colours and movement within the line
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]

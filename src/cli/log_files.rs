@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
 
 use super::log_line::{self, Record, Tag};
 use super::log_tail;
+use crate::supervisor::log::index::Index;
 
 /// More rotated files than this are not looked for.
 const MOST_FILES: u32 = 100;
@@ -22,17 +25,44 @@ pub(crate) struct LogReader {
     current: Option<LogFile>,
     /// Opened already, next first.
     ahead: VecDeque<LogFile>,
+    /// Files that come later are read, too.
+    follows: bool,
     buffer: Vec<u8>,
     /// The header of a line whose first parts were handed on.
     long_line: Option<Record>,
     peeked: Option<Record>,
+    last_time: Option<Timestamp>,
+    missed: Option<Missed>,
+}
+
+/// A part of the log that was removed by rotation before it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// Bytes of the log's files; `None`: not known.
+    pub(crate) bytes: Option<u64>,
+    /// The last record before it.
+    pub(crate) after: Option<Timestamp>,
 }
 
 struct LogFile {
     file: File,
     inode: u64,
+    /// Of the first byte that was not read yet.
+    offset: u64,
+    /// Where reading ends; `None`: where the file does.
+    end: Option<u64>,
+    /// Where the file begins in all that the container wrote; `None`: not known.
+    start: Option<u64>,
     /// A newer file has its name: nothing more will be written to it.
     rotated: bool,
+}
+
+/// What comes after the bytes that were read.
+enum Next {
+    Nothing,
+    /// The same file once more.
+    Again,
+    File(LogFile),
 }
 
 impl LogReader {
@@ -40,21 +70,38 @@ impl LogReader {
     pub(crate) fn open(path: &Path, tail: Option<u64>) -> io::Result<LogReader> {
         let mut files = open_all(path);
         if let Some(lines) = tail {
-            let opened: Vec<&File> = files.iter().map(|file| &file.file).collect();
+            let mut opened = Vec::with_capacity(files.len());
+            for (index, file) in files.iter().enumerate() {
+                let length = file.file.metadata()?.len();
+                let newest = index + 1 == files.len();
+                opened.push((&file.file, if newest { log_tail::whole(&file.file, length)? } else { length }));
+            }
             let start = log_tail::find(&opened, lines)?;
             files.drain(..start.file);
             if let Some(first) = files.front_mut() {
-                first.file.seek(SeekFrom::Start(start.offset))?;
+                first.offset = start.offset;
             }
         }
         Ok(LogReader {
             path: path.to_owned(),
             current: files.pop_front(),
             ahead: files,
+            follows: true,
             buffer: Vec::new(),
             long_line: None,
             peeked: None,
+            last_time: None,
+            missed: None,
         })
+    }
+
+    /// Reads no further than the last whole record that is there now. The files are open: no rotation takes them away.
+    pub(crate) fn end_here(&mut self) -> io::Result<()> {
+        self.follows = false;
+        if let Some(newest) = self.ahead.back_mut().or(self.current.as_mut()) {
+            newest.end = Some(log_tail::whole(&newest.file, newest.file.metadata()?.len())?);
+        }
+        Ok(())
     }
 
     /// The next record without taking it; `None` when there is none now.
@@ -67,7 +114,14 @@ impl LogReader {
 
     /// What [`peek`](Self::peek) showed.
     pub(crate) fn take(&mut self) -> Option<Record> {
-        self.peeked.take()
+        let taken = self.peeked.take();
+        self.last_time = taken.as_ref().and_then(|record| record.time).or(self.last_time);
+        taken
+    }
+
+    /// What is missing before the record that [`peek`](Self::peek) shows; once.
+    pub(crate) fn take_missed(&mut self) -> Option<Missed> {
+        self.missed.take()
     }
 
     fn read_record(&mut self) -> io::Result<Option<Record>> {
@@ -86,10 +140,14 @@ impl LogReader {
             if self.fill()? {
                 continue;
             }
-            let Some(next) = self.next_file() else { return Ok(None) };
-            let unfinished = !self.buffer.is_empty();
+            searched = self.buffer.len().min(searched);
+            let next = match self.next_file() {
+                Next::Nothing => return Ok(None),
+                Next::Again => continue,
+                Next::File(next) => next,
+            };
             self.current = Some(next);
-            if unfinished {
+            if !self.buffer.is_empty() {
                 // Its writer died in the middle of a line, and began a new file later.
                 let line = std::mem::take(&mut self.buffer);
                 return Ok(Some(self.finish_line(&line)));
@@ -114,43 +172,62 @@ impl LogReader {
     /// True when bytes came.
     fn fill(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else { return Ok(false) };
+        let left = current.end.map_or(BLOCK as u64, |end| end.saturating_sub(current.offset));
         let before = self.buffer.len();
-        self.buffer.resize(before + BLOCK, 0);
+        self.buffer.resize(before + usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK)), 0);
         let count = loop {
-            match current.file.read(&mut self.buffer[before..]) {
+            match current.file.read_at(&mut self.buffer[before..], current.offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
         self.buffer.truncate(before + count.as_ref().map_or(0, |count| *count));
-        count.map(|count| count > 0)
+        let count = count?;
+        current.offset += count as u64;
+        if count == 0 && current.end.is_none() {
+            // On a full disk the supervisor takes back a record that was written in part.
+            let cut = current.offset.saturating_sub(current.file.metadata()?.len());
+            current.offset -= cut;
+            self.buffer.truncate(before.saturating_sub(usize::try_from(cut).unwrap_or(before)));
+        }
+        Ok(count > 0)
     }
 
     /// The file after the current one, once that one is known to be complete.
-    fn next_file(&mut self) -> Option<LogFile> {
+    fn next_file(&mut self) -> Next {
         if let Some(next) = self.ahead.pop_front() {
-            return Some(next);
+            return Next::File(next);
+        }
+        if !self.follows {
+            return Next::Nothing;
         }
         if let Some(current) = &mut self.current {
-            let newest = std::fs::metadata(&self.path).ok()?;
+            // Missing for a moment in every rotation.
+            let Ok(newest) = std::fs::metadata(&self.path) else { return Next::Nothing };
             if newest.ino() == current.inode {
-                return None;
+                return Next::Nothing;
             }
-            if !current.rotated {
+            if !std::mem::replace(&mut current.rotated, true) {
                 // Written to until it was renamed: what came since our last read is still to be read.
-                current.rotated = true;
-                return self.current.take();
+                return Next::Again;
             }
         }
         let mut files = open_all(&self.path);
-        if let Some(current) = &self.current
-            && let Some(at) = files.iter().position(|file| file.inode == current.inode)
-        {
-            files.drain(..=at);
+        if let Some(current) = &self.current {
+            match files.iter().position(|file| file.inode == current.inode) {
+                Some(at) => drop(files.drain(..=at)),
+                None => self.missed = files.front().map(|next| missed(current, next, self.last_time)),
+            }
         }
         self.ahead = files;
-        self.ahead.pop_front()
+        self.ahead.pop_front().map_or(Next::Nothing, Next::File)
     }
+}
+
+/// Between two files that do not follow each other.
+fn missed(current: &LogFile, next: &LogFile, after: Option<Timestamp>) -> Missed {
+    let end = current.start.map(|start| start + current.offset);
+    Missed { bytes: next.start.zip(end).and_then(|(start, end)| start.checked_sub(end)), after }
 }
 
 /// Newest first, so that a rotation in between shows one file twice rather than hiding one; then the other way round.
@@ -168,10 +245,32 @@ fn open_all(path: &Path) -> VecDeque<LogFile> {
         };
         let Ok(found) = file.metadata() else { break };
         if !files.iter().any(|file| file.inode == found.ino()) {
-            files.push_front(LogFile { file, inode: found.ino(), rotated: number > 0 });
+            let (inode, rotated) = (found.ino(), number > 0);
+            files.push_front(LogFile { file, inode, offset: 0, end: None, start: None, rotated });
         }
     }
+    place(path, &mut files);
     files
+}
+
+/// Says of each file where it begins, and puts them in that order: two rotations while they were opened may have changed it.
+fn place(path: &Path, files: &mut VecDeque<LogFile>) {
+    let index = Index::read(path);
+    let never_rotated = index.is_none() && files.iter().all(|file| !file.rotated);
+    for file in files.iter_mut() {
+        file.start = match &index {
+            Some(index) => index.start_of(file.inode),
+            None => never_rotated.then_some(0),
+        };
+    }
+    // The one that is not in the index is the current one, if it still is.
+    let current = std::fs::metadata(path).map(|newest| newest.ino()).ok();
+    if let Some(newest) = files.iter_mut().find(|file| Some(file.inode) == current && file.start.is_none()) {
+        newest.start = index.map(|index| index.end());
+    }
+    if files.iter().all(|file| file.start.is_some()) {
+        files.make_contiguous().sort_by_key(|file| file.start);
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
 use super::log_line::{Record, Stream, Tag};
-use super::print::escape;
+use super::print::{self, escape};
+use super::terminal_text::TerminalText;
 
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::BrightRed];
@@ -37,6 +38,8 @@ pub(crate) struct Printer {
     named: bool,
     timestamps: bool,
     streams: Streams,
+    /// For the container's stdout and stderr: they go to a terminal, which is to get text and colours only.
+    filtered: [bool; 2],
     muted: bool,
     /// For each container and stream: a line that was begun.
     begun: Vec<[Begun; 2]>,
@@ -46,6 +49,8 @@ pub(crate) struct Printer {
 struct Begun {
     open: bool,
     text: Vec<u8>,
+    /// An escape sequence may go on in the next record.
+    filter: TerminalText,
 }
 
 impl Printer {
@@ -60,9 +65,14 @@ impl Printer {
             let style = if coloured { colour } else { Style::new() };
             format!("{style}{:<width$} |{style:#} ", escape(name))
         };
+        let filtered = match streams {
+            Streams::Together => [stdout.is_terminal(); 2],
+            Streams::Apart => [stdout.is_terminal(), stderr.is_terminal()],
+        };
         Ok(Printer {
             stdout,
             stderr,
+            filtered,
             queue: VecDeque::new(),
             names: names.iter().enumerate().map(label).collect(),
             named,
@@ -73,6 +83,18 @@ impl Printer {
         })
     }
 
+    /// Passes everything on to a terminal, too.
+    pub(crate) fn write_raw(&mut self) {
+        self.filtered = [false; 2];
+    }
+
+    /// Queues a line of our own for stderr, behind what was shown before it.
+    pub(crate) fn add_warning(&mut self, message: &str) {
+        if !self.muted {
+            self.queue.push_back((Stream::Stderr, print::warning(message).into_bytes()));
+        }
+    }
+
     /// Queues a record of the container with this index.
     pub(crate) fn add(&mut self, container: usize, record: &Record) {
         if self.muted {
@@ -80,6 +102,16 @@ impl Printer {
         }
         let Record { time, stream, tag, text } = record;
         let begun = &mut self.begun[container][*stream as usize];
+        let mut filtered = Vec::new();
+        let text = if self.filtered[*stream as usize] {
+            begun.filter.push(text, &mut filtered);
+            if *tag == Tag::Full {
+                begun.filter.finish(&mut filtered);
+            }
+            &filtered
+        } else {
+            text
+        };
         let mut bytes = Vec::with_capacity(text.len() + 64);
         if self.named {
             begun.text.extend_from_slice(text);
@@ -99,7 +131,12 @@ impl Printer {
                 bytes.push(b'\n');
             }
         }
-        let to = if self.streams == Streams::Together { Stream::Stdout } else { *stream };
+        self.queue(*stream, bytes);
+    }
+
+    /// Output of the container's `stream`.
+    fn queue(&mut self, stream: Stream, mut bytes: Vec<u8>) {
+        let to = if self.streams == Streams::Together { Stream::Stdout } else { stream };
         match self.queue.back_mut() {
             Some((last, queued)) if *last == to && queued.len() < 64 << 10 => queued.append(&mut bytes),
             _ => self.queue.push_back((to, bytes)),
@@ -110,6 +147,14 @@ impl Printer {
     pub(crate) fn add_unfinished(&mut self) {
         for container in 0..self.begun.len() {
             for stream in [Stream::Stdout, Stream::Stderr] {
+                let begun = &mut self.begun[container][stream as usize];
+                let mut held = Vec::new();
+                begun.filter.finish(&mut held);
+                if self.named {
+                    begun.text.append(&mut held);
+                } else if !held.is_empty() && !self.muted {
+                    self.queue(stream, held);
+                }
                 if !self.begun[container][stream as usize].text.is_empty() {
                     self.add(container, &Record { time: None, stream, tag: Tag::Full, text: Vec::new() });
                 }

@@ -17,12 +17,11 @@ pub(crate) struct Start {
     pub(crate) offset: u64,
 }
 
-/// The start of the last `lines` lines of `files`, oldest first. A line in parts counts once; one whose end is not yet
-/// written counts, too.
-pub(crate) fn find(files: &[&File], lines: u64) -> io::Result<Start> {
+/// The start of the last `lines` lines of `files`, oldest first, each up to its length here, which is [`whole`]. A line in
+/// parts counts once; one whose last part is not yet written counts, too.
+pub(crate) fn find(files: &[(&File, u64)], lines: u64) -> io::Result<Start> {
     let mut found = Count { lines, counted: 0, seen_any: false };
-    for (index, file) in files.iter().enumerate().rev() {
-        let length = file.metadata()?.len();
+    for (index, &(file, length)) in files.iter().enumerate().rev() {
         if lines == 0 {
             return Ok(Start { file: index, offset: length });
         }
@@ -31,6 +30,22 @@ pub(crate) fn find(files: &[&File], lines: u64) -> io::Result<Start> {
         }
     }
     Ok(Start { file: 0, offset: 0 })
+}
+
+/// How many bytes of the first `length` are whole records. The last record may be half written: readers can see a part of a
+/// write(2).
+pub(crate) fn whole(file: &File, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        file.read_exact_at(&mut block, start)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 struct Count {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
 use super::arguments::LogsArguments;
-use super::log_files::LogReader;
+use super::log_files::{LogReader, Missed};
 use super::log_line::Record;
 use super::log_printer::{Printer, Streams};
 use super::{Outcome, client, follow, store};
@@ -25,11 +25,15 @@ pub(crate) fn logs(asked: &LogsArguments) -> Outcome {
         None => all_containers(&pod),
         one => vec![client::container(&pod, one.as_deref())?],
     };
-    let printer = Printer::new(&names, names.len() > 1, asked.timestamps, Streams::Together)?;
+    let mut printer = Printer::new(&names, names.len() > 1, asked.timestamps, Streams::Together)?;
+    if asked.raw {
+        printer.write_raw();
+    }
     let mut shown = Shown::open(&pod, &names, asked.tail, since, printer)?;
     if asked.follow {
         follow::until_end(&pod, asked.container.clone(), &mut shown, None)?;
     } else {
+        shown.end_here()?;
         shown.print_all()?;
     }
     Ok(0)
@@ -46,6 +50,7 @@ pub(crate) fn all_containers(pod: &StoredPod) -> Vec<String> {
 
 /// Logs of some containers on their way to a printer.
 pub(crate) struct Shown {
+    names: Vec<String>,
     readers: Vec<LogReader>,
     since: Option<Timestamp>,
     pub(crate) printer: Printer,
@@ -64,13 +69,21 @@ impl Shown {
             Report::new(exit_code::FAILURE, format!("could not read the logs of pod `{}`", pod.name))
                 .because(error.to_string())
         })?;
-        Ok(Shown { readers, since, printer })
+        Ok(Shown { names: names.to_vec(), readers, since, printer })
+    }
+
+    /// Shows no more than what is there now, also while the containers go on writing.
+    fn end_here(&mut self) -> io::Result<()> {
+        self.readers.iter_mut().try_for_each(LogReader::end_here)
     }
 
     /// Hands some records to the printer, earliest first; false when there are none now.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
         for taken in 0..BATCH {
             let Some((container, record)) = self.next()? else { return Ok(taken > 0) };
+            if let Some(missed) = self.readers[container].take_missed() {
+                self.printer.add_warning(&warning(&self.names[container], missed, record.time));
+            }
             // A damaged line has no time; it is shown rather than lost.
             if record.time.zip(self.since).is_none_or(|(time, since)| time >= since) {
                 self.printer.add(container, &record);
@@ -104,6 +117,19 @@ impl Shown {
         let Some((index, _)) = earliest else { return Ok(None) };
         Ok(self.readers[index].take().map(|record| (index, record)))
     }
+}
+
+/// What was skipped, and where. `next`: the time of the record that follows.
+fn warning(container: &str, missed: Missed, next: Option<Timestamp>) -> String {
+    let Missed { bytes, after } = missed;
+    let much = bytes.map_or_else(|| "an unknown number of bytes".to_owned(), |bytes| format!("{bytes} bytes"));
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "an unknown time".to_owned(), |time| format!("{time:.9}"));
+    format!(
+        "{much} of the log of container `{container}` are skipped, between {} and {}: rotation removed them before they \
+         were read",
+        time(after),
+        time(next)
+    )
 }
 
 /// From the plan; where that cannot be read, where every plan puts it.

@@ -41,6 +41,7 @@ mod stats;
 mod stop;
 mod streams;
 mod table;
+mod terminal_text;
 mod tree;
 mod update;
 mod verdicts;
@@ -97,6 +98,8 @@ pub fn main() -> ExitCode {
     stdio::set_umask(0o022);
     // It cannot fail for this signal; if it did, the first child would say so.
     let _ = stdio::keep_ended_children();
+    // The same holds here. The supervisor and the port proxy are forks of this process and inherit it.
+    let _ = stdio::ignore_file_size_signal();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(mut usage) => {

@@ -37,9 +37,22 @@ fn render(report: &Report, hint: Option<&str>) -> String {
 
 /// One line on stderr: `warning: …`, `degraded: …`.
 pub(crate) fn notice(label: &str, message: &str) {
+    let _ = anstream::stderr().write_all(labelled(label, message).as_bytes());
+}
+
+/// A warning for whoever writes to stderr in an order of their own; with colours where stderr has them.
+pub(crate) fn warning(message: &str) -> String {
+    let text = labelled("warning", message);
+    match anstream::AutoStream::choice(&std::io::stderr()) {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(&text).to_string(),
+        _ => text,
+    }
+}
+
+fn labelled(label: &str, message: &str) -> String {
     let mut text = String::new();
     lines(&mut text, &format!("{YELLOW}{label}:{YELLOW:#} "), "  ", message);
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    text
 }
 
 fn lines(text: &mut String, first: &str, rest: &str, message: &str) {

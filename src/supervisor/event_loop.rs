@@ -94,7 +94,7 @@ impl Supervisor<'_> {
             let ports = self.publishing.as_ref().and_then(Publishing::next_deadline);
             let next = self.pod.next_deadline().into_iter().chain(network).chain(ports).min();
             let next = next.map(|at| at.saturating_sub(self.now()));
-            let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline()];
+            let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline(), self.silence_deadline()];
             let delay = next.into_iter().chain(own.into_iter().flatten()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = self.timer.set(delay);
@@ -121,6 +121,7 @@ impl Supervisor<'_> {
                 self.advance_pending();
                 self.measure_storage_if_due();
                 self.look_at_pauses();
+                self.write_silent_lines();
                 self.network_timer();
                 self.ports_timer();
                 self.handle(Event::TimerFired);

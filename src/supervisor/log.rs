@@ -10,15 +10,19 @@
 //! The supervisor serves all containers with one thread, so a log may cost neither unbounded memory nor the pod: what
 //! cannot be written is dropped and counted, and the log itself says so as soon as it can.
 
+pub mod index;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::plan::LogPlan;
 use crate::sys::{self, Errno};
+use index::Index;
 
 /// The longest text of one entry, as containerd and conmon have it.
 const MAX_TEXT: usize = 16 * 1024;
@@ -42,8 +46,11 @@ pub struct LogFile {
     /// Bytes in `file`, always whole entries.
     size: u64,
     rotation: Rotation,
+    index: Index,
     /// Unfinished lines of stdout and stderr, each at most [`MAX_TEXT`].
     tails: [Vec<u8>; 2],
+    /// When a chunk last left one of them.
+    unfinished_since: Option<Instant>,
     batch: Batch,
     /// Bytes of the container's output that are in no file, and why not.
     lost: u64,
@@ -58,7 +65,9 @@ impl LogFile {
             file: None,
             size: 0,
             rotation: Rotation::Done,
+            index: Index::read(&plan.path).unwrap_or_default(),
             tails: [Vec::new(), Vec::new()],
+            unfinished_since: None,
             batch: Batch::default(),
             lost: 0,
             lost_because: Errno::UnknownErrno,
@@ -69,7 +78,8 @@ impl LogFile {
         }
     }
 
-    /// Writes what one read(2) has brought. A line without its end waits for it, or for [`finish`](Self::finish).
+    /// Writes what one read(2) has brought. A line without its end waits for it, or for
+    /// [`write_unfinished`](Self::write_unfinished).
     pub fn write_chunk(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
         self.batch.stamp(stream, now);
         let mut tail = std::mem::take(&mut self.tails[stream as usize]);
@@ -97,11 +107,20 @@ impl LogFile {
             }
         }
         self.tails[stream as usize] = tail;
+        self.unfinished_since = self.tails.iter().any(|tail| !tail.is_empty()).then(Instant::now);
         self.flush();
     }
 
-    /// The container has ended: what it wrote without a newline is written as a part.
-    pub fn finish(&mut self, now: Timestamp) {
+    /// Since when unfinished lines have waited without more output; `None` where there are none.
+    #[must_use]
+    pub fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished_since
+    }
+
+    /// Writes unfinished lines as parts (`P`), which readers join with the next record of the stream: when the container
+    /// has ended, or has been silent for so long that its line is a prompt.
+    pub fn write_unfinished(&mut self, now: Timestamp) {
+        self.unfinished_since = None;
         for stream in [Stream::Stdout, Stream::Stderr] {
             let tail = std::mem::take(&mut self.tails[stream as usize]);
             self.batch.stamp(stream, now);
@@ -152,7 +171,12 @@ impl LogFile {
             return;
         }
         let bytes = std::mem::take(&mut self.batch.bytes);
-        let (written, result) = if self.lost > 0 { (0, Ok(())) } else { self.append(&bytes) };
+        let (mut written, mut result) = if self.lost > 0 { (0, Ok(())) } else { self.append(&bytes) };
+        // A full file of a file-size limit (RLIMIT_FSIZE) that is below the plan's: the next file has room again.
+        if result == Err(Errno::EFBIG) && self.size > 0 && self.rotate().is_ok() {
+            let (more, again) = self.append(&bytes[written..]);
+            (written, result) = (written + more, again);
+        }
         self.lost += self.batch.text_of(&bytes[written..]);
         if let Err(errno) = result {
             self.lost_because = errno;
@@ -203,8 +227,13 @@ impl LogFile {
     }
 
     /// x.log.1 becomes x.log.2 and so on, the oldest goes, and x.log becomes x.log.1.
-    fn shift(&self) -> std::io::Result<()> {
+    fn shift(&mut self) -> std::io::Result<()> {
         let kept = self.plan.max_files.saturating_sub(1);
+        // Before the renames: a file that has no name of a current log any more is in the index.
+        if let Ok(full) = std::fs::metadata(&self.plan.path) {
+            self.index.add(full.ino(), full.len(), kept);
+            self.index.write(&self.plan.path);
+        }
         for number in (1..kept).rev() {
             // There may be none yet.
             let _ = std::fs::rename(self.older(number), self.older(number + 1));

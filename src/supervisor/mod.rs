@@ -17,6 +17,7 @@ mod pausing;
 mod ports;
 mod prepare;
 pub mod protocol;
+mod silence;
 mod starts;
 mod storage;
 mod watch;

@@ -109,6 +109,10 @@ impl Output {
         Ok(Output { log: LogFile::open(plan)?, ends: None, attached: BTreeMap::new() })
     }
 
+    pub(super) fn log(&mut self) -> &mut LogFile {
+        &mut self.log
+    }
+
     /// A line of ours in the container's log.
     pub(super) fn note(&mut self, text: &str) {
         self.log.write_chunk(Stream::Stderr, format!("sandpod: {text}\n").as_bytes(), Timestamp::now());
@@ -182,7 +186,7 @@ impl Supervisor<'_> {
         self.unwatch_stdin(index);
         let output = &mut self.containers[index].output;
         output.ends = None;
-        output.log.finish(Timestamp::now());
+        output.log.write_unfinished(Timestamp::now());
         let clients: Vec<u64> = output.attached.keys().copied().collect();
         let deadline = Instant::now() + LAST_WORDS;
         for id in clients {

@@ -125,6 +125,12 @@ pub fn ignore_broken_pipes() -> Result<()> {
     set_action(libc::SIGPIPE, Action::Ignore)
 }
 
+/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG instead of ending this process by SIGXFSZ (setrlimit(2)). An ignored
+/// signal stays ignored across execve(2): what is started for a container calls [`reset_signals`] first.
+pub fn ignore_file_size_signal() -> Result<()> {
+    set_action(libc::SIGXFSZ, Action::Ignore)
+}
+
 /// What a signal does, where no code of ours is run for it.
 #[derive(Debug, Clone, Copy)]
 enum Action {
