@@ -3,6 +3,7 @@
 //! Every step has a budget, so a bomb of aliases, nesting or sheer size is refused in milliseconds. After a syntax error
 //! the part before it is still handed on, for the other errors in it to be reported too.
 
+mod escapes;
 mod fault;
 mod mapping;
 
@@ -81,13 +82,8 @@ fn end_of(text: &str) -> Position {
 /// The documents of the text that say something. A document that is cut short by a syntax error counts, and
 /// `problems.coverage` tells.
 pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let options = granit_parser::options! {
-        emit_comments: false,
-        disallow_directives: false,
-        flow_nesting_limit: MAX_DEPTH,
-        block_nesting_limit: MAX_DEPTH,
-    };
+    let mended = escapes::mend(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let text = mended.text.as_ref();
     let mut builder = TreeBuilder {
         problems,
         documents: Vec::new(),
@@ -97,12 +93,12 @@ pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
         cost: 0,
     };
     let mut understood = 0;
-    for event in Parser::new_from_str_with_options(text, options) {
+    for event in Parser::new_from_str_with_options(text, options()) {
         let fed = match event {
             Ok((event, span)) => {
                 understood = offset(&span.end);
                 builder.note_bracket(&event, text, &span.start);
-                builder.feed(event, position(&span.start))
+                builder.feed(restored(event, &mended), position(&span.start))
             }
             Err(error) => Err(builder.fault(&error, text, understood)),
         };
@@ -112,6 +108,24 @@ pub(super) fn load(text: &str, problems: &mut Problems) -> Vec<Node> {
         }
     }
     builder.documents
+}
+
+fn options() -> granit_parser::Options {
+    granit_parser::options! {
+        emit_comments: false,
+        disallow_directives: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    }
+}
+
+fn restored<'e>(event: Event<'e>, mended: &escapes::Mended<'_>) -> Event<'e> {
+    match event {
+        Event::Scalar(text, ScalarStyle::DoubleQuoted, anchor, tag) => {
+            Event::Scalar(mended.restore(text), ScalarStyle::DoubleQuoted, anchor, tag)
+        }
+        other => other,
+    }
 }
 
 fn position(marker: &Marker) -> Position {
