@@ -10,8 +10,11 @@ use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, Sand
 use crate::TINY_PROGRAMS;
 use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
 
+mod powerless;
 #[cfg(test)]
 mod tests;
+
+pub(super) use powerless::powerless_capabilities;
 
 pub const NO_SUBIDS: &str = "no-subids";
 pub const NO_NEWUIDMAP: &str = "no-newuidmap";
@@ -30,6 +33,7 @@ pub const LOOPBACK_DATAGRAMS: &str = "loopback-datagrams";
 pub const OPEN_UDP_PORTS: &str = "open-udp-ports";
 pub const NETWORK_OVERLAP: &str = "network-overlap";
 pub const RAW_PACKETS: &str = "raw-packets";
+pub const POWERLESS_CAPABILITIES: &str = "powerless-capabilities";
 pub const NETWORK_UNSANDBOXED: &str = "network-unsandboxed";
 
 /// Those that leave the pod or what serves it less locked up: never hidden, not by `--quiet` either.
@@ -60,6 +64,7 @@ pub const NAMES: &[&str] = &[
     OPEN_UDP_PORTS,
     NETWORK_OVERLAP,
     DNS_LIMITS,
+    POWERLESS_CAPABILITIES,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.

@@ -130,6 +130,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let sandbox::Decided { sandbox, resources, mut degradations } = sandbox::plan(&inputs)?;
     let containers = containers(&inputs, &sandbox, resources)?;
     storage::check(&sandbox.storage, &containers)?;
+    degradations.extend(degradation::powerless_capabilities(&spec.containers, &sandbox));
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     let lifecycle =
         LifecyclePlan { restart_policy: spec.restart_policy, termination_grace_period: spec.termination_grace_period };

@@ -66,3 +66,29 @@ fn root_of_an_inner_namespace_is_not_the_hosts() {
     facts.own_map.uids = vec![MapLine { inside: 0, outside: 1000, count: 1 }];
     assert!(names(&of_image(Image::Host), &facts).is_empty());
 }
+
+fn adding(capabilities: &[&str]) -> Pod {
+    let mut pod = of_image(Image::Host);
+    pod.spec.containers[0].security_context.capabilities_add = capabilities.iter().map(|it| (*it).to_owned()).collect();
+    pod
+}
+
+#[test]
+fn capabilities_that_a_user_namespace_makes_powerless_are_named() {
+    let pod = adding(&["SYS_TIME", "NET_BIND_SERVICE", "SYS_NICE", "SYS_ADMIN"]);
+    let found = plan_on(&pod, &facts_for_tests()).unwrap().degradations;
+    assert_eq!(names(&pod, &facts_for_tests()), [POWERLESS_CAPABILITIES]);
+    let expected = "container `only`: SYS_TIME has no effect, SYS_NICE: no priority can be raised (a pod has a user \
+                    namespace of its own, user_namespaces(7))";
+    assert_eq!(found[0].meaning, expected);
+    assert!(names(&adding(&["ALL"]), &facts_for_tests()).iter().all(|name| name != POWERLESS_CAPABILITIES));
+    assert!(names(&adding(&["CHOWN", "SYS_PTRACE"]), &facts_for_tests()).is_empty());
+}
+
+#[test]
+fn on_the_hosts_network_its_capabilities_are_powerless_too() {
+    let mut pod = adding(&["NET_BIND_SERVICE"]);
+    assert!(names(&pod, &facts_for_tests()).is_empty());
+    pod.spec.host_network = true;
+    assert_eq!(names(&pod, &facts_for_tests()), [POWERLESS_CAPABILITIES]);
+}
