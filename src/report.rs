@@ -33,18 +33,28 @@ pub struct Report {
     /// Where it happened and the errno, for [`crate::host::advice`]; `None` when no kernel call failed.
     pub cause: Option<(Step, i32)>,
     pub hint: Option<String>,
+    /// The field of the manifest that it is about (`spec.containers[0].args[1]`), where a plan was refused for one.
+    #[serde(default)]
+    pub field: Option<String>,
 }
 
 impl Report {
     #[must_use]
     pub fn new(exit_code: u8, what: impl Into<String>) -> Report {
-        Report { exit_code, what: what.into(), chain: Vec::new(), cause: None, hint: None }
+        Report { exit_code, what: what.into(), chain: Vec::new(), cause: None, hint: None, field: None }
     }
 
     /// Adds one line below: what was being done, or the cause.
     #[must_use]
     pub fn because(mut self, line: impl Into<String>) -> Report {
         self.chain.push(line.into());
+        self
+    }
+
+    /// Names the field of the manifest that it is about, unless a more exact one is named already.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Report {
+        self.field.get_or_insert_with(|| field.into());
         self
     }
 

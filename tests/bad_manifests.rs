@@ -73,6 +73,97 @@ fn every_bad_manifest_gets_its_message() {
     assert!(manifests.len() >= 60, "only {} bad manifests: were some lost?", manifests.len());
 }
 
+/// Nested `$(NAME)` double with each variable: 900 bytes would be terabytes.
+#[test]
+fn variables_that_double() {
+    let mut text = String::from("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [");
+    text.push_str("{name: a, image: 'host:', env: [{name: V0, value: xxxxxxxxxx}");
+    for number in 1..30 {
+        let before = number - 1;
+        write!(text, ",{{name: V{number},value: $(V{before})$(V{before})}}").unwrap();
+    }
+    text.push_str("]}]}}");
+    refuse_fast(text.as_bytes(), "spec.containers[0].env[14].value");
+}
+
+/// None of them too long for itself, but all of them together.
+#[test]
+fn many_long_variables() {
+    let mut text = String::from("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [");
+    write!(text, "{{name: a, image: 'host:', env: [{{name: A, value: {}}}", "x".repeat(120_000)).unwrap();
+    for number in 0..20_000 {
+        write!(text, ",{{name: V{number},value: $(A)}}").unwrap();
+    }
+    text.push_str("]}]}}");
+    refuse_fast(text.as_bytes(), "all that execve(2) takes here");
+}
+
+/// None of them too much for a container, but all of them for a pod.
+#[test]
+fn many_containers_with_long_variables() {
+    let mut text = String::from("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [");
+    write!(text, "{{name: a, image: 'host:', env: &env [{{name: A, value: {}}}", "x".repeat(1000)).unwrap();
+    for number in 0..120 {
+        write!(text, ",{{name: V{number},value: $(A)$(A)$(A)$(A)$(A)$(A)$(A)$(A)$(A)$(A)}}").unwrap();
+    }
+    text.push_str("]}");
+    for number in 0..300 {
+        write!(text, ",{{name: c{number}, image: 'host:', env: *env}}").unwrap();
+    }
+    text.push_str("]}}");
+    refuse_fast(text.as_bytes(), "the most that a pod may have");
+}
+
+/// An annotation may be longer than what execve takes.
+#[test]
+fn a_long_annotation_as_a_variable() {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    long: {}\nspec:\n  containers:\n  - name: a\n    \
+         image: 'host:'\n    env:\n    - name: A\n      valueFrom: {{fieldRef: {{fieldPath: \"metadata.annotations['long']\"}}}}\n",
+        "x".repeat(140_000)
+    );
+    refuse_fast(text.as_bytes(), "bomb.yaml:13:18: spec.containers[0].env[0].valueFrom");
+}
+
+#[test]
+fn quotes_escaped_ten_thousand_times() {
+    let text = format!("a: [{}]\n", r#""\'", "#.repeat(100_000));
+    refuse_fast(text.as_bytes(), "error");
+}
+
+/// A position is there to be opened in an editor.
+#[test]
+fn a_long_file_name_is_not_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("a-directory-with-a-long-name".repeat(3)).join("and-another".repeat(4));
+    std::fs::create_dir_all(&deep).unwrap();
+    let file = deep.join("web.yaml");
+    std::fs::write(&file, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 1}\n").unwrap();
+    let (message, _) = refuse(directory.path(), file.to_str().unwrap()).unwrap();
+    assert!(message.contains(&format!("  {}:4:20: spec.containers: must be a list", file.display())), "{message}");
+}
+
+#[test]
+fn plan_as_json_gives_its_errors_as_json_too() {
+    let plan = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandpod"));
+        let output = command.args(["plan", "--json", name]).env_clear().current_dir(fixtures()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr).unwrap().starts_with("error: "), "stderr keeps its words");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let bad = plan("unknown-field-typo.yaml");
+    assert_eq!((&bad["file"], &bad["exit_code"]), (&"unknown-field-typo.yaml".into(), &2.into()));
+    let problem = &bad["problems"][0];
+    assert!(problem["position"]["line"].is_u64() && problem["position"]["column"].is_u64(), "{bad:#}");
+    assert!(problem["message"].as_str().unwrap().contains("did you mean"), "{bad:#}");
+    assert_eq!(problem["class"], "invalid");
+    assert_eq!(plan("unsupported-probes.yaml")["problems"][0]["class"], "unsupported");
+    // What is wrong only on this host, or beside the rest of the manifest.
+    let contradiction = plan("default-container.yaml");
+    assert!(contradiction["field"].as_str().unwrap().ends_with("default-container"), "{contradiction:#}");
+}
+
 #[test]
 fn no_message_can_steer_a_terminal() {
     for path in files(&["yaml", "json"]) {
@@ -163,7 +254,8 @@ fn a_megabyte_of_typos() {
         writeln!(text, "typo{number}: 1").unwrap();
     }
     assert!(text.len() < manifest::MAX_TEXT_BYTES);
-    refuse_fast(text.as_bytes(), "and 79953 more");
+    refuse_fast(text.as_bytes(), "(80003 errors)");
+    refuse_fast(text.as_bytes(), "more of this kind, at ");
 }
 
 #[test]

@@ -217,12 +217,104 @@ fn the_manifest_of_every_field_is_complete() {
 }
 
 #[test]
+fn values_that_say_what_is_so_anyway_change_nothing() {
+    assert_eq!(accepted("nothing-asked.yaml"), accepted("nothing-asked-short.yaml"));
+    let text = text("nothing-asked.yaml");
+    let missing: Vec<String> =
+        manifest::accepted_values().map(|(path, _)| path).filter(|path| !names(&text, path)).collect();
+    assert!(missing.is_empty(), "accepted without effect, but not in nothing-asked.yaml: {missing:?}");
+}
+
+fn names(text: &str, path: &str) -> bool {
+    text.contains(&format!("{}:", path.rsplit('.').next().unwrap()))
+}
+
+/// The page says which values are accepted and of which fields.
+#[test]
+fn the_page_lists_what_is_accepted_without_effect() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manifest.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let row = |path: &str, values: &str| {
+        let name = path.rsplit('.').next().unwrap();
+        let named = |line: &str| [format!("`{name}`"), format!(".{name}`")].iter().any(|it| line.contains(it));
+        page.lines().any(|line| named(line) && values.split(" or ").all(|it| line.contains(it)))
+    };
+    let missing: Vec<_> = manifest::accepted_values().filter(|(path, values)| !row(path, values)).collect();
+    assert!(missing.is_empty(), "not in docs/manifest.md: {missing:#?}");
+}
+
+fn with_spec(spec: &str) -> Result<Pod, Vec<String>> {
+    let text = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{{spec} containers: [{{name: a, image: 'host:'}}]}}}}"
+    );
+    manifest::parse(&text, "x").map_err(|errors| errors.into_report().chain)
+}
+
+#[test]
+fn a_service_account_token_is_asked_for_by_true_alone() {
+    assert!(with_spec("automountServiceAccountToken: false,").is_ok());
+    assert!(with_spec("automountServiceAccountToken: true,").is_err());
+}
+
+/// A pod has a user namespace whether it asks or not.
+#[test]
+fn host_users_says_nothing_new_unless_it_contradicts() {
+    assert_eq!(with_spec("hostUsers: false,"), with_spec(""));
+    assert_eq!(with_spec("hostUsers: true,"), with_spec(""));
+    assert_eq!(with_spec("hostUsers: true, hostNetwork: true,"), with_spec("hostNetwork: true,"));
+    for shared in ["hostNetwork", "hostIPC", "hostPID"] {
+        let chain = with_spec(&format!("hostUsers: false, {shared}: true,")).unwrap_err();
+        assert!(chain[0].contains(&format!("must not be false together with {shared}")), "{chain:?}");
+    }
+}
+
+#[test]
+fn labels_have_the_keys_that_kubectl_makes() {
+    let text = |labels: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a, labels: {labels}}}, spec: {{containers: [{{name: a, image: \
+             'host:'}}]}}}}"
+        )
+    };
+    let keys = |labels: &str| {
+        let pod = manifest::parse(&text(labels), "x").unwrap_or_else(|errors| panic!("{:?}", errors.into_report()));
+        pod.metadata.labels.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(keys("{1: a, 0x10: b, 010: c, true: d, 1.50: e}"), ["1", "1.5", "16", "8", "true"]);
+    let chain = manifest::parse(&text("{1: a, 0x1: b}"), "x").unwrap_err().into_report().chain;
+    assert!(chain[0].contains("the key `1` is already used"), "{chain:?}");
+}
+
+#[test]
+fn a_list_of_one_is_that_one() {
+    let pod = accepted("list-of-one.yaml");
+    assert_eq!(pod.metadata.name, "listed");
+    let bytes = text("list-of-one.yaml");
+    let at = manifest::position(bytes.as_bytes(), "spec.containers[0].name").unwrap();
+    assert_eq!((at.line, at.column), (11, 13));
+}
+
+#[test]
+fn a_name_can_be_left_to_be_made() {
+    let pod = accepted("generate-name.yaml");
+    assert_eq!((pod.metadata.name.as_str(), pod.metadata.generate_name.as_deref()), ("", Some("job-")));
+}
+
+#[test]
+fn single_quotes_can_be_escaped_as_for_kubectl() {
+    assert_eq!(
+        accepted("escaped-single-quote.yaml").spec.containers[0].command,
+        ["sh", "-c", "echo 'it''s'; echo \\'"]
+    );
+}
+
+#[test]
 fn defaults_are_those_of_kubernetes() {
     let pod = accepted("as-kubectl-prints.json");
     assert_eq!(pod.spec.restart_policy, RestartPolicy::Never);
     assert_eq!(pod.spec.termination_grace_period, Duration::from_secs(30));
     assert!(!pod.spec.share_process_namespace && !pod.spec.host_network && !pod.spec.host_ipc && !pod.spec.host_pid);
-    assert_eq!(pod.spec.containers[0].args, ["echo", "hi"]);
+    assert_eq!(pod.spec.containers[0].args, ["hi"]);
 
     let without_policy =
         text("as-kubectl-prints.json").replace("\"restartPolicy\": \"Never\"", "\"restartPolicy\": null");

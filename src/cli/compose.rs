@@ -66,6 +66,7 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
     Ok(Pod {
         metadata: Metadata {
             name,
+            generate_name: None,
             namespace: None,
             labels: BTreeMap::new(),
             annotations: annotations(pids_limit.as_deref())?,
@@ -221,6 +222,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), Report> {
         .hint("for example `web` or `web-1`"))
 }
 
+/// `prefix` and five letters, as the API server makes a name (`SimpleNameGenerator`): of letters that make no words, and
+/// of at most 63 characters.
+pub(crate) fn generated_name(prefix: &str, mut chance: u64) -> String {
+    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    const COUNT: usize = 5;
+    let mut name: String = prefix.chars().take(63 - COUNT).collect();
+    for _ in 0..COUNT {
+        name.push(char::from(LETTERS[(chance % LETTERS.len() as u64) as usize]));
+        chance /= LETTERS.len() as u64;
+    }
+    name
+}
+
 /// 64 random bits.
 pub(crate) fn chance() -> Result<u64, Report> {
     let mut bytes = [0; 8];
@@ -233,6 +247,13 @@ pub(crate) fn chance() -> Result<u64, Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_generated_name_is_as_the_api_server_makes_it() {
+        assert_eq!(generated_name("job-", 0), "job-bbbbb");
+        assert_eq!(generated_name("job-", 26 + 27), "job-9cbbb");
+        assert_eq!(generated_name(&"x".repeat(100), u64::MAX).len(), 63);
+    }
 
     fn asked() -> SingleArguments {
         SingleArguments {

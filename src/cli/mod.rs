@@ -72,6 +72,12 @@ impl From<Report> for Failure {
     }
 }
 
+impl From<source::Refused> for Failure {
+    fn from(refused: source::Refused) -> Failure {
+        refused.into_report().into()
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {

@@ -1,14 +1,20 @@
 //! `sandpod plan`
 
+use serde_json::json;
+
 use super::arguments::PlanArguments;
-use super::source::{self, Planned, Purpose};
+use super::source::{self, Planned, Purpose, Refused};
 use super::{Outcome, ports, print};
 use crate::plan::render::Text;
-use crate::report::Report;
+use crate::report::{Report, exit_code};
 
 /// Prints what `run` would do, and changes nothing. What stands in its way just now and may be gone tomorrow is a warning.
 pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
-    let Planned { facts, plan, admitted: _, replaced } = source::planned(&asked.source, Purpose::Show)?;
+    let planned = source::planned(&asked.source, Purpose::Show);
+    if let (Err(refused), true) = (&planned, asked.json) {
+        print::json(&as_json(refused))?;
+    }
+    let Planned { facts, plan, admitted: _, replaced } = planned?;
     facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
     replaced.iter().for_each(|line| print::notice("replaced", line));
     let store = source::store(&facts);
@@ -24,6 +30,23 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
         print::text(&Text(&plan).to_string())?;
     }
     Ok(0)
+}
+
+/// What stderr says, for a program: `problems` has the places in the manifest, each as `{position: {line, column}, path,
+/// message, class}`.
+fn as_json(refused: &Refused) -> serde_json::Value {
+    match refused {
+        Refused::Manifest(errors) => json!({
+            "error": errors.to_string(),
+            "exit_code": exit_code::USAGE,
+            "file": errors.source_name(),
+            "problems": errors.problems(),
+            "count": errors.count(),
+        }),
+        Refused::Other(Report { exit_code, what, chain, cause: _, hint, field }) => {
+            json!({"error": what, "exit_code": exit_code, "chain": chain, "hint": hint, "field": field, "problems": []})
+        }
+    }
 }
 
 fn in_one_line(Report { what, chain, hint, .. }: Report) -> String {

@@ -35,20 +35,62 @@ pub(crate) enum Purpose {
     Run,
 }
 
+/// Why there is no plan.
+pub(crate) enum Refused {
+    /// Of the manifest, each problem with its place.
+    Manifest(ManifestErrors),
+    Other(Report),
+}
+
+impl From<ManifestErrors> for Refused {
+    fn from(errors: ManifestErrors) -> Refused {
+        Refused::Manifest(errors)
+    }
+}
+
+impl From<Report> for Refused {
+    fn from(report: Report) -> Refused {
+        Refused::Other(report)
+    }
+}
+
+impl Refused {
+    pub(crate) fn into_report(self) -> Report {
+        match self {
+            Refused::Manifest(errors) => errors.into_report(),
+            Refused::Other(report) => report,
+        }
+    }
+}
+
+/// Puts the place of the field that a refusal is about on its first line: `web.yaml:7:5: spec.containers[0].args`.
+/// `source`: the manifest's bytes and name.
+fn located(mut report: Report, source: Option<&(Vec<u8>, String)>) -> Report {
+    if let (Some(field), Some((bytes, name))) = (&report.field, source)
+        && let Some(position) = manifest::position(bytes, field)
+    {
+        report.chain.insert(0, format!("{name}:{position}: {field}"));
+    }
+    report
+}
+
 /// Reads or composes the pod, probes the host, and plans. Changes nothing of pods.
-pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Planned, Report> {
+pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Planned, Refused> {
     if let Some(name) = &asked.name {
         compose::check_name(name)?;
     }
     if asked.cgroup_parent.is_some() && asked.cgroups == Cgroups::Disabled {
         let what = "--cgroup-parent says where the pod's cgroups are made, --cgroups=disabled that there are none";
-        return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out"));
+        return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out").into());
     }
     let source = asked.file.as_deref().map(read).transpose()?;
     let mut pod = match &source {
-        Some((text, name)) => manifest::parse_bytes(text, name).map_err(ManifestErrors::into_report)?,
+        Some((text, name)) => manifest::parse_bytes(text, name)?,
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
+    if let Some(prefix) = pod.metadata.generate_name.as_deref().filter(|_| asked.name.is_none()) {
+        pod.metadata.name = compose::generated_name(prefix, compose::chance()?);
+    }
     adjust::adjust(&asked.pod, &mut pod)?;
     publish::check_host_network(&asked.network, &pod, source.as_ref())?;
     let publish::Published { mappings, replaced } = publish::publish(&asked.network.publish, &mut pod)?;
@@ -67,7 +109,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         host_loopback: asked.network.host_loopback(),
         publish: mappings,
     };
-    let plan = plan::plan(&pod, &facts, &request)?;
+    let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source.as_ref()))?;
     Ok(Planned { facts, plan, admitted, replaced })
 }
 

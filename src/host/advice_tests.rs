@@ -27,6 +27,7 @@ fn good() -> Facts {
         data_dir: dir("/home/ana/.local/share/sandpod"),
         kernel: (6, 12),
         hostname: "h".to_owned(),
+        stack_limit: None,
         unprivileged_port_start: 1024,
         mqueue: true,
         hosts: String::new(),

@@ -27,6 +27,10 @@ pub struct Facts {
     /// `(major, minor)` of `uname -r`.
     pub kernel: (u32, u32),
     pub hostname: String,
+    /// The soft limit of the stack in bytes (RLIMIT_STACK), of which execve(2) grants a quarter to arguments and variables;
+    /// `None`: unlimited.
+    #[serde(default)]
+    pub stack_limit: Option<u64>,
     /// The first port that we may bind: `net.ipv4.ip_unprivileged_port_start`, which is for IPv6 too (ip(7)); 0 with
     /// CAP_NET_BIND_SERVICE.
     pub unprivileged_port_start: u16,

@@ -37,9 +37,30 @@ fn is_registered(filesystems: &[u8]) -> bool {
     filesystems.split(|&byte| byte == b'\n').any(|line| line.rsplit(|&byte| byte == b'\t').next() == Some(b"overlay"))
 }
 
+/// The soft limit of the stack in bytes, of `/proc/self/limits` (proc(5)); `None` where it is unlimited or not known.
+pub(super) fn stack_limit(limits: &[u8]) -> Option<u64> {
+    let limits = String::from_utf8_lossy(limits);
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max stack size"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stack_limit_is_the_soft_one() {
+        let limits = |soft: &str| {
+            format!(
+                "Limit                     Soft Limit           Hard Limit           Units     \n\
+                 Max data size             unlimited            unlimited            bytes     \n\
+                 Max stack size            {soft:<20} unlimited            bytes     \n"
+            )
+        };
+        assert_eq!(stack_limit(limits("8388608").as_bytes()), Some(8 << 20));
+        assert_eq!(stack_limit(limits("unlimited").as_bytes()), None);
+        assert_eq!(stack_limit(b""), None);
+    }
     use crate::host::recorded::Recorded;
 
     #[test]

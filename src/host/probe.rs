@@ -41,6 +41,7 @@ pub enum CgroupQuery {
 
 /// Longest texts that are read, in bytes. A mount line has about 100, a subuid line 25.
 const MOST_MOUNTINFO: usize = 16 << 20;
+const MOST_LIMITS: usize = 16 << 10;
 const MOST_PASSWD: usize = 4 << 20;
 const MOST_SUBIDS: u64 = 8 << 20;
 const MOST_RESOLV_CONF: usize = 64 << 10;
@@ -126,6 +127,9 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
         user_namespaces: switches::probe(&proc, caller),
+        stack_limit: kernel::stack_limit(
+            &look::read_bounded(&proc.join("self/limits"), MOST_LIMITS).unwrap_or_default(),
+        ),
         overlay: kernel::overlay(&proc, &source.root.join("lib/modules"), &uname.release, version),
         procfs: mounts.procfs(),
         data_dir: dirs::data(&source.environment, home, &runtime_dir, uid),

@@ -30,7 +30,7 @@ pub(crate) use names::{dns_label, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use proxy_protocol::{ChosenPort, ProxyProtocol};
-pub use schema::supported_fields;
+pub use schema::{accepted_values, supported_fields};
 pub use tree::Position;
 
 use problem::Problems;
@@ -77,7 +77,7 @@ pub fn position(bytes: &[u8], path: &str) -> Option<Position> {
     let mut problems = Problems::default();
     let text = syntax::decode(bytes, &mut problems).ok()?;
     let documents = syntax::load(text, &mut problems);
-    documents.first()?.at(path).map(|node| node.position)
+    read::objects(&documents).first()?.node_at(path).map(|node| node.position)
 }
 
 #[cfg(test)]

@@ -28,6 +28,14 @@ pub(super) fn dns_subdomain(name: &str) -> Rule {
     )
 }
 
+/// The beginning of a Pod's name, which may end in `-` (`NameIsDNSSubdomain` for a prefix).
+pub(super) fn name_prefix(prefix: &str) -> Rule {
+    match prefix.strip_suffix('-') {
+        Some(start) if !start.is_empty() => dns_subdomain(&format!("{start}a")),
+        _ => dns_subdomain(prefix),
+    }
+}
+
 fn is_dns_label(name: &str) -> bool {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !name.is_empty() && name.bytes().all(inside) && !name.starts_with('-') && !name.ends_with('-')

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 
 use super::problem::{Problems, excerpt};
 use super::scalar::ScalarKind;
-use super::schema::{self, Schema, Standing, rightful_place};
+use super::schema::Schema;
 use super::tree::{Entry, Key, Node, Position, Scalar, Value};
-use crate::nearest::{Closeness, nearest};
+use crate::nearest::nearest;
+
+mod refusal;
 
 /// A value, and how to speak of it.
 #[derive(Debug, Clone)]
@@ -27,8 +29,9 @@ pub(super) struct Object<'t> {
 }
 
 impl<'t> Slot<'t> {
-    pub(super) fn root(node: &'t Node) -> Slot<'t> {
-        Slot { node, path: String::new() }
+    /// `path`: empty for a document, `items[0]` for an item of a List.
+    pub(super) fn at(node: &'t Node, path: String) -> Slot<'t> {
+        Slot { node, path }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -188,8 +191,26 @@ impl<'t> Slot<'t> {
         }
     }
 
+    /// The string that a field of this mapping has; a look ahead, which takes nothing.
+    pub(super) fn text_of(&self, field: &str) -> Option<&'t str> {
+        self.node.field(field)?.text()
+    }
+
+    pub(super) fn node_at(&self, path: &str) -> Option<&'t Node> {
+        self.node.at(path)
+    }
+
     pub(super) fn is_text(&self, text: &str) -> bool {
         self.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String && scalar.text == text)
+    }
+
+    pub(super) fn is_number(&self, number: i64) -> bool {
+        self.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::Integer(number))
+    }
+
+    /// `""`, `[]` or `{}`.
+    pub(super) fn is_empty(&self) -> bool {
+        self.node.is_empty()
     }
 
     pub(super) fn is_list(&self) -> bool {
@@ -238,16 +259,16 @@ fn words_of_a_command(field: &str, text: &str) -> String {
 impl<'t> Object<'t> {
     /// The field's value; null is as good as absent, as in Kubernetes.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Slot<'t>> {
-        debug_assert_eq!(
-            self.schema.standing(name),
-            Standing::Supported,
-            "{}.{name} is missing in schema",
-            self.schema.place
-        );
+        debug_assert!(self.schema.supports(name), "{}.{name} is missing in schema", self.schema.place);
         let index = self.entries.iter().position(|entry| entry.key.text == name)?;
         self.taken[index] = true;
         let node = &self.entries[index].value;
         (!node.is_null()).then(|| Slot { node, path: self.path_of(name) })
+    }
+
+    /// [`Object::take`] of a string that is as good as absent when it is empty: Kubernetes' types cannot tell the two apart.
+    pub(super) fn take_text(&mut self, name: &'static str) -> Option<Slot<'t>> {
+        self.take(name).filter(|slot| !slot.is_text(""))
     }
 
     /// The fields whose names are a family of which the schema can list only examples: `hugepages-2Mi`.
@@ -270,7 +291,7 @@ impl<'t> Object<'t> {
         // Where it was meant but mistyped, the unknown field's own error says all.
         let mistyped = |entry: &Entry| {
             let typed = entry.key.text.as_str();
-            self.schema.standing(typed) == Standing::Unknown && nearest(typed, [name]).is_some()
+            !self.schema.knows(typed) && nearest(typed, [name]).is_some()
         };
         if slot.is_none() && !self.entries.iter().any(mistyped) {
             problems.absent(self.position, &self.path_of(name), format!("is required: {why}"));
@@ -296,64 +317,5 @@ impl<'t> Object<'t> {
 
     pub(super) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { excerpt(name) } else { format!("{}.{}", self.path, excerpt(name)) }
-    }
-
-    fn finish(self, problems: &mut Problems) {
-        for (entry, _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
-            self.refuse(entry, problems);
-        }
-    }
-
-    fn refuse(&self, entry: &Entry, problems: &mut Problems) {
-        let name = entry.key.text.as_str();
-        let (position, path) = (entry.key.position, self.path_of(name));
-        let standing = self.schema.standing(name);
-        // `creationTimestamp: null`, as kubectl prints it, asks for nothing.
-        if standing != Standing::Unknown && entry.value.is_null() {
-            return;
-        }
-        match standing {
-            // Supported, but this object's reader left it: only where another error made it stop early.
-            Standing::Supported | Standing::NotYet => {
-                problems.unsupported(position, &path, "not supported yet; remove it")
-            }
-            Standing::ClusterOnly => problems.unsupported(
-                position,
-                &path,
-                "not supported: it is for a cluster, and sandpod runs pods on this machine; remove it",
-            ),
-            Standing::ServerSet => problems.unsupported(position, &path, "set by the API server; remove it"),
-            Standing::Unknown => {
-                let advice = if problems.is_full() { String::new() } else { self.advice(name) };
-                problems.add(position, &path, format!("unknown field; {advice}"));
-            }
-        }
-    }
-
-    /// A slip of the finger first, then the right name at the wrong place, then what is merely similar.
-    fn advice(&self, name: &str) -> String {
-        // Of docker compose and of a Service; `port` alone is nearer to `hostPort` by its letters.
-        let other_words = [("port", "containerPort"), ("targetPort", "containerPort"), ("published", "hostPort")];
-        if self.schema.place == schema::PORT.place
-            && let Some((_, meant)) = other_words.iter().find(|(word, _)| *word == name)
-        {
-            return format!("did you mean `{meant}`?");
-        }
-        let similar = nearest(name, self.schema.names());
-        match (similar, rightful_place(name)) {
-            (Some((meant, Closeness::Slip)), _) | (Some((meant, _)), None) => format!("did you mean `{meant}`?"),
-            (_, Some(place)) => format!(
-                "it belongs to {}",
-                if place == "the top level" { place.to_owned() } else { format!("`{place}`") }
-            ),
-            (None, None) => {
-                let variable = if self.schema.place == schema::ENV.place {
-                    "; a variable is `- name: NAME` and below it `value: \"VALUE\"`"
-                } else {
-                    ""
-                };
-                format!("allowed here: {}{variable}", self.schema.supported.join(", "))
-            }
-        }
     }
 }

@@ -28,8 +28,10 @@ pub struct Pod {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// A DNS-1123 subdomain, as Kubernetes wants a Pod's name.
+    /// A DNS-1123 subdomain, as Kubernetes wants a Pod's name. Empty only where `generate_name` is to be used.
     pub name: String,
+    /// What a made-up name begins with, where there is no `name`.
+    pub generate_name: Option<String>,
     pub namespace: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,

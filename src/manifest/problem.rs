@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::tree::Position;
 use crate::report::{Report, exit_code};
 
+mod printed;
+
 /// More than this many are counted, not kept: a megabyte of typos needs no megabytes of messages.
 const MAX_KEPT: usize = 1000;
-const MAX_PRINTED: usize = 50;
 /// Characters of the manifest's own text that a message repeats.
 const MAX_EXCERPT: usize = 60;
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// `None` when it concerns the manifest as a whole.
     pub position: Option<Position>,
@@ -23,7 +26,8 @@ pub struct Problem {
     pub class: ProblemClass,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ProblemClass {
     Invalid,
     /// Correct for Kubernetes, refused here.
@@ -32,7 +36,7 @@ pub enum ProblemClass {
 
 /// All that is wrong with one manifest, in the order of its lines; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not a Pod that sandpod can run ({} error{})", excerpt(source_name), self.count(), if self.count() == 1 { "" } else { "s" })]
+#[error("{} is not a Pod that sandpod can run ({} error{})", escaped(source_name), self.count(), if self.count() == 1 { "" } else { "s" })]
 pub struct ManifestErrors {
     source_name: String,
     problems: Vec<Problem>,
@@ -53,21 +57,25 @@ impl ManifestErrors {
         self.problems.len() + self.unkept
     }
 
-    /// `web.yaml:7:5: spec.containers[0].comand: unknown field; did you mean `command`?`, one line each.
+    /// The file's name as the user gave it.
+    #[must_use]
+    pub fn source_name(&self) -> &str {
+        &self.source_name
+    }
+
+    /// `web.yaml:7:5: spec.containers[0].comand: unknown field; did you mean `command`?`, one line each. Of many of one
+    /// kind the first few, and the positions of the others. The file's name is never cut, so that an editor can open it.
     #[must_use]
     pub fn into_report(self) -> Report {
         let mut report = Report::new(exit_code::USAGE, self.to_string());
-        let name = excerpt(&self.source_name);
-        for problem in self.problems.iter().take(MAX_PRINTED) {
-            report = report.because(format!("{name}:{problem}"));
-        }
-        let unprinted = self.count().saturating_sub(MAX_PRINTED);
-        if unprinted > 0 {
-            report = report.because(format!("and {unprinted} more"));
+        for line in printed::lines(&escaped(&self.source_name), &self.problems, self.unkept) {
+            report = report.because(line);
         }
         if self.problems.iter().any(|problem| problem.class == ProblemClass::Unsupported) {
-            report = report
-                .hint("sandpod enforces a field or refuses it, it never ignores one: remove what is not supported");
+            report = report.hint(
+                "sandpod does what a field says or refuses it, it never ignores one; docs/manifest.md lists which are \
+                 supported",
+            );
         }
         report
     }
@@ -201,15 +209,6 @@ mod tests {
         assert_eq!(report.chain, ["web.yaml:1:3: spec.x: unknown field", "web.yaml:2:3: spec.x: unknown field"]);
         assert_eq!(report.hint, None);
         assert_eq!(errors(1).to_string(), "web.yaml is not a Pod that sandpod can run (1 error)");
-    }
-
-    #[test]
-    fn many_are_counted_and_few_are_printed() {
-        let report = errors(1200).into_report();
-        assert_eq!(report.chain.len(), 51);
-        assert_eq!(report.chain[50], "and 1150 more");
-        assert!(report.what.contains("(1200 errors)"));
-        assert_eq!(errors(50).into_report().chain.len(), 50);
     }
 
     #[test]

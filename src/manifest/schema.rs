@@ -1,34 +1,96 @@
-//! Every field of Kubernetes' Pod (`core/v1/types.go` of Kubernetes, July 2026): what sandpod does with it.
+//! Every field of Kubernetes' Pod (`core/v1/types.go` of Kubernetes v1.37): what sandpod does with it.
 //!
-//! The lists serve the messages: a name that Kubernetes knows is told apart from a typo. They do not decide what is
-//! accepted, the reader does: what it does not take is refused (see [`super::object`]).
+//! A field is supported (its reader takes it), or stands among the `others`: refused by name, with what to write instead,
+//! unless its value is one that says what is so anyway ([`Accepted`]). The lists of supported fields serve the messages
+//! alone: the reader decides, and what it does not take is refused (see [`super::object`]).
 
+mod accepted;
+mod container;
 mod env;
 mod network;
+mod pod;
+mod resources;
+mod security;
+mod volume;
 
+pub(super) use accepted::Accepted;
+pub(super) use container::{CONTAINER, VOLUME_MOUNT};
 pub(super) use env::{ENV, FIELD_REF, RESOURCE_FIELD_REF, VALUE_FROM};
 pub(super) use network::{DNS_CONFIG, DNS_OPTION, HOST_ALIAS, PORT, SYSCTL};
+pub(super) use pod::{METADATA, ROOT, SPEC};
+pub(super) use resources::{LIMITS, POD_LIMITS, POD_REQUESTS, POD_RESOURCES, REQUESTS, RESOURCES};
+pub(super) use security::{CAPABILITIES, CONTAINER_SECURITY, POD_SECURITY};
+pub(super) use volume::{EMPTY_DIR, HOST_PATH, VOLUME};
 
 /// The fields of one kind of object.
 #[derive(Debug)]
 pub(super) struct Schema {
-    /// Where it stands in a manifest: `spec.containers[]`; empty for the root.
+    /// Its path in a manifest: `spec.containers[]`; empty for the root.
     pub(super) place: &'static str,
     pub(super) supported: &'static [&'static str],
-    pub(super) not_yet: &'static [&'static str],
+    /// Kubernetes' other fields.
+    pub(super) others: &'static [Field],
+}
+
+/// A field of Kubernetes that sandpod does not support.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) reason: Reason,
+    /// The values without effect.
+    pub(super) accepted: Accepted,
+    /// What to write instead, or what is lost where it is left out.
+    pub(super) advice: &'static str,
+}
+
+/// Why a field is not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    NotYet,
     /// About scheduling, identity or other parts of a cluster.
-    pub(super) cluster_only: &'static [&'static str],
+    ClusterOnly,
     /// Written by the API server, meaningless in a request.
-    pub(super) server_set: &'static [&'static str],
+    ServerSet,
+}
+
+impl Reason {
+    /// The start of a refusal.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Reason::NotYet => "not supported yet",
+            Reason::ClusterOnly => "not supported: it is for a cluster",
+            Reason::ServerSet => "set by the API server",
+        }
+    }
+}
+
+impl Field {
+    const fn new(name: &'static str, reason: Reason, advice: &'static str) -> Field {
+        Field { name, reason, accepted: Accepted::Empty, advice }
+    }
+
+    const fn not_yet(name: &'static str, advice: &'static str) -> Field {
+        Field::new(name, Reason::NotYet, advice)
+    }
+
+    const fn cluster(name: &'static str, advice: &'static str) -> Field {
+        Field::new(name, Reason::ClusterOnly, advice)
+    }
+
+    const fn server(name: &'static str) -> Field {
+        Field::new(name, Reason::ServerSet, "leave it out")
+    }
+
+    const fn accepts(self, accepted: Accepted) -> Field {
+        Field { accepted, ..self }
+    }
 }
 
 /// What Kubernetes' name means to sandpod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
     Supported,
-    NotYet,
-    ClusterOnly,
-    ServerSet,
+    Other(&'static Field),
     /// Not in Kubernetes' API at this place.
     Unknown,
 }
@@ -36,21 +98,22 @@ pub(super) enum Standing {
 impl Schema {
     pub(super) fn standing(&self, name: &str) -> Standing {
         if self.supported.contains(&name) {
-            Standing::Supported
-        } else if self.not_yet.contains(&name) {
-            Standing::NotYet
-        } else if self.cluster_only.contains(&name) {
-            Standing::ClusterOnly
-        } else if self.server_set.contains(&name) {
-            Standing::ServerSet
-        } else {
-            Standing::Unknown
+            return Standing::Supported;
         }
+        self.others.iter().find(|field| field.name == name).map_or(Standing::Unknown, Standing::Other)
+    }
+
+    pub(super) fn supports(&self, name: &str) -> bool {
+        self.supported.contains(&name)
+    }
+
+    pub(super) fn knows(&self, name: &str) -> bool {
+        !matches!(self.standing(name), Standing::Unknown)
     }
 
     /// All names, the supported first, for suggestions.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.supported, self.not_yet, self.cluster_only, self.server_set].into_iter().flatten().copied()
+        self.supported.iter().copied().chain(self.others.iter().map(|field| field.name))
     }
 }
 
@@ -73,6 +136,15 @@ pub fn supported_fields() -> impl Iterator<Item = String> {
             "" => (*name).to_owned(),
             place => format!("{place}.{name}"),
         })
+    })
+}
+
+/// Values of unsupported fields that are accepted, since they say what is so anyway: the field's path, and the values as
+/// they are written. What is empty is accepted of nearly every field, and not listed.
+pub fn accepted_values() -> impl Iterator<Item = (String, String)> {
+    ALL.iter().flat_map(|schema| {
+        let named = schema.others.iter().filter(|field| field.accepted.is_named());
+        named.map(|field| (format!("{}.{}", schema.place, field.name), field.accepted.to_string()))
     })
 }
 
@@ -104,269 +176,3 @@ pub(super) const ALL: [&Schema; 26] = [
     &EMPTY_DIR,
     &HOST_PATH,
 ];
-
-pub(super) static ROOT: Schema = Schema {
-    place: "",
-    supported: &["apiVersion", "kind", "metadata", "spec"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &["status"],
-};
-
-pub(super) static METADATA: Schema = Schema {
-    place: "metadata",
-    supported: &["name", "namespace", "labels", "annotations"],
-    not_yet: &["generateName"],
-    cluster_only: &["finalizers", "ownerReferences"],
-    server_set: &[
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    ],
-};
-
-pub(super) static SPEC: Schema = Schema {
-    place: "spec",
-    supported: &[
-        "containers",
-        "volumes",
-        "restartPolicy",
-        "terminationGracePeriodSeconds",
-        "shareProcessNamespace",
-        "hostNetwork",
-        "hostIPC",
-        "hostPID",
-        "hostname",
-        "subdomain",
-        "setHostnameAsFQDN",
-        "hostAliases",
-        "dnsPolicy",
-        "dnsConfig",
-        "securityContext",
-        "resources",
-    ],
-    not_yet: &[
-        "activeDeadlineSeconds",
-        "enableServiceLinks",
-        "ephemeralContainers",
-        "hostUsers",
-        "hostnameOverride",
-        "imagePullSecrets",
-        "initContainers",
-        "os",
-    ],
-    cluster_only: &[
-        "affinity",
-        "automountServiceAccountToken",
-        "evictionResponders",
-        "nodeName",
-        "nodeSelector",
-        "overhead",
-        "preemptionPolicy",
-        "priority",
-        "priorityClassName",
-        "readinessGates",
-        "resourceClaims",
-        "runtimeClassName",
-        "schedulerName",
-        "schedulingGates",
-        "schedulingGroup",
-        "serviceAccount",
-        "serviceAccountName",
-        "tolerations",
-        "topologySpreadConstraints",
-    ],
-    server_set: &[],
-};
-
-pub(super) static CONTAINER: Schema = Schema {
-    place: "spec.containers[]",
-    supported: &[
-        "name",
-        "image",
-        "command",
-        "args",
-        "workingDir",
-        "env",
-        "stdin",
-        "tty",
-        "volumeMounts",
-        "ports",
-        "securityContext",
-        "resources",
-    ],
-    not_yet: &[
-        "envFrom",
-        "imagePullPolicy",
-        "lifecycle",
-        "livenessProbe",
-        "readinessProbe",
-        "resizePolicy",
-        "restartPolicy",
-        "restartPolicyRules",
-        "startupProbe",
-        "stdinOnce",
-        "terminationMessagePath",
-        "terminationMessagePolicy",
-        "volumeDevices",
-    ],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static VOLUME_MOUNT: Schema = Schema {
-    place: "spec.containers[].volumeMounts[]",
-    supported: &["name", "mountPath", "readOnly"],
-    not_yet: &["bindMountOptions", "mountPropagation", "recursiveReadOnly", "subPath", "subPathExpr"],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static RESOURCES: Schema = Schema {
-    place: "spec.containers[].resources",
-    supported: &["limits", "requests"],
-    not_yet: &[],
-    cluster_only: &["claims"],
-    server_set: &[],
-};
-
-/// Of huge pages these are examples: every `hugepages-<size>` is read.
-pub(super) static LIMITS: Schema = Schema {
-    place: "spec.containers[].resources.limits",
-    supported: &["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static REQUESTS: Schema = Schema {
-    place: "spec.containers[].resources.requests",
-    supported: &["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-/// KEP-2837.
-pub(super) static POD_RESOURCES: Schema = Schema {
-    place: "spec.resources",
-    supported: &["limits", "requests"],
-    not_yet: &[],
-    cluster_only: &["claims"],
-    server_set: &[],
-};
-
-pub(super) static POD_LIMITS: Schema = Schema {
-    place: "spec.resources.limits",
-    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static POD_REQUESTS: Schema = Schema {
-    place: "spec.resources.requests",
-    supported: &["cpu", "memory", "hugepages-2Mi", "hugepages-1Gi"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static POD_SECURITY: Schema = Schema {
-    place: "spec.securityContext",
-    supported: &["runAsUser", "runAsGroup", "runAsNonRoot", "sysctls"],
-    not_yet: &[
-        "appArmorProfile",
-        "fsGroup",
-        "fsGroupChangePolicy",
-        "seLinuxChangePolicy",
-        "seLinuxOptions",
-        "seccompProfile",
-        "supplementalGroups",
-        "supplementalGroupsPolicy",
-        "windowsOptions",
-    ],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static CONTAINER_SECURITY: Schema = Schema {
-    place: "spec.containers[].securityContext",
-    supported: &[
-        "runAsUser",
-        "runAsGroup",
-        "runAsNonRoot",
-        "readOnlyRootFilesystem",
-        "allowPrivilegeEscalation",
-        "capabilities",
-    ],
-    not_yet: &["appArmorProfile", "privileged", "procMount", "seLinuxOptions", "seccompProfile", "windowsOptions"],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static CAPABILITIES: Schema = Schema {
-    place: "spec.containers[].securityContext.capabilities",
-    supported: &["add", "drop"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static VOLUME: Schema = Schema {
-    place: "spec.volumes[]",
-    supported: &["name", "emptyDir", "hostPath"],
-    not_yet: &[
-        "awsElasticBlockStore",
-        "azureDisk",
-        "azureFile",
-        "cephfs",
-        "cinder",
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "ephemeral",
-        "fc",
-        "flexVolume",
-        "flocker",
-        "gcePersistentDisk",
-        "gitRepo",
-        "glusterfs",
-        "image",
-        "iscsi",
-        "nfs",
-        "persistentVolumeClaim",
-        "photonPersistentDisk",
-        "portworxVolume",
-        "projected",
-        "quobyte",
-        "rbd",
-        "scaleIO",
-        "secret",
-        "storageos",
-        "vsphereVolume",
-    ],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static EMPTY_DIR: Schema = Schema {
-    place: "spec.volumes[].emptyDir",
-    supported: &["medium", "sizeLimit"],
-    not_yet: &["mode"],
-    cluster_only: &[],
-    server_set: &[],
-};
-
-pub(super) static HOST_PATH: Schema = Schema {
-    place: "spec.volumes[].hostPath",
-    supported: &["path", "type"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};

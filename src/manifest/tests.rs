@@ -120,8 +120,8 @@ fn what_kubernetes_knows_is_told_from_typos_everywhere() {
     for schema in schema::ALL {
         let read = |name: &str| {
             let mut problems = Problems::default();
-            let documents = syntax::load(&format!("{name}: 1\n"), &mut problems);
-            object::Slot::root(&documents[0]).object(schema, &mut problems, |_, _| ());
+            let documents = syntax::load(&format!("{name}: -1\n"), &mut problems);
+            object::Slot::at(&documents[0], String::new()).object(schema, &mut problems, |_, _| ());
             let errors = problems.into_errors("x");
             assert_eq!(errors.count(), 1, "{}.{name}", schema.place);
             errors.problems()[0].clone()
@@ -133,6 +133,36 @@ fn what_kubernetes_knows_is_told_from_typos_everywhere() {
             let typo = read(&format!("{name}x"));
             assert_eq!(typo.class, ProblemClass::Invalid);
             assert!(name.len() < 3 || typo.message.contains(&format!("did you mean `{name}`?")), "{}", typo.message);
+        }
+    }
+}
+
+#[test]
+fn what_is_empty_asks_for_nothing_unless_its_presence_does() {
+    for schema in schema::ALL {
+        for field in schema.others {
+            let takes = |value: &str| {
+                let mut problems = Problems::default();
+                let documents = syntax::load(&format!("{}: {value}\n", field.name), &mut problems);
+                object::Slot::at(&documents[0], String::new()).object(schema, &mut problems, |_, _| ());
+                problems.is_empty()
+            };
+            let is_union = matches!(field.accepted, schema::Accepted::Null);
+            for value in ["\"\"", "[]", "{}"] {
+                assert_eq!(takes(value), !is_union, "{}.{}: {value}", schema.place, field.name);
+            }
+            assert!(takes("null"), "{}.{}", schema.place, field.name);
+            assert!(!takes("[x]") && !takes("{x: y}"), "{}.{}", schema.place, field.name);
+        }
+    }
+}
+
+#[test]
+fn every_refusal_says_what_to_do_and_none_merely_to_remove_it() {
+    for schema in schema::ALL {
+        for field in schema.others {
+            let advice = field.advice;
+            assert!(advice.len() > 10 && !advice.contains("remove it"), "{}.{}: {advice}", schema.place, field.name);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::scalar::ScalarKind;
 
 /// A place in the manifest's text. Both count from 1; columns are characters, not bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
@@ -59,15 +61,57 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Null)
     }
 
-    /// What stands at a path like `spec.containers[0].name`. Keys with a dot or bracket in them are not found.
-    pub(super) fn at(&self, path: &str) -> Option<&Node> {
-        path.split(['.', '[']).try_fold(self, |node, step| match (&node.value, step.strip_suffix(']')) {
-            (Value::Sequence(items), Some(index)) => items.get(index.parse::<usize>().ok()?),
-            (Value::Mapping(entries), None) => {
-                entries.iter().find(|entry| entry.key.text == step).map(|entry| &entry.value)
-            }
+    /// `""`, `[]` or `{}`.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.kind == ScalarKind::String && scalar.text.is_empty(),
+            Value::Sequence(items) => items.is_empty(),
+            Value::Mapping(entries) => entries.is_empty(),
+        }
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<&Node> {
+        let Value::Mapping(entries) = &self.value else { return None };
+        entries.iter().find(|entry| entry.key.text == name).map(|entry| &entry.value)
+    }
+
+    pub(super) fn items(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::Sequence(items) => Some(items),
+            Value::Scalar(_) | Value::Mapping(_) => None,
+        }
+    }
+
+    /// Of a string.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) if scalar.kind == ScalarKind::String => Some(&scalar.text),
             _ => None,
-        })
+        }
+    }
+
+    /// The node at a path like `spec.containers[0].name`. A key may have dots in it (`metadata.annotations.example.com/a`):
+    /// the longest one that fits is taken.
+    pub(super) fn at(&self, path: &str) -> Option<&Node> {
+        if path.is_empty() {
+            return Some(self);
+        }
+        let path = path.strip_prefix('.').unwrap_or(path);
+        match &self.value {
+            Value::Scalar(_) => None,
+            Value::Sequence(items) => {
+                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+                items.get(index.parse::<usize>().ok()?)?.at(rest)
+            }
+            Value::Mapping(entries) => {
+                let fits = |entry: &&Entry| {
+                    let rest = path.strip_prefix(entry.key.text.as_str());
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                };
+                let entry = entries.iter().filter(fits).max_by_key(|entry| entry.key.text.len())?;
+                entry.value.at(&path[entry.key.text.len()..])
+            }
+        }
     }
 
     /// Bytes that a copy of this node takes, roughly.

@@ -42,11 +42,15 @@ pub(super) fn plan(
         security_context,
         resources: asked,
     } = container;
-    let security = security::plan(name, security_context, scope)?;
-    let root = root::plan(name, image, scope.facts)?;
-    let mounts = mounts::plan(name, volume_mounts, security.root_access, scope)?;
+    let index = scope.siblings.iter().position(|sibling| std::ptr::eq(sibling, container)).unwrap_or_default();
+    let place = &format!("spec.containers[{index}]");
+    let about = |field: &'static str| move |report: Report| report.about(format!("{place}.{field}"));
+    let security = security::plan(name, security_context, scope).map_err(about("securityContext"))?;
+    let root = root::plan(name, image, scope.facts).map_err(about("image"))?;
+    let mounts = mounts::plan(name, volume_mounts, security.root_access, scope).map_err(about("volumeMounts"))?;
     let process = process::plan(process::Wish {
         container: name,
+        place,
         image,
         command,
         args,

@@ -38,6 +38,7 @@ pub(super) fn facts_for_tests() -> Facts {
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
         kernel: (6, 1),
         hostname: "workstation".into(),
+        stack_limit: Some(8 << 20),
         unprivileged_port_start: 1024,
         mqueue: true,
         hosts: "127.0.0.1\tlocalhost\n".into(),
@@ -146,6 +147,7 @@ pub(super) fn pod(containers: Vec<Container>) -> Pod {
     Pod {
         metadata: Metadata {
             name: "web".into(),
+            generate_name: None,
             namespace: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

@@ -13,6 +13,7 @@
 
 pub mod admission;
 mod annotations;
+mod arguments;
 pub mod cgroup;
 mod container;
 pub mod degradation;
@@ -151,8 +152,17 @@ fn containers(
         container_pid: sandbox::container_pid(&sandbox::Sharing::of(spec, &sandbox.network)),
         security: &spec.security_context,
     };
-    let each = spec.containers.iter().zip(resources);
-    each.map(|(container, resources)| container::plan(container, resources, &scope)).collect()
+    let mut plans = Vec::new();
+    let mut space = 0;
+    for (index, (container, resources)) in spec.containers.iter().zip(resources).enumerate() {
+        let plan = container::plan(container, resources, &scope)?;
+        space += arguments::used_by(&plan.process);
+        if space > arguments::MOST_OF_POD {
+            return Err(arguments::too_many(index));
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
 }
 
 /// Without a user namespace there is no pod, so this is said before anything else.
@@ -178,5 +188,6 @@ fn main_container(known: &Annotations, containers: &[crate::manifest::Container]
     }
     let names: Vec<_> = containers.iter().map(|c| format!("`{}`", c.name)).collect();
     Err(Report::new(exit_code::USAGE, format!("annotation {} names no container of the pod", annotations::MAIN))
+        .about(annotations::path(annotations::MAIN))
         .because(format!("it says `{wanted}`; the containers are {}", names.join(", "))))
 }

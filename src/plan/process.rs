@@ -1,5 +1,8 @@
 //! The command, its environment and its directory.
 
+use std::collections::HashMap;
+
+use super::arguments::{MAX_STRING, Space};
 use super::expansion::expand;
 use super::security::Security;
 use super::{ProcessPlan, downward};
@@ -17,6 +20,8 @@ const TERM: (&str, &str) = ("TERM", "xterm");
 
 pub(super) struct Wish<'a> {
     pub(super) container: &'a str,
+    /// Its path in the manifest: `spec.containers[0]`.
+    pub(super) place: &'a str,
     pub(super) image: &'a Image,
     pub(super) command: &'a [String],
     pub(super) args: &'a [String],
@@ -31,12 +36,17 @@ pub(super) struct Wish<'a> {
 }
 
 pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
-    let declared = declared_env(&wish)?;
-    let argv = argv(&wish, &declared)?;
-    let mut env = default_env(wish.hostname, wish.tty);
-    for (name, value) in declared {
-        set(&mut env, name, value);
+    let mut space = Space::of(wish.container, wish.sources.facts);
+    let declared = declared_env(&wish, &mut space)?;
+    let argv = argv(&wish, &declared, &mut space)?;
+    let mut env = Environment::default();
+    for (name, value) in default_env(wish.hostname, wish.tty) {
+        env.set(name, value);
     }
+    for (name, value) in declared.variables {
+        env.set(name, value);
+    }
+    let env = env.variables;
     Ok(ProcessPlan {
         argv,
         env,
@@ -65,12 +75,17 @@ pub struct Another<'a> {
 #[must_use]
 pub fn another(first: &ProcessPlan, asked: &Another<'_>) -> ProcessPlan {
     let mut process = ProcessPlan { argv: asked.argv.to_vec(), tty: asked.tty, ..first.clone() };
-    if asked.tty && get(&process.env, TERM.0).is_none() {
-        set(&mut process.env, TERM.0.to_owned(), TERM.1.to_owned());
+    let mut env = Environment::default();
+    for (name, value) in std::mem::take(&mut process.env) {
+        env.set(name, value);
+    }
+    if asked.tty && env.get(TERM.0).is_none() {
+        env.set(TERM.0.to_owned(), TERM.1.to_owned());
     }
     for (name, value) in asked.env {
-        set(&mut process.env, name.clone(), value.clone());
+        env.set(name.clone(), value.clone());
     }
+    process.env = env.variables;
     if let Some(cwd) = asked.cwd {
         process.cwd = cwd.into();
     }
@@ -88,23 +103,67 @@ fn default_env(hostname: &str, tty: bool) -> Vec<(String, String)> {
     env
 }
 
+/// Variables in the order in which they were first set.
+#[derive(Debug, Default)]
+struct Environment {
+    variables: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
+
+impl Environment {
+    fn get(&self, wanted: &str) -> Option<&str> {
+        self.places.get(wanted).map(|&place| self.variables[place].1.as_str())
+    }
+
+    fn set(&mut self, name: String, value: String) {
+        match self.places.get(&name) {
+            Some(&place) => self.variables[place].1 = value,
+            None => {
+                self.places.insert(name.clone(), self.variables.len());
+                self.variables.push((name, value));
+            }
+        }
+    }
+}
+
 /// A value refers to variables above it only; of two with one name the later one counts.
-fn declared_env(wish: &Wish<'_>) -> Result<Vec<(String, String)>, Report> {
-    let mut env = Vec::new();
-    for EnvVar { name, value } in wish.env {
+fn declared_env(wish: &Wish<'_>, space: &mut Space<'_>) -> Result<Environment, Report> {
+    let mut env = Environment::default();
+    for (index, EnvVar { name, value }) in wish.env.iter().enumerate() {
         let asking = downward::Asking { container: wish.container, variable: name };
-        let value = match value {
-            EnvValue::Text(text) => expand(text, |wanted| get(&env, wanted)),
+        let what = format!("variable `{}`", shortened(name));
+        let (field, value) = match value {
+            EnvValue::Text(text) => {
+                let expanded = expand(text, MAX_STRING, |wanted| env.get(wanted));
+                ("value", expanded.map_err(|_| space.too_long(&what)))
+            }
             // Taken as they are: they are no text of the manifest's.
-            EnvValue::Field(field) => downward::field(field, asking, &wish.sources)?,
-            EnvValue::Resource(field) => downward::resource(field, asking, &wish.sources)?,
+            EnvValue::Field(field) => ("valueFrom", downward::field(field, asking, &wish.sources)),
+            EnvValue::Resource(field) => ("valueFrom", downward::resource(field, asking, &wish.sources)),
         };
-        set(&mut env, name.clone(), value);
+        let at = || format!("{}.env[{index}].{field}", wish.place);
+        let value = value.map_err(|report| report.about(at()))?;
+        if let Some(old) = env.get(name) {
+            space.give_back(pair_bytes(name, old));
+        }
+        space.take(pair_bytes(name, &value), &what).map_err(|report| report.about(at()))?;
+        env.set(name.clone(), value);
     }
     Ok(env)
 }
 
-fn argv(wish: &Wish<'_>, env: &[(String, String)]) -> Result<Vec<String>, Report> {
+/// `NAME=VALUE`
+fn pair_bytes(name: &str, value: &str) -> usize {
+    name.len() + 1 + value.len()
+}
+
+/// A name for a message.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 60;
+    if name.chars().count() <= MOST { name.to_owned() } else { name.chars().take(MOST).chain(['…']).collect() }
+}
+
+fn argv(wish: &Wish<'_>, env: &Environment, space: &mut Space<'_>) -> Result<Vec<String>, Report> {
     if wish.command.is_empty() && !wish.args.is_empty() {
         let image = match wish.image {
             Image::Host => "host:".to_owned(),
@@ -112,21 +171,20 @@ fn argv(wish: &Wish<'_>, env: &[(String, String)]) -> Result<Vec<String>, Report
         };
         return Err(Report::new(exit_code::USAGE, format!("container `{}` has args but no command", wish.container))
             .because(format!("image `{image}` has no entrypoint that could take them"))
-            .hint("put the program into `command`"));
+            .hint("put the program into `command`")
+            .about(format!("{}.args", wish.place)));
     }
     if wish.command.is_empty() {
         return Ok(vec!["/bin/sh".to_owned()]);
     }
-    Ok(wish.command.iter().chain(wish.args).map(|word| expand(word, |wanted| get(env, wanted))).collect())
-}
-
-fn get<'a>(env: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
-    env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-}
-
-fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
-    match env.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, old)) => *old = value,
-        None => env.push((name, value)),
+    let mut argv = Vec::new();
+    for (field, words) in [("command", wish.command), ("args", wish.args)] {
+        for (index, word) in words.iter().enumerate() {
+            let what = format!("{field}[{index}]");
+            let expanded = expand(word, MAX_STRING, |wanted| env.get(wanted)).map_err(|_| space.too_long(&what));
+            let word = expanded.and_then(|word| space.take(word.len(), &what).map(|()| word));
+            argv.push(word.map_err(|report| report.about(format!("{}.{what}", wish.place)))?);
+        }
     }
+    Ok(argv)
 }

@@ -28,7 +28,7 @@ pub(super) struct Decided {
 
 pub(super) fn plan(inputs: &Inputs<'_>) -> Result<Decided, Report> {
     let Inputs { metadata, spec, facts, request, .. } = inputs;
-    let Metadata { name: _, namespace, labels, annotations } = metadata; // `Inputs::name`
+    let Metadata { name: _, generate_name: _, namespace, labels, annotations } = metadata; // `Inputs::name`
     let PodSpec {
         containers,
         volumes,

@@ -81,11 +81,12 @@ fn fields<'t>(
         None => Default::default(),
     };
     security::check_non_root(surroundings.security, &rules, &name, problems);
+    let (command, args) = command(object, image.as_ref(), &name, problems);
     Container {
         name,
         image: image.unwrap_or(Image::Host),
-        command: strings(object, "command", problems),
-        args: strings(object, "args", problems),
+        command,
+        args,
         working_dir: object.take("workingDir").and_then(|slot| working_dir(&slot, problems)),
         env: object.take("env").map(|slot| env::read(&slot, &mut siblings.refs, problems)).unwrap_or_default(),
         stdin: flag(object, "stdin", problems),
@@ -106,8 +107,27 @@ fn fields<'t>(
     }
 }
 
-fn strings(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> Vec<String> {
-    object.take(name).map(|slot| slot.strings(problems)).unwrap_or_default()
+/// Arguments need a program that takes them, and neither `host:` nor `rootfs:` has an entrypoint as an image has.
+fn command(
+    object: &mut Object<'_>,
+    image: Option<&Image>,
+    container: &str,
+    problems: &mut Problems,
+) -> (Vec<String>, Vec<String>) {
+    let slot = object.take("command");
+    let command = slot.as_ref().map(|slot| slot.strings(problems)).unwrap_or_default();
+    let has_command = slot.is_some_and(|slot| !slot.is_empty());
+    let Some(slot) = object.take("args") else { return (command, Vec::new()) };
+    let args = slot.strings(problems);
+    if !has_command && !args.is_empty() && image.is_some() {
+        let message = format!(
+            "container `{}` has args but no command, and neither `host:` nor `rootfs:` has an entrypoint that takes \
+             them; put the program into `command`",
+            excerpt(container)
+        );
+        problems.absent(slot.position(), &slot.path, message);
+    }
+    (command, args)
 }
 
 fn flag(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> bool {
@@ -138,14 +158,22 @@ fn volume_mounts(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Pro
                 }
                 Some(path)
             });
-        VolumeMount {
-            name: name.unwrap_or_default(),
-            mount_path: path.unwrap_or_default(),
-            read_only: flag(object, "readOnly", problems),
-        }
+        let read_only = flag(object, "readOnly", problems);
+        recursive_read_only(object, read_only, problems);
+        VolumeMount { name: name.unwrap_or_default(), mount_path: path.unwrap_or_default(), read_only }
     };
     let items = slot.list(problems);
     items.iter().filter_map(|item| item.object(&schema::VOLUME_MOUNT, problems, &mut read)).collect()
+}
+
+/// A read-only mount is always read-only with all that is mounted below it: `Enabled` and `IfPossible` say what is so, and
+/// `Disabled`, Kubernetes' default, does not ask that something can be written.
+fn recursive_read_only(object: &mut Object<'_>, read_only: bool, problems: &mut Problems) {
+    let Some(slot) = object.take_text("recursiveReadOnly") else { return };
+    let choices = [("Disabled", false), ("IfPossible", true), ("Enabled", true)];
+    if slot.choice(&choices, problems) == Some(true) && !read_only {
+        slot.invalid(problems, "needs `readOnly: true` beside it (Kubernetes says so too)");
+    }
 }
 
 /// Names that a wrong one is compared with: thousands of both would take minutes.

@@ -73,7 +73,7 @@ const LABEL: &str = "metadata.labels";
 const ANNOTATION: &str = "metadata.annotations";
 
 fn field_ref(object: &mut Object<'_>, problems: &mut Problems) -> Option<PodField> {
-    if let Some(version) = object.take("apiVersion")
+    if let Some(version) = object.take_text("apiVersion")
         && let Some(text) = version.string(problems)
         && text != "v1"
     {
@@ -93,7 +93,7 @@ fn field_ref(object: &mut Object<'_>, problems: &mut Problems) -> Option<PodFiel
         "spec.serviceAccountName" => problems.unsupported(
             slot.position(),
             &slot.path,
-            "spec.serviceAccountName is not supported: it is for a cluster; remove it",
+            "spec.serviceAccountName is not supported: it is for a cluster; write the name you want as a `value`",
         ),
         "status.hostIP" | "status.hostIPs" => problems.unsupported(
             slot.position(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::confinement;
+use super::spec::UniqueNames;
 use crate::manifest::amount;
 use crate::manifest::names::{self, Rule};
 use crate::manifest::object::{Object, Slot};
@@ -9,6 +11,7 @@ use crate::manifest::pod::Metadata;
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::proxy_protocol::ProxyProtocol;
 use crate::manifest::scalar::ScalarKind;
+use crate::manifest::tree::Key;
 use crate::nearest::nearest;
 
 /// Bytes of all keys and values; `TotalAnnotationSizeLimitB` of Kubernetes.
@@ -34,14 +37,21 @@ enum Allowed {
 }
 
 pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> Metadata {
-    let name = object
-        .require("name", "the Pod's name", problems)
-        .and_then(|slot| named(&slot, names::dns_subdomain, problems));
-    let namespace = object.take("namespace").and_then(|slot| named(&slot, names::dns_label, problems));
+    let generate_name = object.take_text("generateName");
+    let generate_name = generate_name.map(|slot| named(&slot, names::name_prefix, problems).unwrap_or_default());
+    let name = match &generate_name {
+        Some(_) => object.take_text("name"),
+        None => object.require("name", "the Pod's name", problems),
+    };
+    let is_named = name.is_some();
+    let name = name.and_then(|slot| named(&slot, names::dns_subdomain, problems));
+    let namespace = object.take_text("namespace").and_then(|slot| named(&slot, names::dns_label, problems));
     let labels = object.take("labels").map(|slot| labels(&slot, problems));
     let annotations = object.take("annotations").map(|slot| annotations(&slot, problems));
     Metadata {
         name: name.unwrap_or_default(),
+        // Kubernetes ignores it beside a name.
+        generate_name: generate_name.filter(|_| !is_named),
         namespace,
         labels: labels.unwrap_or_default(),
         annotations: annotations.unwrap_or_default(),
@@ -64,7 +74,7 @@ fn labels(slot: &Slot<'_>, problems: &mut Problems) -> BTreeMap<String, String> 
     let mut labels = BTreeMap::new();
     for (key, value) in entries(slot, names::label_key, problems) {
         if let Some(text) = named(&value, names::label_value, problems) {
-            labels.insert(key.to_owned(), text);
+            labels.insert(key, text);
         }
     }
     labels
@@ -75,9 +85,10 @@ fn annotations(slot: &Slot<'_>, problems: &mut Problems) -> BTreeMap<String, Str
     for (key, value) in entries(slot, names::annotation_key, problems) {
         if let Some(text) = value.string(problems) {
             if key.starts_with(OWN_PREFIX) {
-                check_own_annotation(key, text, &value, problems);
+                check_own_annotation(&key, text, &value, problems);
             }
-            annotations.insert(key.to_owned(), text.to_owned());
+            confinement::check(&key, text, &value, problems);
+            annotations.insert(key, text.to_owned());
         }
     }
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -123,20 +134,40 @@ fn check_own_annotation(key: &str, text: &str, value: &Slot<'_>, problems: &mut 
     }
 }
 
-fn entries<'t>(slot: &Slot<'t>, rule: fn(&str) -> Rule, problems: &mut Problems) -> Vec<(&'t str, Slot<'t>)> {
+/// Each key as Kubernetes has it, once, with its value.
+fn entries<'t>(slot: &Slot<'t>, rule: fn(&str) -> Rule, problems: &mut Problems) -> Vec<(String, Slot<'t>)> {
     let mut entries = Vec::new();
+    let mut names = UniqueNames::default();
     for (key, value) in slot.string_map(problems) {
         let text = excerpt(&key.text);
-        if key.kind != ScalarKind::String {
+        let Some(name) = as_kubectl(key) else {
             let message = format!(
                 "the key must be a string: kubectl reads a bare `{text}` as something else; quote it: \"{text}\""
             );
             problems.add(key.position, &value.path, message);
-        } else if let Err(broken) = rule(&key.text) {
+            continue;
+        };
+        if let Err(broken) = rule(&name) {
             problems.add(key.position, &value.path, format!("the key `{text}` must {broken}"));
-        } else {
-            entries.push((key.text.as_str(), value));
+            continue;
         }
+        names.add(&name, "key", &value, problems);
+        entries.push((name, value));
     }
     entries
+}
+
+/// The key in JSON, into which kubectl turns the manifest (`convertToJSONableObject` of sigs.k8s.io/yaml): 1 is "1". What
+/// would surprise has none: `on` is "true", and large numbers change their notation.
+fn as_kubectl(key: &Key) -> Option<String> {
+    match key.kind {
+        ScalarKind::String => Some(key.text.clone()),
+        ScalarKind::Integer(number) => Some(number.to_string()),
+        ScalarKind::Bool(value) => Some(value.to_string()),
+        ScalarKind::Float => {
+            let number = key.text.parse::<f32>().ok()?;
+            (number == 0.0 || (1e-4..1e6).contains(&number.abs())).then(|| number.to_string())
+        }
+        ScalarKind::Null | ScalarKind::LegacyBool(_) | ScalarKind::HugeInteger => None,
+    }
 }

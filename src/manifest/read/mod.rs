@@ -1,7 +1,9 @@
 //! The tree as a Pod. Reads on after every error; where one left a hole, a placeholder fills it, which nobody sees
 //! because a Pod with a problem is never handed out.
 
+mod confinement;
 mod container;
+mod documents;
 mod env;
 mod image;
 mod metadata;
@@ -17,33 +19,34 @@ use super::pod::Pod;
 use super::problem::{Coverage, Problems, excerpt};
 use super::schema;
 use super::tree::Node;
-use crate::nearest::nearest;
-
-/// Kinds of Kubernetes that hold a Pod in a template.
-const WORKLOADS: [&str; 8] =
-    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob", "PodTemplate"];
+pub(super) use documents::objects;
+use documents::{Kind, kind_of};
 
 /// The one Pod among `documents`; `None` when there is none that can be read.
 pub(super) fn pod(documents: &[Node], problems: &mut Problems) -> Option<Pod> {
-    let Some((first, others)) = documents.split_first() else {
-        if problems.coverage == Coverage::Whole {
-            problems.general("is empty: a manifest needs apiVersion, kind, metadata and spec");
-        }
+    let objects = documents::objects(documents);
+    if let Some(empty) = documents::empty_list(documents) {
+        problems.absent(empty.position(), &empty.path, "is a list without items; a manifest needs one Pod");
         return None;
-    };
-    for other in others {
-        problems.add(
-            other.position,
-            "",
-            "a second document; sandpod runs one Pod at a time, so put each into a file of its own",
-        );
     }
-    Slot::root(first).object(&schema::ROOT, problems, root)?
+    if objects.is_empty() && problems.coverage == Coverage::Whole {
+        problems.general("is empty: a manifest needs apiVersion, kind, metadata and spec");
+    }
+    let pods: Vec<&Slot<'_>> = objects.iter().filter(|object| kind_of(object) == Kind::Pod).collect();
+    if let (Some(pod), true) = (pods.first(), objects.len() > 1) {
+        documents::refuse_several(&objects, pod, problems);
+    }
+    // Without any Pod, each object says why it is none.
+    let read: Vec<&Slot<'_>> = if pods.is_empty() { objects.iter().collect() } else { pods };
+    let mut read = read.iter().map(|object| object.object(&schema::ROOT, problems, root).flatten());
+    let first = read.next()?;
+    // All are read for their problems.
+    read.for_each(drop);
+    first
 }
 
 fn root(object: &mut Object<'_>, problems: &mut Problems) -> Option<Pod> {
-    let kind = check_kind(object, problems);
-    if kind == Kind::Other {
+    if documents::check_kind(object, problems) == Kind::Other {
         // Its fields would all be called unknown; one error says it better.
         object.leave_rest();
         return None;
@@ -57,36 +60,10 @@ fn root(object: &mut Object<'_>, problems: &mut Problems) -> Option<Pod> {
     let metadata = object
         .require("metadata", "it holds the Pod's name", problems)
         .and_then(|slot| slot.object(&schema::METADATA, problems, metadata::read));
+    let userns = metadata.as_ref().and_then(|metadata| metadata.annotations.get("sandpod.dev/userns"));
+    let userns = userns.map(String::as_str);
     let spec = object
         .require("spec", "it holds the Pod's containers", problems)
-        .and_then(|slot| slot.object(&schema::SPEC, problems, spec::read));
+        .and_then(|slot| slot.object(&schema::SPEC, problems, |object, problems| spec::read(object, userns, problems)));
     Some(Pod { metadata: metadata?, spec: spec? })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Pod,
-    Other,
-}
-
-fn check_kind(object: &mut Object<'_>, problems: &mut Problems) -> Kind {
-    let Some(slot) = object.require("kind", "kind: Pod", problems) else { return Kind::Pod };
-    let Some(kind) = slot.string(problems) else { return Kind::Pod };
-    if kind == "Pod" {
-        return Kind::Pod;
-    }
-    let name = excerpt(kind);
-    if WORKLOADS.contains(&kind) {
-        slot.invalid(
-            problems,
-            format!("{name} is not supported, only Pod is; make a Pod of its pod template (metadata and spec)"),
-        );
-        return Kind::Other;
-    }
-    if nearest(kind, ["Pod"]).is_some() {
-        slot.invalid(problems, format!("`{name}` is not a kind; did you mean `Pod`?"));
-        return Kind::Pod;
-    }
-    slot.invalid(problems, format!("{name} is not supported; the only kind is Pod"));
-    Kind::Other
 }

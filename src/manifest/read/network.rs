@@ -21,7 +21,7 @@ pub(super) struct OfTheHost {
 
 pub(super) fn dns(object: &mut Object<'_>, problems: &mut Problems) -> (DnsPolicy, DnsConfig) {
     let policies = DnsPolicy::ALL.map(|policy| (policy.word(), policy));
-    let policy = object.take("dnsPolicy").and_then(|slot| Some((slot.choice(&policies, problems)?, slot)));
+    let policy = object.take_text("dnsPolicy").and_then(|slot| Some((slot.choice(&policies, problems)?, slot)));
     let asked = object.take("dnsConfig");
     let read = asked.and_then(|slot| slot.object(&schema::DNS_CONFIG, problems, config));
     let (config, servers) = read.unwrap_or_default();

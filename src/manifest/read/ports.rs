@@ -75,7 +75,7 @@ struct Places<'t> {
 }
 
 fn port<'t>(object: &mut Object<'t>, names: &mut UniqueNames, problems: &mut Problems) -> (ContainerPort, Places<'t>) {
-    let name = object.take("name").and_then(|slot| {
+    let name = object.take_text("name").and_then(|slot| {
         let name = named(&slot, names::port_name, problems)?;
         names.add(&name, "port name", &slot, problems);
         Some(name)
@@ -83,16 +83,17 @@ fn port<'t>(object: &mut Object<'t>, names: &mut UniqueNames, problems: &mut Pro
     let container_port = object
         .require("containerPort", "a number from 1 to 65535", problems)
         .and_then(|slot| slot.integer(1..=65535, problems));
-    let protocol = object.take("protocol").and_then(|slot| {
+    let protocol = object.take_text("protocol").and_then(|slot| {
         if slot.is_text("SCTP") {
             problems.unsupported(slot.position(), &slot.path, "SCTP is not supported; use TCP or UDP");
             return None;
         }
         slot.choice(&PROTOCOLS, problems)
     });
-    let host_port = object.take("hostPort").and_then(|slot| Some((slot.integer(1..=65535, problems)?, slot)));
-    // Kubernetes writes "" for none.
-    let host_ip = object.take("hostIP").filter(|slot| !slot.is_text(""));
+    // 0 and "" are none.
+    let host_port = object.take("hostPort").filter(|slot| !slot.is_number(0));
+    let host_port = host_port.and_then(|slot| Some((slot.integer(1..=65535, problems)?, slot)));
+    let host_ip = object.take_text("hostIP");
     let port = ContainerPort {
         name,
         container_port: container_port.and_then(|number| u16::try_from(number).ok()).unwrap_or_default(),

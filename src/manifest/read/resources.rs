@@ -7,7 +7,7 @@ use crate::manifest::amount::{Role, amount, huge_page_size, written};
 use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::{Amounts, Container, Resource, Resources};
 use crate::manifest::problem::{Problems, excerpt};
-use crate::manifest::schema::{self, Schema, Standing};
+use crate::manifest::schema::{self, Schema};
 
 const NAMED: [(&str, Resource); 3] =
     [("cpu", Resource::Cpu), ("memory", Resource::Memory), ("ephemeral-storage", Resource::EphemeralStorage)];
@@ -86,7 +86,7 @@ fn entries<'t>(slot: &Slot<'t>, level: Level, role: Role, problems: &mut Problem
     let read = |object: &mut Object<'t>, problems: &mut Problems| {
         let mut entries = Entries::new();
         // `memory:` with nothing behind it, from a template perhaps: no limit at all is not what was meant.
-        let is_known = |name: &str| schema.standing(name) != Standing::Unknown || name.starts_with("hugepages-");
+        let is_known = |name: &str| schema.knows(name) || name.starts_with("hugepages-");
         for key in object.null_fields(is_known) {
             problems.add(key.position, &object.path_of(&key.text), "has no value; fill it in or remove it");
         }
@@ -95,7 +95,7 @@ fn entries<'t>(slot: &Slot<'t>, level: Level, role: Role, problems: &mut Problem
             entries.insert(resource, (slot, amount));
         };
         for (name, resource) in NAMED {
-            if schema.standing(name) == Standing::Supported
+            if schema.supports(name)
                 && let Some(slot) = object.take(name)
             {
                 add(resource, slot, problems);
@@ -108,7 +108,7 @@ fn entries<'t>(slot: &Slot<'t>, level: Level, role: Role, problems: &mut Problem
             }
         }
         for (key, slot) in object.take_where(|name| name.contains('/')) {
-            let message = "extended resources (of device plugins) are not supported; remove it";
+            let message = "extended resources (of device plugins) are not supported; a device can be a hostPath volume";
             problems.unsupported(key.position, &slot.path, message);
         }
         entries

@@ -20,7 +20,8 @@ const RESTART_POLICIES: [(&str, RestartPolicy); 3] =
 /// Seconds; Kubernetes' default.
 const DEFAULT_GRACE: i64 = 30;
 
-pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec {
+/// `userns`: the mode that the annotation `sandpod.dev/userns` asks for.
+pub(super) fn read(object: &mut Object<'_>, userns: Option<&str>, problems: &mut Problems) -> PodSpec {
     // Volumes and the pod's security first, wherever they stand: containers are checked against them.
     let volumes = object.take("volumes").map(|slot| volumes(&slot, problems)).unwrap_or_default();
     let host = OfTheHost { network: flag(object, "hostNetwork", problems), ipc: flag(object, "hostIPC", problems) };
@@ -48,6 +49,8 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         }
         Some(share)
     });
+    let shared = Shared { network: host.network, ipc: host.ipc, pid: host_pid };
+    host_users(object, &shared, userns, problems);
     let (dns_policy, dns_config) = network::dns(object, problems);
     let grace = object
         .take("terminationGracePeriodSeconds")
@@ -57,7 +60,7 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         containers,
         volumes: volumes.readable,
         restart_policy: object
-            .take("restartPolicy")
+            .take_text("restartPolicy")
             .and_then(|slot| slot.choice(&RESTART_POLICIES, problems))
             .unwrap_or(RestartPolicy::Always),
         termination_grace_period: Duration::from_secs(grace.unsigned_abs()),
@@ -65,14 +68,41 @@ pub(super) fn read(object: &mut Object<'_>, problems: &mut Problems) -> PodSpec 
         host_network: host.network,
         host_ipc: host.ipc,
         host_pid,
-        hostname: object.take("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
-        subdomain: object.take("subdomain").and_then(|slot| named(&slot, names::dns_label, problems)),
+        hostname: object.take_text("hostname").and_then(|slot| named(&slot, names::dns_label, problems)),
+        subdomain: object.take_text("subdomain").and_then(|slot| named(&slot, names::dns_label, problems)),
         set_hostname_as_fqdn: flag(object, "setHostnameAsFQDN", problems),
         host_aliases: object.take("hostAliases").map(|slot| network::host_aliases(&slot, problems)).unwrap_or_default(),
         dns_policy,
         dns_config,
         security_context,
         resources: resources.resources(),
+    }
+}
+
+/// `hostNetwork`, `hostIPC` and `hostPID`.
+struct Shared {
+    network: bool,
+    ipc: bool,
+    pid: bool,
+}
+
+/// A pod always has a user namespace of its own, so `false` says what is so. `true`, Kubernetes' default, means here what
+/// leaving it out means: which ids stand behind the pod's is decided by `sandpod.dev/userns`.
+fn host_users(object: &mut Object<'_>, shared: &Shared, userns: Option<&str>, problems: &mut Problems) {
+    let Some(slot) = object.take("hostUsers") else { return };
+    let Some(host_users) = slot.boolean(problems) else { return };
+    let Shared { network, ipc, pid } = *shared;
+    let shared = [("hostNetwork", network), ("hostIPC", ipc), ("hostPID", pid)].into_iter().find(|(_, shared)| *shared);
+    if let (false, Some((name, _))) = (host_users, shared) {
+        let message = format!("must not be false together with {name} (Kubernetes says so too); remove one");
+        slot.invalid(problems, message);
+    }
+    if let (true, Some(mode)) = (host_users, userns.filter(|mode| *mode != "auto")) {
+        let message = format!(
+            "must not be true beside the annotation sandpod.dev/userns, which asks for the user namespace `{}`; remove one",
+            excerpt(mode)
+        );
+        slot.invalid(problems, message);
     }
 }
 

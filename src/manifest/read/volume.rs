@@ -32,7 +32,11 @@ fn source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSour
     // Kubernetes makes an emptyDir of a volume whose source is null. For `configMap:` that can only be a slip.
     let sources: Vec<&str> = schema::VOLUME.names().filter(|name| !["name", "emptyDir"].contains(name)).collect();
     for key in object.null_fields(|name| sources.contains(&name)) {
-        problems.add(key.position, &object.path_of(&key.text), "has no value; fill it in or remove it");
+        problems.add(
+            key.position,
+            &object.path_of(&key.text),
+            "has no value; fill it in (a volume without a source is an empty directory)",
+        );
     }
     let empty_dir = object.take("emptyDir");
     let host_path = object.take("hostPath");

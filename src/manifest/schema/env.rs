@@ -1,35 +1,30 @@
 //! The environment of a container.
 
-use super::Schema;
+use super::{Accepted, Field, Schema};
 
-pub(in crate::manifest) static ENV: Schema = Schema {
-    place: "spec.containers[].env[]",
-    supported: &["name", "value", "valueFrom"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
-};
+const VALUE: &str = "write the variable's `value` (without one it would be empty)";
+
+pub(in crate::manifest) static ENV: Schema =
+    Schema { place: "spec.containers[].env[]", supported: &["name", "value", "valueFrom"], others: &[] };
 
 pub(in crate::manifest) static VALUE_FROM: Schema = Schema {
     place: "spec.containers[].env[].valueFrom",
     supported: &["fieldRef", "resourceFieldRef"],
-    not_yet: &["configMapKeyRef", "fileKeyRef", "secretKeyRef"],
-    cluster_only: &[],
-    server_set: &[],
+    others: &[
+        Field::not_yet("configMapKeyRef", VALUE).accepts(Accepted::Null),
+        Field::not_yet("fileKeyRef", VALUE).accepts(Accepted::Null),
+        Field::not_yet("secretKeyRef", VALUE).accepts(Accepted::Null),
+    ],
 };
 
 pub(in crate::manifest) static FIELD_REF: Schema = Schema {
     place: "spec.containers[].env[].valueFrom.fieldRef",
     supported: &["apiVersion", "fieldPath"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
+    others: &[],
 };
 
 pub(in crate::manifest) static RESOURCE_FIELD_REF: Schema = Schema {
     place: "spec.containers[].env[].valueFrom.resourceFieldRef",
     supported: &["containerName", "resource", "divisor"],
-    not_yet: &[],
-    cluster_only: &[],
-    server_set: &[],
+    others: &[],
 };

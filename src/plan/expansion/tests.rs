@@ -1,12 +1,32 @@
 use proptest::prelude::*;
 
-use super::expand;
+use super::TooLong;
+
+/// Without a limit that matters.
+fn expand(text: &str, lookup: impl Fn(&str) -> Option<&'static str>) -> String {
+    super::expand(text, 1 << 20, lookup).expect("short")
+}
 
 const VARIABLES: &[(&str, &str)] =
     &[("VAR_A", "A"), ("VAR_B", "B"), ("VAR_C", "C"), ("VAR_REF", "$(VAR_A)"), ("VAR_EMPTY", "")];
 
 fn lookup(wanted: &str) -> Option<&'static str> {
     VARIABLES.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value)
+}
+
+#[test]
+fn stops_at_the_limit_and_not_before() {
+    let twice = |limit| super::expand("$(VAR_A)$(VAR_A)", limit, |_| Some("0123456789"));
+    assert_eq!(twice(20).as_deref(), Ok("01234567890123456789"));
+    assert_eq!(twice(19), Err(TooLong));
+    assert_eq!(super::expand("$$$(NONE)x", 10, lookup).as_deref(), Ok("$$(NONE)x"));
+    assert_eq!(super::expand("$$$(NONE)x", 8, lookup), Err(TooLong));
+}
+
+#[test]
+fn many_open_parentheses_take_no_time() {
+    let text = "$(".repeat(500_000);
+    assert_eq!(super::expand(&text, text.len(), lookup), Ok(text.clone()));
 }
 
 /// The cases of Kubernetes' expand_test.go, and a few more.

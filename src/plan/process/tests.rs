@@ -1,5 +1,5 @@
 use super::super::fixtures::*;
-use super::{Another, another, get};
+use super::{Another, another};
 use crate::manifest::{Container, Image};
 use crate::plan::ProcessPlan;
 use crate::report::exit_code;
@@ -8,6 +8,10 @@ fn process(change: impl Fn(&mut Container)) -> ProcessPlan {
     let mut only = container("only");
     change(&mut only);
     planned(&pod(vec![only])).containers.remove(0).process
+}
+
+fn get<'a>(env: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }
 
 fn strings(list: &[&str]) -> Vec<String> {
@@ -89,4 +93,47 @@ fn a_process_with_a_terminal_has_term() {
     assert_eq!(get(&another(&first, &Another { env: &given, ..asked }).env, "TERM"), Some("dumb"));
     let with_its_own = process(|c| c.env = vec![env("TERM", "vt220")]);
     assert_eq!(get(&another(&with_its_own, &asked).env, "TERM"), Some("vt220"));
+}
+
+/// MAX_ARG_STRLEN and `bprm_stack_limits` of the kernel.
+#[test]
+fn what_execve_would_not_take_is_refused_at_its_field() {
+    let refusal = |change: &dyn Fn(&mut Container)| {
+        let mut only = container("only");
+        change(&mut only);
+        let report = refused(&pod(vec![container("first"), only]));
+        assert_eq!(report.exit_code, exit_code::USAGE);
+        report.field
+    };
+    let long = "x".repeat(131_071);
+    let argv = |words: &[&str]| process(|c| c.command = strings(words)).argv.len();
+    assert_eq!(argv(&["/bin/echo", &long]), 2, "as long as the kernel allows");
+    let longer = format!("{long}x");
+    assert_eq!(
+        refusal(&|c| c.args = vec![longer.clone()]).as_deref(),
+        Some("spec.containers[1].args[0]"),
+        "one byte more"
+    );
+    // The kernel counts the name and the `=`, too.
+    assert_eq!(refusal(&|c| c.env = vec![env("A", &long)]).as_deref(), Some("spec.containers[1].env[0].value"));
+    process(|c| c.env = vec![env("A", &long[2..])]);
+    // A quarter of 8 MiB.
+    let many = |count: usize| move |c: &mut Container| c.args = vec!["y".repeat(100_000); count];
+    process(many(20));
+    assert_eq!(refusal(&many(21)).as_deref(), Some("spec.containers[1].args[20]"));
+    // What is replaced does not count.
+    process(|c| c.env = vec![env("A", &"z".repeat(100_000)); 100]);
+}
+
+#[test]
+fn the_stack_limit_decides_within_what_the_kernel_grants_always_and_at_most() {
+    let takes = |stack_limit: Option<u64>, bytes: usize| {
+        let mut only = container("only");
+        only.args = vec!["y".repeat(1000); bytes / 1000];
+        let facts = crate::host::Facts { stack_limit, ..facts_for_tests() };
+        plan_on(&pod(vec![only]), &facts).is_ok()
+    };
+    assert!(takes(Some(64 << 10), 110_000) && !takes(Some(64 << 10), 140_000));
+    assert!(takes(Some(16 << 20), 4_000_000) && !takes(Some(16 << 20), 4_200_000));
+    assert!(takes(None, 6_000_000) && !takes(None, 6_300_000));
 }

@@ -1,0 +1,75 @@
+//! How much execve(2) takes: one string, and all arguments and variables together. Counted while they are put together, so
+//! that a few hundred bytes of a manifest cannot become gigabytes.
+
+use super::ProcessPlan;
+use crate::host::Facts;
+use crate::report::{Report, exit_code};
+
+/// MAX_ARG_STRLEN (32 pages) without the NUL at the end, in bytes.
+pub(super) const MAX_STRING: usize = 131_071;
+/// What the kernel grants whatever the stack limit is (ARG_MAX), and the most that it grants (`bprm_stack_limits`).
+const LEAST: u64 = 128 << 10;
+const MOST: u64 = 6 << 20;
+/// For the program's path, and what the kernel itself puts there.
+const RESERVED: u64 = 8 << 10;
+/// Each string has a NUL, and a pointer to it.
+const PER_STRING: usize = 1 + size_of::<usize>();
+/// Of all containers of a pod together: the plan is kept in memory and on disk.
+pub(super) const MOST_OF_POD: usize = 16 << 20;
+
+/// What one container's arguments and variables take.
+pub(super) struct Space<'a> {
+    container: &'a str,
+    used: usize,
+    limit: usize,
+}
+
+impl<'a> Space<'a> {
+    pub(super) fn of(container: &'a str, facts: &Facts) -> Space<'a> {
+        let quarter = facts.stack_limit.map_or(MOST, |bytes| bytes / 4).clamp(LEAST, MOST);
+        Space { container, used: 0, limit: usize::try_from(quarter - RESERVED).unwrap_or(usize::MAX) }
+    }
+
+    /// Counts a string of this many bytes; `what` names it.
+    pub(super) fn take(&mut self, bytes: usize, what: &str) -> Result<(), Report> {
+        if bytes > MAX_STRING {
+            return Err(self.too_long(what));
+        }
+        self.used += bytes + PER_STRING;
+        if self.used <= self.limit {
+            return Ok(());
+        }
+        let Space { container, limit, .. } = self;
+        Err(Report::new(exit_code::USAGE, format!("container `{container}`: its arguments and variables are too long"))
+            .because(format!(
+                "with {what} they take more than {limit} bytes, all that execve(2) takes here: a quarter of the stack \
+                 limit (ulimit -s)"
+            ))
+            .hint("put long texts into files, and mount them"))
+    }
+
+    /// Gives back what a string took that another one replaces.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        self.used -= bytes + PER_STRING;
+    }
+
+    pub(super) fn too_long(&self, what: &str) -> Report {
+        Report::new(exit_code::USAGE, format!("container `{}`: {what} is too long", self.container))
+            .because(format!("it has more than {MAX_STRING} bytes, all that execve(2) takes for one string"))
+            .hint("put the text into a file, and mount it")
+    }
+}
+
+/// Bytes of the arguments and variables of a planned process.
+pub(super) fn used_by(process: &ProcessPlan) -> usize {
+    let words = process.argv.iter().map(String::len);
+    words.chain(process.env.iter().map(|(name, value)| name.len() + value.len())).sum()
+}
+
+/// `index`: the container with which the pod's become too many.
+pub(super) fn too_many(index: usize) -> Report {
+    Report::new(exit_code::USAGE, "the arguments and variables of the pod's containers are too long")
+        .because(format!("together they take more than {MOST_OF_POD} bytes, the most that a pod may have"))
+        .hint("put long texts into files, and mount them")
+        .about(format!("spec.containers[{index}]"))
+}
