@@ -309,33 +309,6 @@ fn the_server_is_told_who_its_client_is() {
     assert_eq!(said[26..28], proxy.addresses[0].port().to_be_bytes());
 }
 
-#[test]
-fn without_descriptors_clients_wait_and_nothing_spins() {
-    /// 64 of 240 are kept for everything else, one is the listener, 21 times two are for pipes; a connection has two.
-    const MOST: usize = (240 - 64 - 1 - 42) / 2;
-    let proxy = Process::with_descriptors(&[format!("tcp 127.0.0.1:0 {}", server(echo))], "240");
-    let ask = |client: &mut TcpStream| {
-        client.write_all(b"x").expect("send");
-        client.read_exact(&mut [0; 1])
-    };
-    let mut served: Vec<TcpStream> = (0..MOST).map(|_| proxy.connect()).collect();
-    for client in &mut served {
-        ask(client).expect("there is room");
-    }
-    let before = proxy.ticks();
-    let mut waiting = proxy.connect();
-    waiting.set_read_timeout(Some(Duration::from_secs(1))).expect("SO_RCVTIMEO");
-    let unanswered = ask(&mut waiting).expect_err("the limit is not there");
-    assert!(matches!(unanswered.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{unanswered}");
-    assert!(proxy.ticks() - before < 10, "it spins");
-    drop(served.pop());
-    waiting.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
-    waiting.read_exact(&mut [0; 1]).expect("it is served when another has gone");
-    for client in &mut served {
-        ask(client).expect("those that were there go on");
-    }
-}
-
 /// What a client or server says: pieces, whose last byte is urgent or not (MSG_OOB, tcp(7)), then the end.
 type Speech = [(Vec<u8>, MsgFlags)];
 

@@ -116,7 +116,7 @@ fn stopped_reader(proxy: &Process, port: usize) -> TcpStream {
     client
 }
 
-/// 150 clients of 512 descriptors: more than there are pipes for.
+/// 150 clients of 700 descriptors: more than there are pipes for, and less than the share of one address.
 const CROWD: usize = 150;
 
 #[test]
@@ -126,7 +126,7 @@ fn a_crowd_that_stops_reading_and_goes_leaves_nothing_and_harms_nobody() {
         while stream.write_all(&chunk).is_ok() {}
     });
     let ports = [endless, server(echo)].map(|target| format!("tcp 127.0.0.1:0 {target}"));
-    let proxy = Process::with_descriptors(&ports, "512");
+    let proxy = Process::with_descriptors(&ports, "700");
     let before = proxy.descriptors();
     let ask = |when: &str| {
         let client = TcpStream::connect(proxy.addresses[1]).expect("the proxy accepts");

@@ -11,6 +11,7 @@
 
 mod header;
 mod pipes;
+mod shares;
 mod slab;
 mod stream;
 mod tcp;

@@ -1,11 +1,13 @@
 //! All TCP connections: accepting, connecting to the pod, taking turns.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::header;
 use super::pipes::Pipes;
+use super::shares::{Holder, Shares};
 use super::slab::Slab;
 use super::stream::{Outcome, Side, Stream};
 use super::token::{Key, Token};
@@ -23,6 +25,7 @@ const ACCEPTED_IN_A_ROW: usize = 64;
 #[derive(Debug)]
 struct Connection {
     client: Side,
+    holder: Holder,
     stage: Stage,
     /// It waits in the queue for its turn.
     queued: bool,
@@ -38,7 +41,6 @@ enum Stage {
 /// One of the port's targets, being tried.
 #[derive(Debug)]
 struct Attempt {
-    port: usize,
     target: usize,
     /// `None`: not begun.
     socket: Option<OwnedFd>,
@@ -63,8 +65,7 @@ pub(super) struct Connections {
     queue: VecDeque<Key>,
     /// When whose attempt has taken too long, in order.
     deadlines: VecDeque<(Instant, Key)>,
-    /// The most at a time.
-    limit: usize,
+    shares: Shares,
     ended: u64,
 }
 
@@ -72,12 +73,12 @@ impl Connections {
     /// At most `limit` connections and `pipes` at a time.
     pub(super) fn new(ports: Vec<TcpPort>, limit: usize, pipes: usize) -> Connections {
         Connections {
+            shares: Shares::new(limit, ports.len()),
             ports,
             all: Slab::new(),
             pipes: Pipes::new(pipes),
             queue: VecDeque::new(),
             deadlines: VecDeque::new(),
-            limit,
             ended: 0,
         }
     }
@@ -94,7 +95,7 @@ impl Connections {
     /// Accepts what waits at a listener.
     pub(super) fn accept(&mut self, poller: &Poller, port: usize) -> Accepted {
         for _ in 0..ACCEPTED_IN_A_ROW {
-            if self.all.len() >= self.limit {
+            if self.shares.is_full() {
                 return Accepted::Exhausted;
             }
             match inet::accept(self.ports[port].listener.as_fd()) {
@@ -109,10 +110,16 @@ impl Connections {
     }
 
     fn begin(&mut self, poller: &Poller, port: usize, client: OwnedFd) {
+        // Without an address: it was reset before it was accepted.
+        let address = inet::peer_address(client.as_fd()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let holder = Holder::new(port, address);
+        if !self.shares.take(holder) {
+            return inet::reset_when_closed(client.as_fd());
+        }
         inet::hurry_if_local(client.as_fd());
-        let attempt = Attempt { port, target: 0, socket: None, until: Instant::now() };
+        let attempt = Attempt { target: 0, socket: None, until: Instant::now() };
         let client = Side::new(client);
-        let key = self.all.insert(Connection { client, stage: Stage::Connecting(attempt), queued: false });
+        let key = self.all.insert(Connection { client, holder, stage: Stage::Connecting(attempt), queued: false });
         let Some(connection) = self.all.get_mut(key) else { return };
         // Watched from its first moment: a client that gives up is no longer waited for.
         let token = Token::Client(key).to_bits();
@@ -124,8 +131,8 @@ impl Connections {
 
     /// Tries the port's targets from the attempt's on; the client hears of it when none takes it.
     fn connect(&mut self, poller: &Poller, key: Key) {
-        let Some(Connection { stage: Stage::Connecting(attempt), .. }) = self.all.get_mut(key) else { return };
-        while let Some(address) = self.ports[attempt.port].targets.get(attempt.target) {
+        let Some(Connection { holder, stage: Stage::Connecting(attempt), .. }) = self.all.get_mut(key) else { return };
+        while let Some(address) = self.ports[holder.port].targets.get(attempt.target) {
             let (socket, connected) = match inet::connect_tcp(*address) {
                 Ok(Connecting::Connected(socket)) => (socket, true),
                 Ok(Connecting::Waiting(socket)) => (socket, false),
@@ -156,13 +163,14 @@ impl Connections {
         let Some(socket) = attempt.socket.take() else { return };
         // Nobody listens there, and the kernel has given our end the very port: a connection to itself (RFC 9293, 3.5:
         // simultaneous open), which would keep a server of the pod from its port.
-        let target = self.ports[attempt.port].targets.get(attempt.target).copied();
+        let port = connection.holder.port;
+        let target = self.ports[port].targets.get(attempt.target).copied();
         if target.is_some() && inet::local_address(socket.as_fd()).ok() == target {
             inet::reset_when_closed(socket.as_fd());
             drop(socket);
             return self.try_next(poller, key);
         }
-        let introduced = introduce(&connection.client, &socket, self.ports[attempt.port].client_address);
+        let introduced = introduce(&connection.client, &socket, self.ports[port].client_address);
         connection.stage = Stage::Open(Stream::new(Side::new(socket)));
         if introduced { self.pump(key) } else { self.end(key, Outcome::Broken) }
     }
@@ -220,7 +228,8 @@ impl Connections {
     }
 
     fn end(&mut self, key: Key, outcome: Outcome) {
-        let Some(Connection { client, stage, .. }) = self.all.remove(key) else { return };
+        let Some(Connection { client, holder, stage, .. }) = self.all.remove(key) else { return };
+        self.shares.give_back(holder);
         self.ended += 1;
         if outcome == Outcome::Broken {
             inet::reset_when_closed(client.socket.as_fd());
@@ -277,6 +286,7 @@ impl Connections {
     /// Gives back what only a crowd needed.
     pub(super) fn shrink(&mut self) {
         self.pipes.shrink();
+        self.shares.shrink();
         self.all.shrink();
         self.queue.shrink_to_fit();
         self.deadlines.shrink_to_fit();

@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "each test executable uses its part")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,6 +62,18 @@ impl Process {
     /// Where nobody serves: the reset may be here before connect(2) has returned.
     pub fn try_connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.addresses[0])?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// As a client with another address of the loopback interface.
+    pub fn connect_from(&self, ip: Ipv4Addr) -> io::Result<TcpStream> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+        let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((ip, 0)))).expect("bind");
+        connect(fd.as_raw_fd(), &SockaddrStorage::from(self.addresses[0]))?;
+        let stream = TcpStream::from(fd);
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)
