@@ -20,7 +20,8 @@ pub(crate) fn report(report: &Report) {
 }
 
 fn advice(step: Step, errno: i32) -> Option<String> {
-    host::advice(step, errno, &host::probe(&host::Asked::default()).ok()?)
+    let facts = host::probe(&host::Asked::default()).ok()?;
+    host::full_disk(errno, &facts).or_else(|| host::advice(step, errno, &facts))
 }
 
 fn render(report: &Report, hint: Option<&str>) -> String {
@@ -67,9 +68,7 @@ fn lines(text: &mut String, first: &str, rest: &str, message: &str) {
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
-        // Directional controls reorder what the reader sees (CVE-2021-42574).
-        let reorders = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (letter.is_control() && letter != '\t') || reorders {
+        if steers(letter) {
             escaped.extend(letter.escape_default());
         } else {
             escaped.push(letter);
@@ -80,9 +79,27 @@ pub(crate) fn escape(text: &str) -> String {
 
 /// A value as indented JSON on stdout.
 pub(crate) fn json(value: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
+    let mut text = without_controls(&serde_json::to_string_pretty(value)?);
     text.push('\n');
     std::io::stdout().write_all(text.as_bytes())
+}
+
+/// The same JSON without the characters that could steer a terminal and that JSON may leave as they are (RFC 8259, 7).
+fn without_controls(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if letter != '\n' && steers(letter) {
+            safe.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// Control characters, and those that reorder what the reader sees (CVE-2021-42574).
+fn steers(letter: char) -> bool {
+    (letter.is_control() && letter != '\t') || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Text on stdout.
@@ -107,6 +124,14 @@ mod tests {
             "error: could not start pod `web`\n  creating the pod's namespaces\n  \
              clone3(): No space left on device (ENOSPC)\nhint: a kernel limit\n      not disk space\n"
         );
+    }
+
+    #[test]
+    fn json_steers_no_terminal_and_stays_the_same_value() {
+        let value = serde_json::json!({ "name": "a\u{9b}2J\u{1b}[2J\u{7f}\u{202e}é\n" });
+        let text = without_controls(&serde_json::to_string_pretty(&value).expect("JSON"));
+        assert_eq!(text, "{\n  \"name\": \"a\\u009b2J\\u001b[2J\\u007f\\u202eé\\n\"\n}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
     }
 
     #[test]

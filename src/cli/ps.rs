@@ -19,7 +19,7 @@ pub(crate) fn ps(asked: &PsArguments) -> Outcome {
     let pods: Vec<&StoredPod> = all.iter().filter(|pod| asked.all || pod.status().is_live()).collect();
     let named = asked.output == Some(PsOutput::Name);
     if asked.quiet || named {
-        let line = |pod: &&StoredPod| format!("{}\n", if named { &pod.name } else { &pod.id });
+        let line = |pod: &&StoredPod| format!("{}\n", print::escape(if named { &pod.name } else { &pod.id }));
         print::text(&pods.iter().map(line).collect::<String>())?;
         return Ok(0);
     }

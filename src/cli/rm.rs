@@ -36,7 +36,7 @@ pub(crate) fn rm(asked: &RmArguments) -> Outcome {
         if !failed.is_empty() {
             return Err(Failure::Reports(failed));
         }
-        print::text(&format!("{}\n", pod.name)).map_err(Failure::from)
+        print::text(&format!("{}\n", print::escape(&pod.name))).map_err(Failure::from)
     })
 }
 

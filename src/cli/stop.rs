@@ -14,7 +14,7 @@ pub(crate) fn stop(asked: &StopArguments) -> Outcome {
     super::each(&asked.pods, |name| {
         let pod = store.find(name)?;
         stop_pod(&pod, asked.time)?;
-        print::text(&format!("{}\n", pod.name)).map_err(Failure::from)
+        print::text(&format!("{}\n", print::escape(&pod.name))).map_err(Failure::from)
     })
 }
 

@@ -16,6 +16,7 @@ mod port_holder;
 mod probe;
 #[cfg(test)]
 mod recorded;
+mod space;
 mod subid;
 mod switches;
 mod tree;
@@ -27,3 +28,4 @@ pub use facts::*;
 pub use network::{Ipv4Network, Ipv6Routes, NetworkFacts, Tun, UdpSockets};
 pub use port_holder::{PortHolder, Transport, port_holder};
 pub use probe::{Asked, CgroupQuery, Places, places, probe};
+pub use space::full_disk;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::report::{Report, exit_code};
 use crate::step::Step;
+use crate::sys;
 
 /// A file operation that failed: what was done, on which path, and what the kernel said.
 #[derive(Debug, thiserror::Error)]
@@ -20,11 +21,21 @@ impl Error {
     /// As the user reads it; `what` names the pod.
     #[must_use]
     pub fn into_report(self, what: impl Into<String>) -> Report {
-        let mut report = Report::new(exit_code::FAILURE, what)
-            .because(Step::CreateRecord.doing())
-            .because(format!("{}: {}", self.doing, self.source));
-        report.cause = self.source.raw_os_error().map(|errno| (Step::CreateRecord, errno));
+        let mut report =
+            Report::new(exit_code::FAILURE, what).because(Step::CreateRecord.doing()).because(self.cause());
+        report.cause = self.errno().map(|errno| (Step::CreateRecord, errno));
         report
+    }
+
+    /// `None`: no kernel call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    fn cause(&self) -> String {
+        let why = self.errno().map_or_else(|| self.source.to_string(), sys::describe);
+        format!("{}: {why}", self.doing)
     }
 }
 

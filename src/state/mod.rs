@@ -5,6 +5,7 @@
 //! runtime/admission.lock            one pod at a time is measured against the claims of the others
 //! runtime/pods/<id>/lock            held by the pod's supervisor as long as it lives
 //! runtime/pods/<id>/record.json     replaced, never edited
+//! runtime/pods/<id>/record.spare    place for the last record on a full disk
 //! runtime/pods/<id>/control.sock
 //! data/pods/<id>/plan.json          replaced by `update`; locked as `lock` is
 //! ```
@@ -20,6 +21,7 @@ mod find;
 #[cfg(test)]
 mod fixture;
 mod record;
+mod spare;
 mod status;
 mod store;
 mod stored;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::error::{Doing, Error};
 use super::find;
 use super::record::{ContainerRecord, ContainerState, Phase, Record};
+use super::spare;
 use super::stored::{StoredPod, read_plan, read_pod};
 use crate::plan::{PodDirs, PodPlan};
 use crate::report::{Report, exit_code};
@@ -246,7 +247,8 @@ fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<Crea
         publishing: None,
         containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
     };
-    commit(dirs, &record)?;
+    let length = commit(dirs, &record)?;
+    spare::reserve(&dirs.runtime, length).doing("write", &dirs.runtime.join("record.spare"))?;
     Ok(CreatedPod { dirs: dirs.clone(), record, locks: [lock, plan_lock] })
 }
 
@@ -256,13 +258,20 @@ fn waiting(name: &str) -> ContainerRecord {
 }
 
 /// Replaces the pod's record: a reader, and a crash at any moment, sees the old one or the new one. Not synced: nothing
-/// in the runtime directory outlives a boot.
+/// in the runtime directory outlives a boot. How the pod ended is written also where the disk is full. Returns the
+/// record's length.
 ///
 /// # Errors
 /// What the file system says.
-pub fn commit(dirs: &PodDirs, record: &Record) -> Result<(), Error> {
+pub fn commit(dirs: &PodDirs, record: &Record) -> Result<usize, Error> {
     let text = serde_json::to_vec(record).map_err(io::Error::other).doing("serialize", &dirs.runtime)?;
-    replace(&dirs.runtime.join("record.json"), &text)
+    let replaced = replace(&dirs.runtime.join("record.json"), &text);
+    let is_last = matches!(record.phase, Phase::Succeeded | Phase::Failed { .. });
+    match replaced {
+        Err(error) if is_last => spare::replace(&dirs.runtime, &text).map_err(|_| error)?,
+        other => other?,
+    }
+    Ok(text.len())
 }
 
 /// Replaces the pod's plan, as [`commit`] the record. The lock on it says that the pod lives, so the new one is locked
@@ -286,8 +295,15 @@ pub fn replace_plan(plan: &PodPlan) -> Result<File, Error> {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension("tmp");
     let write = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-    write().and_then(|mut file| file.write_all(bytes)).doing("write", &unfinished)?;
-    fs::rename(&unfinished, path).doing("rename", path)
+    let replaced = write()
+        .and_then(|mut file| file.write_all(bytes))
+        .doing("write", &unfinished)
+        .and_then(|()| fs::rename(&unfinished, path).doing("rename", path));
+    if replaced.is_err() {
+        // On a full disk an inode is worth having, too.
+        let _ = fs::remove_file(&unfinished);
+    }
+    replaced
 }
 
 /// Directories named like an id; anything else there is not ours to list or to remove.

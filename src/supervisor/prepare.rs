@@ -122,5 +122,9 @@ impl BesideTheIdMap {
 }
 
 fn commit(plan: &PodPlan, record: &Record) -> Result<()> {
-    state::commit(&plan.sandbox.dirs, record).map_err(|error| Failure::because(STEP, "record.json", error.to_string()))
+    let failed = |error: state::Error| match error.errno() {
+        Some(errno) => Failure { step: STEP, on: "record.json".to_owned(), call: error.doing, errno },
+        None => Failure::because(STEP, "record.json", error.to_string()),
+    };
+    state::commit(&plan.sandbox.dirs, record).map(drop).map_err(failed)
 }

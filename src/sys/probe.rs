@@ -167,6 +167,20 @@ pub fn effective_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
+/// What is free on a file system for an ordinary user (statvfs(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    /// `None`: this file system makes inodes as it needs them.
+    pub inodes: Option<u64>,
+}
+
+pub fn space(path: &Path) -> Result<Space> {
+    let found = nix::sys::statvfs::statvfs(path).named(|| format!("statvfs(\"{}\")", path.display()))?;
+    let bytes = found.blocks_available().saturating_mul(found.fragment_size());
+    Ok(Space { bytes, inodes: (found.files() > 0).then(|| found.files_available()) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
