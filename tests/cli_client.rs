@@ -72,6 +72,7 @@ fn exec_passes_its_own_descriptors_and_ends_with_the_commands_code() {
             user: Some("1:2".to_owned()),
             tty: false,
             window: None,
+            detach: false,
         };
         assert_eq!(request, Request::Exec(expected));
         let [_, stdout, stderr] = <[_; 3]>::try_from(message.fds).expect("three descriptors");
@@ -126,7 +127,11 @@ fn a_command_that_has_no_room_beside_the_others_names_the_containers_limit() {
 #[test]
 fn a_supervisor_that_dies_while_asked_is_not_waited_for() {
     let mut played = Played::new();
-    played.talk(&["exec", "web", "ls"], |_, _, _, _| {}).ends_with(125).complains("ended while the command ran");
+    // As long as its lock is held it has not ended: it is not said that it has.
+    let said = played.talk(&["exec", "web", "ls"], |_, _, _, _| {});
+    said.ends_with(125).complains("closed the connection while the command was starting");
+    let said = played.talk(&["exec", "web", "ls"], |_, _, _, client| say(client, &Reply::Started { pid: 1 }));
+    said.ends_with(125).complains("closed the connection while the command ran");
     let said = played.talk(&["wait", "web"], |played, _, _, _| played.let_go());
     said.ends_with(125).silently().complains("supervisor was killed");
 }

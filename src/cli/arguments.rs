@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod exec;
 mod network;
 mod pod;
 mod running;
 
+pub(crate) use exec::ExecArguments;
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
@@ -264,33 +266,6 @@ pub(crate) struct LogsArguments {
     /// Pass escape sequences to a terminal, too; by default it gets only colours and movement within the line
     #[arg(long)]
     pub(crate) raw: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExecArguments {
-    /// Pass stdin on
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give the command a terminal
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    /// The container; the main one by default
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) container: Option<String>,
-    /// Run as this user of the container: `uid`, `uid:gid`, `name` or `name:group`
-    #[arg(short, long)]
-    pub(crate) user: Option<String>,
-    /// The directory to start in
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-    /// A variable beside the container's own; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// Its name, or a unique beginning of its id
-    pub(crate) pod: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

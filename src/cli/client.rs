@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::report::{Report, exit_code};
 use crate::state::{Liveness, StoredPod};
-use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::protocol::{MAX_INLINE, Reply, Request};
+use crate::sys::memfd;
+use crate::sys::signals::PassedSignals;
 use crate::sys::socket::Channel;
 
 /// A supervisor answers at once or not at all; only `Wait` and `Stop` take as long as they take.
@@ -30,12 +32,13 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
         Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name)).because(line)
     };
     let bytes = serde_json::to_vec(request).map_err(|error| unreachable(error.to_string()))?;
-    let asked = Channel::connect(&pod.control_socket()).and_then(|channel| {
-        channel.send(&bytes, fds)?;
-        Ok(channel)
+    let asked = Channel::connect(&pod.control_socket()).and_then(|channel| match send(&channel, &bytes, fds) {
+        // It has closed the connection before it was asked anything, but may have said why.
+        Err(error) => channel.try_receive().ok().flatten().map(|said| (channel, Some(said))).ok_or(error),
+        Ok(()) => Ok((channel, None)),
     });
-    let channel = match asked {
-        Ok(channel) => channel,
+    let (channel, said) = match asked {
+        Ok(asked) => asked,
         // It ended since we looked (EPIPE: between the two calls), or it is only starting or just ending.
         Err(error) => {
             return match io::Error::from_raw_os_error(error.number()).kind() {
@@ -52,10 +55,33 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
             };
         }
     };
-    Ok(Some(Conversation { channel, pod: pod.name.clone() }))
+    let conversation = Conversation { channel, pod: pod.name.clone() };
+    if let Some(said) = said {
+        let reply = conversation.read(Ok(Some(said)))?;
+        return Err(reply.map_or_else(|| not_running(pod), |(reply, _)| unexpected(&reply)));
+    }
+    Ok(Some(conversation))
+}
+
+fn send(channel: &Channel, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> crate::sys::Result<()> {
+    if bytes.len() <= MAX_INLINE {
+        return channel.send(bytes, fds);
+    }
+    let memory = memfd::sealed_bytes("request", bytes)?;
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().copied().chain([memory.as_fd()]).collect();
+    channel.send(&serde_json::to_vec(&Request::InMemory).unwrap_or_default(), &fds)
 }
 
 impl Conversation {
+    /// To the command that was asked for. A supervisor that has gone took the command along: its reply, or that there is
+    /// none, is read next.
+    pub(crate) fn pass_signals(&self, signals: &PassedSignals) {
+        while let Some(signal) = signals.next() {
+            let request = serde_json::to_vec(&Request::Signal { signal }).unwrap_or_default();
+            let _ = self.channel.send(&request, &[]);
+        }
+    }
+
     /// The next reply and its descriptors; `None` when the supervisor has gone. Waits at most ten seconds.
     pub(crate) fn reply_soon(&self) -> Result<Option<(Reply, Vec<OwnedFd>)>, Report> {
         self.read(self.channel.receive_within(ANSWER))
@@ -96,11 +122,29 @@ impl AsFd for Conversation {
     }
 }
 
-/// What a verb says that needs a living pod.
+/// What a verb says that needs a living pod. `pod` may have been read when it still lived.
 pub(crate) fn not_running(pod: &StoredPod) -> Report {
-    let report = Report::new(exit_code::FAILURE, format!("pod `{}` is not running", pod.name))
-        .because(format!("it is {}", pod.status()));
-    report.hint(format!("`sandpod logs {0}` shows what it wrote, `sandpod rm {0}` removes it", pod.name))
+    let report = Report::new(exit_code::FAILURE, format!("pod `{}` is not running", pod.name));
+    let now = pod.reload();
+    // A removal takes the data first: while they are there, what was read is true.
+    if !pod.dirs.data.exists() {
+        return report.because("it has ended and was removed");
+    }
+    report
+        .because(format!("it is {}", now.status()))
+        .hint(format!("`sandpod logs {0}` shows what it wrote, `sandpod rm {0}` removes it", pod.name))
+}
+
+/// The supervisor has closed the connection without a last reply; `meanwhile` is what was going on.
+pub(crate) fn lost(pod: &StoredPod, meanwhile: &str) -> Report {
+    if crate::state::wait_released(&pod.dirs, Duration::from_millis(500)) {
+        return Report::new(exit_code::FAILURE, format!("pod `{}` ended while {meanwhile}", pod.name));
+    }
+    Report::new(
+        exit_code::FAILURE,
+        format!("the supervisor of pod `{}` closed the connection while {meanwhile}", pod.name),
+    )
+    .hint("it may be another version of sandpod: stop the pod and start it again")
 }
 
 /// The reply to a request came, but it is none that the protocol has for it.

@@ -1,5 +1,6 @@
 //! `sandpod exec`
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,11 +12,13 @@ use crate::host::usage::{self, Limit};
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
 use crate::supervisor::protocol::{ExecRequest, Reply, Request};
+use crate::sys::poll::{self, Want};
+use crate::sys::signals::PassedSignals;
 use crate::sys::terminal::ForegroundSignals;
 
 /// Runs a command in a container and ends with its exit code.
 pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
-    let ExecArguments { interactive, tty, container, user, workdir, env, pod, command } = asked;
+    let ExecArguments { detach, interactive, tty, container, user, workdir, env, pod, command } = asked;
     super::check_terminal(*interactive, *tty)?;
     let pod = store()?.find(pod)?;
     let container = client::container(&pod, container.as_deref())?;
@@ -27,12 +30,29 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
         user: user.clone(),
         tty: *tty,
         window: if *tty { relay::window_size() } else { None },
+        detach: *detach,
     });
-    let ended = if *tty { on_terminal(&pod, &request, *interactive) } else { on_pipes(&pod, &request, *interactive) };
+    let ended = if *detach {
+        detached(&pod, &request)
+    } else if *tty {
+        on_terminal(&pod, &request, *interactive)
+    } else {
+        on_pipes(&pod, &request, *interactive)
+    };
     match ended.map_err(|failure| explained(failure, &pod, &container))? {
         Some(Reply::Exited { code }) => Ok(exit_byte(code)),
         Some(other) => Err(client::unexpected(&other).into()),
-        None => Err(gone(&pod).into()),
+        None => Err(client::lost(&pod, "the command ran").into()),
+    }
+}
+
+/// Its streams are /dev/null, and its end is not waited for.
+fn detached(pod: &StoredPod, request: &Request) -> Result<Option<Reply>, Failure> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let conversation = client::ask(pod, request, &[null.as_fd(); 3])?.ok_or_else(|| client::not_running(pod))?;
+    match started(pod, &conversation, None)? {
+        Begun::Running(_) => Ok(Some(Reply::Exited { code: 0 })),
+        Begun::Over(reply) => Ok(Some(reply)),
     }
 }
 
@@ -40,31 +60,56 @@ pub(crate) fn exec(asked: &ExecArguments) -> Outcome {
 fn on_pipes(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Option<Reply>, Failure> {
     let (given, streams) = streams::prepare(interactive)?;
     let fds = given.each_ref().map(AsFd::as_fd);
+    // From the request on they are the command's.
+    let signals = PassedSignals::block()?;
     let conversation = client::ask(pod, request, &fds)?.ok_or_else(|| client::not_running(pod))?;
     // Our copies of the command's ends would keep us from ever seeing it close them.
     drop(given);
-    started(pod, &conversation)?;
-    streams.pass(&conversation)
+    match started(pod, &conversation, Some(&signals))? {
+        Begun::Running(_) => streams.pass(&conversation, signals),
+        Begun::Over(reply) => Ok(Some(reply)),
+    }
 }
 
 fn on_terminal(pod: &StoredPod, request: &Request, interactive: bool) -> Result<Option<Reply>, Failure> {
     let conversation = client::ask(pod, request, &[])?.ok_or_else(|| client::not_running(pod))?;
-    if let Some(master) = started(pod, &conversation)? {
-        // From here on the terminal's signals are bytes; what still comes as a signal ends us by the way out, with
-        // the terminal put back.
-        let signals = ForegroundSignals::block()?;
-        let options = relay::Options { input: interactive, detach_keys: false };
-        relay::terminal(master, options, &signals, |signal| Err(ended_by(signal)))?;
+    match started(pod, &conversation, None)? {
+        Begun::Running(None) => {}
+        Begun::Running(Some(master)) => {
+            // From here on the terminal's signals are bytes; what still comes as a signal ends us by the way out, with
+            // the terminal put back. The command's is hung up then.
+            let signals = ForegroundSignals::block()?;
+            let options = relay::Options { input: interactive, detach_keys: false };
+            relay::terminal(master, options, &signals, |signal| Err(ended_by(signal)))?;
+        }
+        Begun::Over(reply) => return Ok(Some(reply)),
     }
     Ok(conversation.reply()?.map(|(reply, _)| reply))
 }
 
-/// Waits until the command runs. Its terminal's master, if it has one.
-fn started(pod: &StoredPod, conversation: &Conversation) -> Result<Option<OwnedFd>, Failure> {
+enum Begun {
+    /// The command runs; its terminal's master, if it has one.
+    Running(Option<OwnedFd>),
+    /// It has ended before it ran: by a signal that we passed on.
+    Over(Reply),
+}
+
+/// Waits until the command runs, and passes signals on meanwhile.
+fn started(pod: &StoredPod, conversation: &Conversation, signals: Option<&PassedSignals>) -> Result<Begun, Failure> {
+    while let Some(signals) = signals {
+        let woken = poll::any(&[(conversation.as_fd(), Want::Read), (signals.as_fd(), Want::Read)], None)?;
+        if woken[1] {
+            conversation.pass_signals(signals);
+        }
+        if woken[0] {
+            break;
+        }
+    }
     match conversation.reply()? {
-        Some((Reply::Started { .. }, fds)) => Ok(fds.into_iter().next()),
+        Some((Reply::Started { .. }, fds)) => Ok(Begun::Running(fds.into_iter().next())),
+        Some((reply @ Reply::Exited { .. }, _)) => Ok(Begun::Over(reply)),
         Some((other, _)) => Err(client::unexpected(&other).into()),
-        None => Err(gone(pod).into()),
+        None => Err(client::lost(pod, "the command was starting").into()),
     }
 }
 
@@ -104,10 +149,6 @@ fn pids_limit(pod: &StoredPod, name: &str) -> Option<String> {
          {name} --pids COUNT {}`, or before the next start with the annotation sandpod.dev/pids-limit",
         pod.name
     ))
-}
-
-fn gone(pod: &StoredPod) -> Report {
-    Report::new(exit_code::FAILURE, format!("pod `{}` ended while the command ran", pod.name))
 }
 
 pub(crate) fn ended_by(signal: i32) -> Failure {

@@ -3,6 +3,9 @@
 //! A descriptor of the caller's terminal would let a container read what is typed there after the command has ended, and
 //! `/proc/self/fd/0` opens the caller's file once more, for writing (proc_pid_fd(5)). A pipe leads to nothing but a pipe.
 //! It is no socket: those cannot be opened through /dev/stdout (ENXIO).
+//!
+//! Where the caller's own is a pipe, the command gets that pipe, but opened once more: flags such as O_NONBLOCK belong to
+//! the open file (fcntl(2)), which others of the caller's processes share. A socket cannot be opened again.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,6 +18,7 @@ use super::relay::Flow;
 use crate::report::{Report, exit_code};
 use crate::supervisor::protocol::Reply;
 use crate::sys::poll::{self, Want};
+use crate::sys::signals::PassedSignals;
 use crate::sys::stdio;
 
 /// Device number of /dev/null: major 1, minor 3 (null(4)).
@@ -59,8 +63,16 @@ struct Caller {
     kind: fs::FileType,
     /// Device, inode, and for a device its number.
     identity: (u64, u64, u64),
-    /// A container may have it as it is.
-    harmless: bool,
+    /// A container may have the same.
+    harmless: Option<Harmless>,
+}
+
+/// What leads nowhere else.
+enum Harmless {
+    /// /dev/null: its open file has no flag that matters to others.
+    Null,
+    /// A pipe(2). A FIFO with a name outlives its users, who may be others the next time.
+    Pipe,
 }
 
 impl Caller {
@@ -73,10 +85,27 @@ impl Caller {
                 .because("it would lead the command out of its container")
                 .into());
         }
-        let harmless = kind.is_socket()
-            || kind.is_char_device() && found.rdev() == NULL_DEVICE
-            || kind.is_fifo() && is_nameless(&file);
+        let harmless = if kind.is_char_device() && found.rdev() == NULL_DEVICE {
+            Some(Harmless::Null)
+        } else if kind.is_fifo() && is_nameless(&file) {
+            Some(Harmless::Pipe)
+        } else {
+            None
+        };
         Ok(Caller { file, kind, identity: (found.dev(), found.ino(), found.rdev()), harmless })
+    }
+
+    /// What a container may have, opened like this. An error gives it back: its bytes have to pass through us.
+    fn given(self, how: &fs::OpenOptions) -> Result<OwnedFd, Caller> {
+        match self.harmless {
+            Some(Harmless::Null) => Ok(self.file.into()),
+            // EACCES: it was made by another user (sudo). Without /proc there is no way to it.
+            Some(Harmless::Pipe) => match how.open(path_of(&self.file)) {
+                Ok(opened) => Ok(opened.into()),
+                Err(_) => Err(self),
+            },
+            None => Err(self),
+        }
     }
 
     fn is_same(&self, other: &Caller) -> bool {
@@ -84,17 +113,21 @@ impl Caller {
     }
 }
 
-/// A pipe(2). A FIFO with a name outlives its users, who may be others the next time.
+fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
 fn is_nameless(fifo: &File) -> bool {
-    let target = fs::read_link(format!("/proc/self/fd/{}", fifo.as_raw_fd()));
+    let target = fs::read_link(path_of(fifo));
     target.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"pipe:["))
 }
 
 impl Streams {
     fn input(&mut self, caller: Caller) -> Result<OwnedFd, Failure> {
-        if caller.harmless {
-            return Ok(caller.file.into());
-        }
+        let caller = match caller.given(File::options().read(true)) {
+            Ok(same) => return Ok(same),
+            Err(caller) => caller,
+        };
         let (theirs, ours) = pipe()?;
         stdio::set_nonblocking(ours.as_fd())?;
         self.input = Some(Flow::new(Some(caller.file), ours.into()));
@@ -102,9 +135,10 @@ impl Streams {
     }
 
     fn output(&mut self, caller: Caller) -> Result<OwnedFd, Failure> {
-        if caller.harmless {
-            return Ok(caller.file.into());
-        }
+        let caller = match caller.given(File::options().write(true)) {
+            Ok(same) => return Ok(same),
+            Err(caller) => caller,
+        };
         let (ours, theirs) = pipe()?;
         stdio::set_nonblocking(ours.as_fd())?;
         self.outputs.push(Flow::new(Some(ours.into()), caller.file));
@@ -113,9 +147,13 @@ impl Streams {
 
     /// Relays until the command has ended and all that it wrote has passed. A process that it left behind may hold the
     /// pipes for ever: nothing is waited for after the command's own end.
-    pub(crate) fn pass(mut self, conversation: &Conversation) -> Result<Option<Reply>, Failure> {
+    pub(crate) fn pass(
+        mut self,
+        conversation: &Conversation,
+        signals: PassedSignals,
+    ) -> Result<Option<Reply>, Failure> {
         loop {
-            let (replied, input, outputs) = self.wait(conversation)?;
+            let (replied, input, outputs) = self.wait(conversation, &signals)?;
             if replied {
                 break;
             }
@@ -130,6 +168,8 @@ impl Streams {
             self.outputs.retain(|flow| !flow.is_done());
         }
         let reply = conversation.reply();
+        // The command has ended: what comes now, or has come too late for it, ends us.
+        drop(signals);
         drop(self.input);
         for flow in self.outputs {
             drain(flow)?;
@@ -137,15 +177,18 @@ impl Streams {
         Ok(reply?.map(|(reply, _)| reply))
     }
 
-    /// What can go on: the reply, the input, each output.
-    fn wait(&self, conversation: &Conversation) -> Result<(bool, bool, Vec<bool>), Failure> {
+    /// What can go on: the reply, the input, each output. Signals are passed on.
+    fn wait(&self, conversation: &Conversation, signals: &PassedSignals) -> Result<(bool, bool, Vec<bool>), Failure> {
         let input = self.input.as_ref().and_then(Flow::want);
-        let mut watched = vec![(conversation.as_fd(), Want::Read)];
+        let mut watched = vec![(conversation.as_fd(), Want::Read), (signals.as_fd(), Want::Read)];
         watched.extend(self.outputs.iter().filter_map(Flow::want));
         watched.extend(input);
         let mut woken = poll::any(&watched, None)?;
         let input = input.is_some() && woken.pop().unwrap_or(false);
-        Ok((woken[0], input, woken.split_off(1)))
+        if woken[1] {
+            conversation.pass_signals(signals);
+        }
+        Ok((woken[0], input, woken.split_off(2)))
     }
 
     fn pass_input(&mut self) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use crate::report::exit_code;
 use crate::step::Step;
 use crate::sys::path::{self, Missing};
 use crate::sys::terminal::{self, WindowSize};
-use crate::sys::{self, Errno, Error, clone, memfd, privileges, seccomp, stdio};
+use crate::sys::{self, Errno, Error, clone, memfd, privileges, process, seccomp, stdio};
 
 /// A container's ends, as the supervisor holds them.
 #[derive(Debug)]
@@ -84,6 +84,7 @@ impl Command<'_> {
     fn drop_privileges_and_execute(&self, user: &User, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
         let step = Step::DropPrivileges;
         stdio::set_umask(0o022);
+        process::restore_descriptor_limit().during(step, self.name)?;
         privileges::leave_session_keyring().during(step, self.name)?;
         stdio::reset_signals().during(step, self.name)?;
         // Each process installs it for itself: setns(2) into a filtered container inherits no filter.

@@ -6,22 +6,27 @@ use std::time::Duration;
 
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
-use super::protocol::{Reply, Request};
+use super::protocol::{MAX_REQUEST, Reply, Request};
 use super::watch::Source;
-use crate::engine::pending::Started;
-use crate::engine::process::Stdio;
 use crate::report::{Report, exit_code};
 use crate::sys::process::{Exit, PidFd};
-use crate::sys::socket::Channel;
-use crate::sys::{Errno, Error};
+use crate::sys::socket::{Channel, Message};
+use crate::sys::{Errno, Error, memfd};
 
-/// More than any person or script has open at once; a bug in one must not use up our descriptors.
-const MAX_CLIENTS: usize = 256;
+/// The most clients, however many descriptors we may have: a bug in a script must not use up our memory.
+const MAX_CLIENTS: usize = 4096;
+/// What a client takes of our descriptors: its connection, and the pidfd of a command or three ends of an attached client;
+/// for a moment also what comes with the request, and what a command is started with.
+const DESCRIPTORS_EACH: u64 = 8;
+/// Room for requests that are answered at once, beside clients that stay: nothing keeps a pod from being stopped.
+const LOBBY: usize = 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
     open: BTreeMap<u64, Client>,
     next: u64,
+    /// The most of them that stay.
+    max: usize,
 }
 
 #[derive(Debug)]
@@ -35,12 +40,8 @@ pub(super) struct Client {
 enum WaitsFor {
     /// It has not asked yet.
     Request,
-    /// Its command, which is on its way.
-    Start,
-    /// The process of an `exec`.
-    Process {
-        pid: i32,
-    },
+    /// Its command: to begin, then to end.
+    Command,
     Container {
         index: usize,
     },
@@ -60,20 +61,37 @@ impl Client {
     }
 
     /// A client that does not take its answers loses them: we never wait for one.
-    fn reply(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+    pub(super) fn reply(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) {
         let bytes = serde_json::to_vec(reply).unwrap_or_default();
         let _ = self.channel.try_send(&bytes, fds);
     }
 }
 
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
 impl Clients {
+    /// `descriptors`: how many this process may have open.
+    pub(super) fn new(descriptors: u64) -> Clients {
+        let max = usize::try_from(descriptors / DESCRIPTORS_EACH).unwrap_or(MAX_CLIENTS).clamp(LOBBY, MAX_CLIENTS);
+        Clients { open: BTreeMap::new(), next: 0, max }
+    }
+
     /// The next client's number; `None` when there are too many.
     pub(super) fn reserve(&mut self) -> Option<u64> {
-        if self.open.len() >= MAX_CLIENTS {
+        if self.open.len() >= self.max + LOBBY {
             return None;
         }
         self.next += 1;
         Some(self.next)
+    }
+
+    /// Whether another may stay.
+    fn has_room_for_a_stay(&self) -> bool {
+        self.open.values().filter(|client| client.waits_for != WaitsFor::Request).count() < self.max
     }
 
     pub(super) fn insert(&mut self, id: u64, client: Client) {
@@ -87,13 +105,15 @@ impl Supervisor<'_> {
         let Some(client) = self.clients.open.get(&id) else { return };
         let message = match client.channel.try_receive() {
             Err(Error { errno: Errno::EAGAIN, .. }) => return,
-            Ok(Some(message)) if client.waits_for == WaitsFor::Request => message,
-            // Gone, or it talks out of turn.
-            Ok(_) | Err(_) => return self.drop_client(id),
+            Ok(Some(message)) => message,
+            Ok(None) | Err(_) => return self.drop_client(id),
         };
-        let answer = match serde_json::from_slice(&message.bytes) {
-            Ok(request) => self.serve(id, request, message.fds),
-            Err(error) => Err(refuse(format!("a request that this sandpod does not know: {error}"))),
+        let answer = match (request(message), &client.waits_for) {
+            (Ok((Request::Signal { signal }, _)), WaitsFor::Command) => return self.signal_command(id, signal),
+            (Ok((request, fds)), WaitsFor::Request) => self.serve(id, request, fds),
+            (Err(report), WaitsFor::Request) => Err(report),
+            // It talks out of turn.
+            (_, _) => return self.drop_client(id),
         };
         if let Err(report) = answer {
             self.refuse_client(id, report);
@@ -101,7 +121,13 @@ impl Supervisor<'_> {
     }
 
     fn serve(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) -> Result<(), Report> {
+        let stays =
+            matches!(request, Request::Exec(_) | Request::Attach { .. } | Request::Wait { .. } | Request::Follow);
+        if stays && !self.clients.has_room_for_a_stay() {
+            return Err(self.too_many_clients());
+        }
         match request {
+            Request::Signal { .. } | Request::InMemory => Err(refuse("a request that comes alone".to_owned())),
             Request::Exec(request) => self.exec(id, &request, fds),
             Request::Attach { container } => self.attach_client(id, &container, fds),
             Request::Stop { grace_seconds } => {
@@ -158,18 +184,19 @@ impl Supervisor<'_> {
     }
 
     /// A command has been sent on its way.
-    pub(super) fn waits_for_exec(&mut self, id: u64) {
-        self.wait_for(id, WaitsFor::Start);
+    pub(super) fn waits_for_command(&mut self, id: u64) {
+        self.wait_for(id, WaitsFor::Command);
     }
 
-    /// A client's command runs.
-    pub(super) fn exec_started(&mut self, id: u64, started: &Started) {
-        let reply = Reply::Started { pid: started.pid };
-        match &started.stdio {
-            Stdio::Terminal { master } => self.reply(id, &reply, &[master.as_fd()]),
-            Stdio::Pipes { .. } | Stdio::Passed => self.reply(id, &reply, &[]),
-        }
-        self.wait_for(id, WaitsFor::Process { pid: started.pid });
+    /// A client's command runs; `master` is its terminal's.
+    pub(super) fn command_started(&self, id: u64, pid: i32, master: Option<BorrowedFd<'_>>) {
+        self.reply(id, &Reply::Started { pid }, &Vec::from_iter(master));
+    }
+
+    /// A client's command has ended.
+    pub(super) fn command_exited(&mut self, id: u64, exit: Exit) {
+        self.reply(id, &Reply::Exited { code: exit.code() }, &[]);
+        self.drop_client(id);
     }
 
     /// What a client wanted paused stands still.
@@ -196,16 +223,6 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// True when the process was one that a client had asked for.
-    pub(super) fn exec_ended(&mut self, pid: i32, exit: Exit) -> bool {
-        let Some(id) = self.waiting(|waits_for| *waits_for == WaitsFor::Process { pid }).first().copied() else {
-            return false;
-        };
-        self.reply(id, &Reply::Exited { code: exit.code() }, &[]);
-        self.drop_client(id);
-        true
-    }
-
     /// Answers who waits for a container that has ended for good.
     pub(super) fn answer_waiting(&mut self) {
         for index in 0..self.containers.len() {
@@ -220,11 +237,12 @@ impl Supervisor<'_> {
     /// The pod has ended: everybody hears so.
     pub(super) fn answer_finished(&mut self) {
         let code = self.pod.main_exit().unwrap_or(i32::from(exit_code::FAILURE));
-        for (_, client) in std::mem::take(&mut self.clients.open) {
+        for (id, client) in std::mem::take(&mut self.clients.open) {
             let reply = match client.waits_for {
                 WaitsFor::Stop => Reply::Stopped,
                 // Its process was in the pod, and the pod has been killed.
-                WaitsFor::Start | WaitsFor::Process { .. } => Reply::Exited { code: Exit::Signal(9).code() },
+                WaitsFor::Command if self.commands.has_begun(id) => Reply::Exited { code: Exit::Signal(9).code() },
+                WaitsFor::Command => Reply::Failed(self.pod_ended_first()),
                 WaitsFor::Pod | WaitsFor::News | WaitsFor::Container { .. } => Reply::Exited { code },
                 WaitsFor::Request | WaitsFor::Pause | WaitsFor::Nothing => continue,
             };
@@ -248,11 +266,19 @@ impl Supervisor<'_> {
         }
     }
 
-    fn drop_client(&mut self, id: u64) {
-        self.forget_exec(id);
+    pub(super) fn drop_client(&mut self, id: u64) {
+        self.client_left(id);
         if let Some(client) = self.clients.open.remove(&id) {
             self.watch.remove(client.channel.as_fd(), Source::Client(id));
         }
+    }
+
+    /// For a client that there is no room for.
+    pub(super) fn too_many_clients(&self) -> Report {
+        let max = self.clients.max;
+        refuse(format!("pod `{}` has {max} clients, and there is no room for another", self.plan.sandbox.name))
+            .because("commands of `exec`, and whoever is attached or waits, are clients")
+            .hint("try again when some of them have ended; a higher `ulimit -Hn` of `run` allows more, up to 4096")
     }
 
     pub(super) fn container(&self, name: &str) -> Result<usize, Report> {
@@ -270,6 +296,19 @@ impl Supervisor<'_> {
         let alive = |process: &PidFd| !process.wait_gone(Duration::ZERO).unwrap_or(true);
         if running.is_some_and(|running| alive(&running.process)) { Ok(index) } else { Err(not_running(name)) }
     }
+}
+
+/// What a client asks for, and what came with it.
+fn request(mut message: Message) -> Result<(Request, Vec<OwnedFd>), Report> {
+    let unknown = |error| refuse(format!("a request that this sandpod does not know: {error}"));
+    let request = serde_json::from_slice(&message.bytes).map_err(unknown)?;
+    if request != Request::InMemory {
+        return Ok((request, message.fds));
+    }
+    let Some(memory) = message.fds.pop() else { return Err(refuse("a request without its text".to_owned())) };
+    let bytes = memfd::read_sealed(memory, MAX_REQUEST)
+        .map_err(|error| refuse("could not read a request".to_owned()).because(error.to_string()))?;
+    Ok((serde_json::from_slice(&bytes).map_err(unknown)?, message.fds))
 }
 
 pub(super) fn refuse(what: String) -> Report {

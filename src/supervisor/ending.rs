@@ -22,6 +22,8 @@ impl Supervisor<'_> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     pub(super) fn end(mut self, locks: [File; 2]) {
         let at_end = self.at_end;
+        // What has begun by now is said to have run.
+        self.advance_commands();
         self.publishing.iter_mut().for_each(Publishing::end);
         self.connection = None;
         self.storage.measuring = None;
@@ -85,7 +87,7 @@ impl Supervisor<'_> {
             let over = !gone && (left.is_zero() || poll::any(&awaited, Some(left)).is_err());
             while self.signals.next().is_some() {}
             while let Some((pid, exit)) = process::reap_any() {
-                self.exec_ended(pid, exit);
+                self.command_ended(pid, exit);
             }
             if gone || over {
                 return;

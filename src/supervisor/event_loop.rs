@@ -1,6 +1,5 @@
 //! The supervisor's loop: waits for anything to happen, tells the lifecycle machine, does what it says.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,17 +8,17 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::clients::{Client, Clients};
+use super::commands::Commands;
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
 use super::network::{Connection, JoinedNetwork};
 use super::pausing::Pausing;
 use super::ports::Publishing;
-use super::protocol::StartReply;
+use super::protocol::{Reply, StartReply};
 use super::storage::Storage;
 use super::watch::{Source, Watch};
 use super::{AtEnd, FirstAttach, starts};
 use crate::engine::cgroup::{Cgroups, Leaf};
-use crate::engine::pending::Pending;
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::volumes::Pinned;
@@ -40,8 +39,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) pod: lifecycle::Pod,
     pub(super) containers: Vec<Container>,
     pub(super) clients: Clients,
-    /// Commands of clients that are on their way, and the container each goes to.
-    pub(super) execs: BTreeMap<u64, (usize, Pending)>,
+    pub(super) commands: Commands,
     pub(super) signals: Signals,
     pub(super) timer: Timer,
     /// control.sock
@@ -94,7 +92,13 @@ impl Supervisor<'_> {
             let ports = self.publishing.as_ref().and_then(Publishing::next_deadline);
             let next = self.pod.next_deadline().into_iter().chain(network).chain(ports).min();
             let next = next.map(|at| at.saturating_sub(self.now()));
-            let own = [self.start_deadline(), self.storage_deadline(), self.pause_deadline(), self.silence_deadline()];
+            let own = [
+                self.start_deadline(),
+                self.storage_deadline(),
+                self.pause_deadline(),
+                self.silence_deadline(),
+                self.commands_deadline(),
+            ];
             let delay = next.into_iter().chain(own.into_iter().flatten()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = self.timer.set(delay);
@@ -122,6 +126,7 @@ impl Supervisor<'_> {
                 self.measure_storage_if_due();
                 self.look_at_pauses();
                 self.write_silent_lines();
+                self.kill_overdue_commands();
                 self.network_timer();
                 self.ports_timer();
                 self.handle(Event::TimerFired);
@@ -133,7 +138,7 @@ impl Supervisor<'_> {
             Source::JoinedPod => self.on_joined_pod_ended(),
             Source::Client(id) => self.on_client(id),
             Source::Starting(index) => self.on_starting(index),
-            Source::ExecStarting(id) => self.on_exec_starting(id),
+            Source::CommandStarting(id) => self.on_command_starting(id),
             Source::Freezing(..) => self.look_at_pauses(),
             Source::Container(index, side) => self.pump(index, side),
             Source::ContainerStdin(index) => self.feed(index),
@@ -163,7 +168,7 @@ impl Supervisor<'_> {
         if pid == self.sandbox.pid {
             return self.handle(Event::PauseDied);
         }
-        if self.note_exit(pid, exit) || self.exec_ended(pid, exit) {
+        if self.note_exit(pid, exit) || self.command_ended(pid, exit) {
             return;
         }
         if self.note_network_exit(pid, exit) || self.port_proxy_ended(pid, exit) {
@@ -264,10 +269,17 @@ impl Supervisor<'_> {
         if !may_command(&channel) {
             return None;
         }
-        let id = self.clients.reserve()?;
-        self.watch.add(channel.as_fd(), Source::Client(id), Interest::Readable)?;
-        self.clients.insert(id, Client::new(channel));
-        Some(id)
+        let client = Client::new(channel);
+        let id = self
+            .clients
+            .reserve()
+            .filter(|id| self.watch.add(client.as_fd(), Source::Client(*id), Interest::Readable).is_some());
+        match id {
+            Some(id) => self.clients.insert(id, client),
+            // Before it has asked: it finds the answer when it does.
+            None => client.reply(&Reply::Failed(self.too_many_clients()), &[]),
+        }
+        id
     }
 }
 

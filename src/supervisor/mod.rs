@@ -6,6 +6,7 @@
 
 mod changes;
 mod clients;
+mod commands;
 mod container;
 mod ending;
 mod event_loop;

@@ -1,11 +1,11 @@
 //! From a created pod to a pause that containers can be sent to: what the loop needs before it can turn.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Handover;
 use super::clients::Clients;
+use super::commands::Commands;
 use super::container::Container;
 use super::event_loop::Supervisor;
 use super::lifecycle;
@@ -21,7 +21,7 @@ use crate::plan::PodPlan;
 use crate::state::{self, Record};
 use crate::step::Step;
 use crate::sys::event::{Interest, Signals, Timer};
-use crate::sys::process::ProcessId;
+use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
 use crate::sys::terminal::WindowSize;
 
@@ -35,6 +35,7 @@ impl<'a> Supervisor<'a> {
         handover: Handover,
     ) -> Result<Supervisor<'a>> {
         let signals = Signals::block().during(STEP, "")?;
+        let descriptors = process::raise_descriptor_limit().during(STEP, "")?;
         record.supervisor = ProcessId::of_self();
         let cgroups = match cgroups {
             Some(made) => Some(made),
@@ -67,8 +68,8 @@ impl<'a> Supervisor<'a> {
             pinned,
             pod: lifecycle::Pod::new(plan),
             containers,
-            clients: Clients::default(),
-            execs: BTreeMap::new(),
+            clients: Clients::new(descriptors),
+            commands: Commands::default(),
             signals,
             timer,
             control,

@@ -1,5 +1,6 @@
 //! What a client and a pod's supervisor say to each other over `control.sock`: one JSON value per message
-//! (SOCK_SEQPACKET), descriptors beside it. One request per connection; the replies to it follow on the same one.
+//! (SOCK_SEQPACKET), descriptors beside it. One request per connection; the replies to it follow on the same one, and the
+//! signals for the command of an `exec`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,10 @@ pub enum Request {
     /// Run another process in a container. Without `tty` the client passes its stdin, stdout and stderr as three
     /// descriptors; with it, [`Reply::Started`] brings the terminal's master. Replies: `Started`, then `Exited`.
     Exec(ExecRequest),
+    /// After `Exec`, on the same connection: a signal that ends a process by default, for the command. No reply.
+    Signal { signal: i32 },
+    /// The request is longer than a message may be: it is in the last descriptor, a sealed memfd.
+    InMemory,
     /// Join a container's stdio. The client passes two stream sockets: (stdin and stdout) and stderr; bytes pass raw.
     /// Reply: `Attached`, with the terminal's master when the container has one (for its size only).
     /// The sockets close when the container ends.
@@ -33,6 +38,13 @@ pub enum Request {
     Follow,
 }
 
+/// The longest request that is sent as a message: the kernel takes as much as fits into a socket's buffer, which is
+/// net.core.wmem_default (socket(7)).
+pub const MAX_INLINE: usize = 32 * 1024;
+/// The longest that is taken at all: argv and environment come to at most 6 MiB (execve(2)), and a byte of them to at most
+/// six in JSON.
+pub const MAX_REQUEST: u64 = 40 << 20;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
     pub container: String,
@@ -43,6 +55,10 @@ pub struct ExecRequest {
     /// `uid`, `uid:gid`, `name` or `name:group` of the container's own /etc/passwd; `None`: as the container runs.
     pub user: Option<String>,
     pub tty: bool,
+    /// The command outlives the connection. Without this it gets SIGHUP when its client has gone, and SIGKILL after the
+    /// pod's grace period.
+    #[serde(default)]
+    pub detach: bool,
     /// The size of the client's own terminal; without one the command's has the usual size.
     #[serde(default)]
     pub window: Option<WindowSize>,

@@ -1,30 +1,26 @@
-//! Processes on their way: containers that the lifecycle machine wants started, commands that clients want executed.
+//! Containers on their way: those that the lifecycle machine wants started.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::FirstAttach;
-use super::clients::{not_running, refuse};
 use super::container::Running;
 use super::event_loop::Supervisor;
 use super::lifecycle::{Cause, Event};
 use super::network::Connection;
-use super::protocol::ExecRequest;
 use super::watch::Source;
 use crate::engine::cgroup::oom_kills;
-use crate::engine::exec::Streams;
 use crate::engine::pending::{Pending, Started};
-use crate::engine::{Failure, exec, launcher};
-use crate::plan::process;
+use crate::engine::{Failure, launcher};
 use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, ProcessId};
 
 /// How far a process has come.
-enum Progress {
+pub(super) enum Progress {
     OnItsWay(Pending),
     Over(Result<Started, Failure>),
 }
@@ -94,7 +90,7 @@ impl Supervisor<'_> {
         }
     }
 
-    fn advance(&mut self, mut pending: Pending, source: Source) -> Progress {
+    pub(super) fn advance(&mut self, mut pending: Pending, source: Source) -> Progress {
         let advanced = pending.advance();
         if matches!(advanced, Ok(false)) {
             return Progress::OnItsWay(pending);
@@ -132,94 +128,27 @@ impl Supervisor<'_> {
         Event::StartFailed { index, exit_code }
     }
 
-    /// Sends a client's command on its way.
-    pub(super) fn exec(&mut self, id: u64, request: &ExecRequest, fds: Vec<OwnedFd>) -> Result<(), Report> {
-        let index = self.running_container(&request.container)?;
-        if self.pod.is_paused(index) {
-            let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
-            let refusal = refuse(format!("could not run a command in container `{}`", request.container));
-            return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
-        }
-        let streams = if request.tty {
-            Streams::Terminal(request.window.unwrap_or_default())
-        } else {
-            let given = <[OwnedFd; 3]>::try_from(fds);
-            Streams::Given(given.map_err(|_| refuse("exec takes three descriptors".to_owned()))?)
-        };
-        let plan = &self.plan.containers[index];
-        let Some(running) = &self.containers[index].running else { return Err(not_running(&plan.name)) };
-        let process = process::another(
-            &plan.process,
-            &process::Another { argv: &request.argv, env: &request.env, cwd: request.cwd.as_deref(), tty: request.tty },
-        );
-        let entry = exec::Entry {
-            pod: &self.plan.sandbox,
-            container: &plan.name,
-            pid: plan.pid,
-            init: &running.process,
-            leaf: self.containers[index].leaf.as_ref(),
-            process: &process,
-            user: request.user.as_deref(),
-        };
-        let pending =
-            exec::start(&entry, &self.programs, streams).map_err(|failure| exec_failed(&plan.name, failure))?;
-        self.watch.add(pending.as_fd(), Source::ExecStarting(id), Interest::Readable);
-        self.execs.insert(id, (index, pending));
-        self.waits_for_exec(id);
-        Ok(())
-    }
-
-    /// Something was heard of a client's command on its way, or its time is up.
-    pub(super) fn on_exec_starting(&mut self, id: u64) {
-        let Some((index, pending)) = self.execs.remove(&id) else { return };
-        match self.advance(pending, Source::ExecStarting(id)) {
-            Progress::OnItsWay(pending) => drop(self.execs.insert(id, (index, pending))),
-            Progress::Over(Ok(started)) => {
-                self.exec_started(id, &started);
-                if let Some(exit) = started.exit {
-                    self.exec_ended(started.pid, exit);
-                }
-            }
-            Progress::Over(Err(failure)) => {
-                self.refuse_client(id, exec_failed(&self.plan.containers[index].name, failure));
-            }
-        }
-    }
-
-    /// A client that has gone wants its command no more, if that has not begun.
-    pub(super) fn forget_exec(&mut self, id: u64) {
-        if let Some((_, pending)) = self.execs.remove(&id) {
-            self.watch.remove(pending.as_fd(), Source::ExecStarting(id));
-        }
-    }
-
     /// Hears everything that has been said by processes on their way: before the exit of one is taken note of, and when
     /// the time of one is up.
     pub(super) fn advance_pending(&mut self) {
         for index in 0..self.containers.len() {
             self.on_starting(index);
         }
-        for id in self.execs.keys().copied().collect::<Vec<u64>>() {
-            self.on_exec_starting(id);
-        }
+        self.advance_commands();
     }
 
     /// True when a process on its way has ended; it is told when the rest of its story has been heard.
     pub(super) fn note_exit(&mut self, pid: i32, exit: Exit) -> bool {
         let containers = self.containers.iter_mut().filter_map(|container| container.starting.as_mut());
-        let mut pending = containers.chain(self.execs.values_mut().map(|(_, pending)| pending));
+        let mut pending = containers.chain(self.commands.starting_mut());
         pending.any(|pending| pending.note_exit(pid, exit))
     }
 
     /// Until the first of them has to be given up.
     pub(super) fn start_deadline(&self) -> Option<Duration> {
         let containers = self.containers.iter().filter_map(|container| container.starting.as_ref());
-        containers.chain(self.execs.values().map(|(_, pending)| pending)).map(Pending::time_left).min()
+        containers.chain(self.commands.starting()).map(Pending::time_left).min()
     }
-}
-
-fn exec_failed(container: &str, failure: Failure) -> Report {
-    failure.into_report(format!("could not run a command in container `{container}`"))
 }
 
 /// A start that failed; with the reason, where some process in the pod's cgroup found no room in its memory.

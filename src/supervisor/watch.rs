@@ -24,7 +24,7 @@ pub(super) enum Source {
     /// A container on its way.
     Starting(usize),
     /// The command of a client, on its way.
-    ExecStarting(u64),
+    CommandStarting(u64),
     /// A container's cgroup that a client (the first number) wants frozen.
     Freezing(u64, usize),
     /// A container's own stdout, stderr or terminal.

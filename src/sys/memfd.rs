@@ -22,12 +22,43 @@ pub fn sealed_program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
         other => other,
     }
     .named(call)?;
+    seal(fd, bytes).named(call)
+}
+
+/// A sealed copy of `bytes`, to hand over what is too long for a message.
+pub fn sealed_bytes(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let call = || format!("memfd_create({name:?}, {} bytes)", bytes.len());
+    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).named(call)?;
+    seal(fd, bytes).named(call)
+}
+
+/// What somebody else has handed over by [`sealed_bytes`]: nothing that could change while it is read, or make us wait.
+pub fn read_sealed(fd: OwnedFd, limit: u64) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let call = || "read(memfd)".to_owned();
+    // EINVAL: it is no memfd.
+    let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).named(|| "fcntl(F_GET_SEALS)".to_owned())?;
+    if !SealFlag::from_bits_retain(seals).contains(SEALS) {
+        return Err(Error { call: "fcntl(F_GET_SEALS)".to_owned(), errno: Errno::EPERM });
+    }
+    let file = std::fs::File::from(fd);
+    let length = file.metadata().named(call)?.len();
+    if length > limit {
+        return Err(Error { call: format!("read(memfd of {length} bytes)"), errno: Errno::EFBIG });
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0).named(call)?;
+    Ok(bytes)
+}
+
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_SEAL);
+
+fn seal(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     let mut file = std::fs::File::from(fd);
-    file.write_all(bytes).named(call)?;
-    let fd = OwnedFd::from(file);
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).named(|| format!("fcntl({name:?}, F_ADD_SEALS)"))?;
-    Ok(fd)
+    file.write_all(bytes)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(file.into())
 }
 
 /// Mode 0111.
@@ -155,6 +186,17 @@ Anonymous:             0 kB
 Anonymous:             0 kB
 ";
         assert_eq!(clean_program_ranges(smaps), [(0x0040_0000, 0x1000), (0x0040_1000, 0x2000)]);
+    }
+
+    #[test]
+    fn only_what_is_sealed_and_short_enough_is_read() {
+        let bytes = || sealed_bytes("test", b"hello").expect("memfd");
+        assert_eq!(read_sealed(bytes(), 5).expect("read"), b"hello");
+        assert_eq!(read_sealed(bytes(), 4).expect_err("too long").errno, Errno::EFBIG);
+        let open = memfd_create("test", MFdFlags::MFD_ALLOW_SEALING).expect("memfd");
+        assert_eq!(read_sealed(open, 5).expect_err("it could change").errno, Errno::EPERM);
+        let (pipe, _write) = nix::unistd::pipe().expect("pipe");
+        assert_eq!(read_sealed(pipe, 5).expect_err("it could block").errno, Errno::EINVAL);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 pub mod socket;
 pub mod splice;
 pub mod stdio;

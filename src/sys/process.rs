@@ -1,7 +1,9 @@
 //! Processes by identity: a pid alone may have been given to somebody else by now.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -38,6 +40,29 @@ impl ProcessId {
             .ok()
             .and_then(|stat| parse_stat(&stat))
             .is_some_and(|(state, start_time)| start_time == self.start_time && state != 'Z' && state != 'X')
+    }
+
+    /// True when it has gone, is on its way out (PF_EXITING of linux/sched.h), or has been killed and does not know yet: of
+    /// the first process of a pid namespace, that the kernel ends all others in it.
+    #[must_use]
+    pub fn is_ending(self) -> bool {
+        const PF_EXITING: u64 = 4;
+        const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.pid));
+        // Before the flags: a fatal signal to the whole process stays pending until the process is a zombie.
+        let status = read("status").unwrap_or_default();
+        let Ok(stat) = read("stat") else { return true };
+        if parse_stat(&stat).is_none_or(|(state, start_time)| start_time != self.start_time || state == 'Z') {
+            return true;
+        }
+        // Field 9, the seventh behind the command name (proc_pid_stat(5)).
+        let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse().ok());
+        // Of the thread, and of the process (proc_pid_status(5)).
+        let is_killed = |line: &str| {
+            let pending = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+            pending.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits & KILLED != 0)
+        };
+        flags.is_some_and(|flags: u64| flags & PF_EXITING != 0) || status.lines().any(is_killed)
     }
 
     /// The pid of its parent now; `None` when it is gone.
@@ -226,15 +251,27 @@ pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
     nix::sys::prctl::set_name(name).named(|| format!("prctl(PR_SET_NAME, {name:?})"))
 }
 
+/// The soft limit of open files that this process had, or the one that it was forked from, before it was raised.
+static DESCRIPTOR_LIMIT_BEFORE: OnceLock<u64> = OnceLock::new();
+
 /// Lets this process and its later children open as many descriptors as it may at most (RLIMIT_NOFILE, getrlimit(2));
 /// gives that number.
 pub fn raise_descriptor_limit() -> Result<u64> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).named(|| "getrlimit(RLIMIT_NOFILE)".to_owned())?;
+    // Only the first time: what was raised before is not what the caller had.
+    DESCRIPTOR_LIMIT_BEFORE.get_or_init(|| soft);
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).named(|| format!("setrlimit(RLIMIT_NOFILE, {hard})"))?;
     }
     Ok(hard)
+}
+
+/// Undoes [`raise_descriptor_limit`] in a child that becomes a program of the user's. Programs that use select(2), or close
+/// every descriptor that there may be, count on a low soft limit.
+pub fn restore_descriptor_limit() -> Result<()> {
+    let Some(soft) = DESCRIPTOR_LIMIT_BEFORE.get().copied() else { return Ok(()) };
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).named(|| "getrlimit(RLIMIT_NOFILE)".to_owned())?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard).named(|| format!("setrlimit(RLIMIT_NOFILE, {soft})"))
 }
 
 #[cfg(test)]
@@ -252,6 +289,19 @@ mod tests {
         let me = ProcessId::of_self().expect("/proc is mounted");
         assert!(me.is_alive());
         assert!(!ProcessId { start_time: me.start_time + 1, ..me }.is_alive());
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_ending_and_we_are_not() {
+        assert!(!ProcessId::of_self().expect("/proc is mounted").is_ending());
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let sleep = ProcessId::of(child.id().cast_signed()).expect("it runs");
+        assert!(!sleep.is_ending());
+        child.kill().expect("kill");
+        // At once: whether the signal is pending, or the process on its way out, or a zombie.
+        assert!(sleep.is_ending());
+        child.wait().expect("wait");
+        assert!(sleep.is_ending());
     }
 
     #[test]
