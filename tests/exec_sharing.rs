@@ -131,6 +131,11 @@ fn a_command_line_may_be_as_long_as_execve_takes() {
     for count in [1, 2, 12] {
         assert_eq!(exec(&pod, count).ends_with(0).stdout.trim(), (count * (word.len() + 1)).to_string());
     }
+    // Also as the command's own name, which is in the error.
+    for name in [word.clone(), format!("/{word}")] {
+        let said = home.sandpod(&["exec", &pod.name, "--", &name]).ends_with(126).complains("too long");
+        assert!(said.stderr.len() < 10_000, "{} bytes", said.stderr.len());
+    }
     pod.does(&["rm", "-f"]);
     // One whose own limit is smaller than the caller's.
     let manifest = home.manifest(&json!({ "containers": [idle("main")] }));

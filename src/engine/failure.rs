@@ -31,6 +31,13 @@ impl Failure {
         Failure { step, on: on.into(), call: sentence.into(), errno: 0 }
     }
 
+    /// The same with its words cut in the middle where they are too long for a message and for a reader: the name of a
+    /// command may have 128 KiB.
+    #[must_use]
+    pub fn shortened(self) -> Failure {
+        Failure { on: shortened(&self.on), call: shortened(&self.call), ..self }
+    }
+
     fn cause(&self) -> String {
         if self.errno == 0 { self.call.clone() } else { format!("{}: {}", self.call, sys::describe(self.errno)) }
     }
@@ -56,6 +63,16 @@ impl Failure {
     }
 }
 
+fn shortened(text: &str) -> String {
+    const ENDS: usize = 500;
+    let count = text.chars().count();
+    if count <= 2 * ENDS {
+        return text.to_owned();
+    }
+    let (head, tail): (String, String) = (text.chars().take(ENDS).collect(), text.chars().skip(count - ENDS).collect());
+    format!("{head}[… {} more …]{tail}", count - 2 * ENDS)
+}
+
 /// Says of a kernel call which step it belonged to.
 pub trait During<T> {
     fn during(self, step: Step, on: impl std::fmt::Display) -> Result<T>;
@@ -78,6 +95,14 @@ mod tests {
         let report = failure.into_report("could not start pod `web`");
         assert_eq!(report.chain, ["writing the id maps: pid 7", "open(\"x\"): Permission denied (EACCES)"]);
         assert_eq!(report.cause, Some((Step::WriteIdMaps, 13)));
+    }
+
+    #[test]
+    fn words_without_end_are_cut_in_the_middle() {
+        let failure = Failure { step: Step::ExecuteCommand, on: "x".repeat(1000), call: "y".repeat(5000), errno: 36 };
+        let short = failure.clone().shortened();
+        assert_eq!(short.on, failure.on);
+        assert_eq!(short.call, format!("{0}[… 4000 more …]{0}", "y".repeat(500)));
     }
 
     #[test]

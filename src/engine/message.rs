@@ -48,7 +48,7 @@ impl Speaker {
 
     /// The last word of a child that gives up. If nobody listens any more, nobody needs to know.
     pub fn say_failed(&self, failure: Failure) {
-        let _ = self.say(failure.step, &Message::Failed(failure.clone()), &[]);
+        let _ = self.say(failure.step, &Message::Failed(failure.shortened()), &[]);
     }
 
     /// Waits until the id maps are written; the directory of the pod's volumes comes along. The supervisor's death ends

@@ -117,7 +117,9 @@ impl Pending {
                 }
                 Some(Heard::NotExecuted { errno }) => {
                     let call = format!("execve({})", self.command);
-                    return Err(Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno });
+                    return Err(
+                        Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno }.shortened()
+                    );
                 }
                 Some(Heard::End) => return Ok(true),
             }
