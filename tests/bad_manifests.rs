@@ -114,6 +114,27 @@ fn many_containers_with_long_variables() {
     refuse_fast(text.as_bytes(), "the most that a pod may have");
 }
 
+/// Each mount has its volume's path again: 70 kB of manifest would be 170 MB of plan.
+#[test]
+fn one_long_path_mounted_often() {
+    let mut text = String::from("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {volumes: [{name: v, ");
+    write!(
+        text,
+        "hostPath: {{path: /{}}}}}], containers: [{{name: c, image: 'host:', volumeMounts: &m [",
+        "x/".repeat(2000)
+    )
+    .unwrap();
+    for number in 0..1000 {
+        write!(text, "{{name: v, mountPath: /m{number}}},").unwrap();
+    }
+    text.push_str("]}");
+    for number in 0..20 {
+        write!(text, ",{{name: c{number}, image: 'host:', volumeMounts: *m}}").unwrap();
+    }
+    text.push_str("]}}");
+    refuse_fast(text.as_bytes(), "the most that a pod may have");
+}
+
 /// An annotation may be longer than what execve takes.
 #[test]
 fn a_long_annotation_as_a_variable() {

@@ -1,7 +1,7 @@
 //! How much execve(2) takes: one string, and all arguments and variables together. Counted while they are put together, so
 //! that a few hundred bytes of a manifest cannot become gigabytes.
 
-use super::ProcessPlan;
+use super::{ContainerPlan, Mount, MountKind, ProcessPlan};
 use crate::host::Facts;
 use crate::report::{Report, exit_code};
 
@@ -14,7 +14,7 @@ const MOST: u64 = 6 << 20;
 const RESERVED: u64 = 8 << 10;
 /// Each string has a NUL, and a pointer to it.
 const PER_STRING: usize = 1 + size_of::<usize>();
-/// Of all containers of a pod together: the plan is kept in memory and on disk.
+/// Bytes of all containers of a pod together: the plan is kept in memory and on disk.
 pub(super) const MOST_OF_POD: usize = 16 << 20;
 
 /// What one container's arguments and variables take.
@@ -60,16 +60,31 @@ impl<'a> Space<'a> {
     }
 }
 
-/// Bytes of the arguments and variables of a planned process.
-pub(super) fn used_by(process: &ProcessPlan) -> usize {
-    let words = process.argv.iter().map(String::len);
-    words.chain(process.env.iter().map(|(name, value)| name.len() + value.len())).sum()
+/// Bytes of what a container's plan holds of the manifest's texts, and of what every container has.
+pub(super) fn used_by(container: &ContainerPlan) -> usize {
+    let ProcessPlan { argv, env, .. } = &container.process;
+    let words = argv.iter().map(String::len);
+    let variables = env.iter().map(|(name, value)| name.len() + value.len());
+    words.chain(variables).chain(container.mounts.iter().map(of_mount)).sum()
+}
+
+/// A mount repeats its volume's path.
+fn of_mount(mount: &Mount) -> usize {
+    let source = match &mount.kind {
+        MountKind::PodTmpfs { source } | MountKind::HostPath { source } => source.as_os_str().len(),
+        MountKind::DiskVolume { name } => name.len(),
+        _ => 0,
+    };
+    size_of::<Mount>() + mount.destination.as_os_str().len() + source
 }
 
 /// `index`: the container with which the pod's become too many.
 pub(super) fn too_many(index: usize) -> Report {
-    Report::new(exit_code::USAGE, "the arguments and variables of the pod's containers are too long")
-        .because(format!("together they take more than {MOST_OF_POD} bytes, the most that a pod may have"))
-        .hint("put long texts into files, and mount them")
+    Report::new(exit_code::USAGE, "the plan of the pod's containers is too long")
+        .because(format!(
+            "their arguments, variables and mounts take more than {MOST_OF_POD} bytes together, the most that a pod may \
+             have"
+        ))
+        .hint("put long texts into files and mount them, or make several pods of it")
         .about(format!("spec.containers[{index}]"))
 }

@@ -156,7 +156,7 @@ fn containers(
     let mut space = 0;
     for (index, (container, resources)) in spec.containers.iter().zip(resources).enumerate() {
         let plan = container::plan(container, resources, &scope)?;
-        space += arguments::used_by(&plan.process);
+        space += arguments::used_by(&plan);
         if space > arguments::MOST_OF_POD {
             return Err(arguments::too_many(index));
         }
