@@ -185,13 +185,14 @@ impl Launcher<'_> {
         self.speaker.say(Step::CreateContainer, &Message::Born, &fds)?;
         drop(fds);
         drop(mark);
-        mounts::mount_all(container, sources, root)?;
+        let null = mounts::mount_all(container, sources, root)?;
         mount::pivot_to_current_directory().during(Step::EnterRoot, &container.name)?;
         process::make_working_directory(&container.process)?;
         if let Some(gate) = self.gate {
             gate.pass(START_DEADLINE)?;
         }
-        let stdio = if container.process.tty { process::Wish::Terminal(self.window) } else { process::Wish::Pipes };
+        let stdio =
+            if container.process.tty { process::Wish::Terminal(self.window) } else { process::Wish::Pipes { null } };
         Command { process: &container.process, idmap: &self.pod.idmap, name: &container.name, user: None }.execute(
             stdio,
             self.speaker,

@@ -50,8 +50,8 @@ impl Stdio {
 /// What the process shall have as stdin, stdout and stderr.
 #[derive(Debug)]
 pub enum Wish {
-    /// New pipes to the supervisor; stdin is a pipe or `/dev/null`, as the plan says.
-    Pipes,
+    /// New pipes to the supervisor; stdin is a pipe or `null`, as the plan says.
+    Pipes { null: OwnedFd },
     /// A new terminal of the container's own devpts, of this size; its master to the supervisor.
     Terminal(WindowSize),
     /// These three, from the client of an `exec`.
@@ -153,7 +153,7 @@ impl Command<'_> {
                 speaker.say(step, &Message::Terminal, &[master.as_fd()])?;
                 stdio::set_stdio(slave.as_fd(), slave.as_fd(), slave.as_fd()).during(step, name)
             }
-            Wish::Pipes => {
+            Wish::Pipes { null } => {
                 let (stdout_out, stdout) = stdio::pipe().during(step, name)?;
                 let (stderr_out, stderr) = stdio::pipe().during(step, name)?;
                 // So that the command may open /dev/stdout, as nginx's image does for its logs.
@@ -162,7 +162,6 @@ impl Command<'_> {
                 }
                 if !self.process.stdin {
                     speaker.say(step, &Message::Pipes, &[stdout_out.as_fd(), stderr_out.as_fd()])?;
-                    let null = stdio::open_device("/dev/null").during(step, name)?;
                     return stdio::set_stdio(null.as_fd(), stdout.as_fd(), stderr.as_fd()).during(step, name);
                 }
                 let (stdin, stdin_in) = stdio::pipe().during(step, name)?;

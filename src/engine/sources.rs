@@ -4,15 +4,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::failure::{During, Result};
+use super::failure::{During, Failure, Result};
 use super::volumes::Pinned;
 use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
+use crate::sys;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
-use crate::sys::path;
+use crate::sys::path::{self, FileKind};
 
 /// The device nodes of a container: the host's own, by bind, since a user namespace may not make any (mknod(2)).
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// With their numbers (the kernel's devices.txt): what has another one is something else in its place.
+const DEVICES: [(&str, (u64, u64)); 6] =
+    [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9)), ("tty", (5, 0))];
 
 #[derive(Debug)]
 pub struct Sources {
@@ -61,12 +64,26 @@ impl Sources {
             mounts.push(source);
         }
         let mut devices = Vec::with_capacity(DEVICES.len());
-        for name in DEVICES {
+        for (name, number) in DEVICES {
             let path = Path::new("/dev").join(name);
             let device = DetachedMount::copy_of(None, &path, Reach::ThisMount).during(step, path.display())?;
+            let kind = path::file_kind(device.as_fd()).during(step, path.display())?;
+            if kind != FileKind::CharDevice
+                || path::device_number(device.as_fd()).during(step, path.display())? != number
+            {
+                let (major, minor) = number;
+                let why = format!("{} of this host is not the character device {major}:{minor}", path.display());
+                return Err(Failure::because(step, path.display().to_string(), why));
+            }
             devices.push((name, device));
         }
         Ok(Sources { store, root, mounts, devices })
+    }
+
+    /// The null device.
+    pub(super) fn null(&self) -> sys::Result<&DetachedMount> {
+        let missing = || sys::Error { call: "open(/dev/null)".to_owned(), errno: sys::Errno::ENOENT };
+        self.devices.iter().find(|(name, _)| *name == "null").map(|(_, device)| device).ok_or_else(missing)
     }
 }
 

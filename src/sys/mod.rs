@@ -19,6 +19,7 @@ pub mod private_dir;
 pub mod privileges;
 pub mod probe;
 pub mod process;
+mod root_walk;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;

@@ -152,6 +152,44 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reac
     if rc == 0 { Ok(()) } else { Err(last(|| format!("mount_setattr({:#x})", attributes.0))) }
 }
 
+/// Which mount of this namespace something is on (statx(2), STATX_MNT_ID, Linux 5.8). It stays the same when the mount moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountId(u64);
+
+/// The mount that a descriptor's file is seen through.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<MountId> {
+    // SAFETY: a plain struct of integers for which all zeroes is valid.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: an empty NUL-terminated string, integers, and a struct that outlives the call.
+    let rc = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_MNT_ID, &raw mut found) };
+    match rc {
+        0 if found.stx_mask & libc::STATX_MNT_ID != 0 => Ok(MountId(found.stx_mnt_id)),
+        0 => Err(Error { call: "statx(STATX_MNT_ID)".to_owned(), errno: nix::errno::Errno::ENOSYS }),
+        _ => Err(last(|| "statx(STATX_MNT_ID)".to_owned())),
+    }
+}
+
+/// A file system of the kernel's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelFileSystem {
+    Proc,
+    Sysfs,
+}
+
+/// Whether a descriptor refers to the root of such a file system: by its type, and by the inode that every root of it has
+/// (PROC_ROOT_INO, and the first that kernfs gives).
+pub fn is_root_of(fd: BorrowedFd<'_>, kind: KernelFileSystem) -> Result<bool> {
+    const ROOT_INODE: u64 = 1;
+    let magic = match kind {
+        KernelFileSystem::Proc => libc::PROC_SUPER_MAGIC,
+        KernelFileSystem::Sysfs => libc::SYSFS_MAGIC,
+    };
+    let found = nix::sys::statfs::fstatfs(fd).named(|| "fstatfs()".to_owned())?.filesystem_type();
+    let inode = nix::sys::stat::fstat(fd).named(|| "fstat()".to_owned())?.st_ino;
+    Ok(found == nix::sys::statfs::FsType(magic) && inode == ROOT_INODE)
+}
+
 /// Makes the current directory the root, and forgets the old root with everything below it.
 ///
 /// `pivot_root(".", ".")` stacks the old root on the new one, so that one umount of "." takes it away

@@ -1,8 +1,4 @@
-//! Paths below a descriptor, one component at a time, never through a symlink that the kernel would follow for us.
-//!
-//! A root file system belongs to whoever made the image, and a shared volume changes while we look at it. Each
-//! component is opened with O_NOFOLLOW; a symlink is read and walked by us, from the root that we hold; `..` goes back
-//! along the descriptors we came by. So no step can leave the root, whatever is swapped underneath.
+//! Files and directories by path and by descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,69 +10,14 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 
 use super::Result;
 use super::error::{Error, Named};
-
-/// As many as the kernel follows (path_resolution(7)).
-const MAX_SYMLINKS: usize = 40;
-
-/// What to make when a path is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    Fail,
-    /// Directories all the way, mode 0755.
-    MakeDirectory,
-    /// Directories on the way, and an empty file (0644) at the end.
-    MakeFile,
-}
-
-/// An O_PATH descriptor of `path` inside `root`, as if `root` were `/`.
-pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
-    let call = |errno| Error { call: format!("open({}) in the root file system", path.display()), errno };
-    // Components still to walk, the next one last.
-    let mut ahead: Vec<OsString> = components(path).rev().collect();
-    let mut behind: Vec<OwnedFd> = vec![root.try_clone_to_owned().named(|| "dup()".to_owned())?];
-    let mut links = 0;
-    while let Some(name) = ahead.pop() {
-        let here = behind.last().map_or(root, |fd| fd.as_fd());
-        if name == ".." {
-            // Above the root is the root.
-            if behind.len() > 1 {
-                behind.pop();
-            }
-            continue;
-        }
-        let next = match open_path(here, &name) {
-            Err(Errno::ENOENT) if missing != Missing::Fail => {
-                let make_file = ahead.is_empty() && missing == Missing::MakeFile;
-                make(here, &name, make_file).map_err(call)?;
-                // Somebody may have put something else there in the meantime: it is treated as what it is.
-                open_path(here, &name)
-            }
-            other => other,
-        }
-        .map_err(call)?;
-        if kind(&fstat(&next).map_err(call)?) == SFlag::S_IFLNK {
-            links += 1;
-            if links > MAX_SYMLINKS {
-                return Err(call(Errno::ELOOP));
-            }
-            let target = readlinkat(&next, "").map_err(call)?;
-            if Path::new(&target).is_absolute() {
-                behind.truncate(1);
-            }
-            ahead.extend(components(Path::new(&target)).rev());
-            continue;
-        }
-        behind.push(next);
-    }
-    behind.pop().ok_or_else(|| call(Errno::ENOENT))
-}
+pub use super::root_walk::{Missing, Within, open_in_root, open_in_root_within};
 
 /// O_PATH|O_NOFOLLOW of one name. A magic link of procfs is opened as the link, and its target is walked as text.
-fn open_path(directory: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
+pub(super) fn open_path(directory: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
     openat(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-fn make(directory: BorrowedFd<'_>, name: &OsStr, file: bool) -> nix::Result<()> {
+pub(super) fn make(directory: BorrowedFd<'_>, name: &OsStr, file: bool) -> nix::Result<()> {
     let made = if file {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         openat(directory, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
@@ -90,7 +31,7 @@ fn make(directory: BorrowedFd<'_>, name: &OsStr, file: bool) -> nix::Result<()> 
 }
 
 /// Names and `..` of a path; leading `/`, `.` and empty parts mean nothing here.
-fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+pub(super) fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some(OsString::from("..")),
@@ -99,7 +40,7 @@ fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
 }
 
 /// The file type bits.
-fn kind(stat: &FileStat) -> SFlag {
+pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
@@ -127,6 +68,12 @@ pub fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
         SFlag::S_IFIFO => FileKind::Fifo,
         _ => FileKind::Regular,
     })
+}
+
+/// (major, minor) of a device file.
+pub fn device_number(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    let stat = fstat(fd).named(|| "fstat()".to_owned())?;
+    Ok((nix::sys::stat::major(stat.st_rdev), nix::sys::stat::minor(stat.st_rdev)))
 }
 
 /// An O_PATH descriptor of a path of the host, symlinks followed.
@@ -300,60 +247,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn root() -> (tempfile::TempDir, OwnedFd) {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let fd = open_host_path(dir.path()).expect("open");
-        (dir, fd)
-    }
-
-    fn same(fd: &OwnedFd, path: &Path) -> bool {
-        let (a, b) = (fstat(fd).expect("fstat"), nix::sys::stat::stat(path).expect("stat"));
-        (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
-    }
-
-    #[test]
-    fn absolute_links_and_dot_dot_stay_inside() {
-        let (dir, fd) = root();
-        std::fs::create_dir_all(dir.path().join("etc/deep")).expect("mkdir");
-        symlink("/etc", dir.path().join("abs")).expect("symlink");
-        symlink("../../../../etc", dir.path().join("etc/deep/up")).expect("symlink");
-        for path in ["/abs", "/etc/deep/up", "/../../etc", "/abs/deep/.."] {
-            let found = open_in_root(fd.as_fd(), Path::new(path), Missing::Fail).expect(path);
-            assert!(same(&found, &dir.path().join("etc")), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_dangling_link_is_made_inside_the_root() {
-        let (dir, fd) = root();
-        symlink("/run/resolve/stub.conf", dir.path().join("resolv.conf")).expect("symlink");
-        let made = open_in_root(fd.as_fd(), Path::new("/resolv.conf"), Missing::MakeFile).expect("made");
-        assert!(same(&made, &dir.path().join("run/resolve/stub.conf")));
-        assert_eq!(file_kind(made.as_fd()).expect("kind"), FileKind::Regular);
-    }
-
-    #[test]
-    fn a_link_loop_ends() {
-        let (dir, fd) = root();
-        symlink("b", dir.path().join("a")).expect("symlink");
-        symlink("a", dir.path().join("b")).expect("symlink");
-        let error = open_in_root(fd.as_fd(), Path::new("/a/c"), Missing::MakeDirectory).expect_err("a loop");
-        assert_eq!(error.errno, Errno::ELOOP);
-    }
-
-    #[test]
-    fn magic_links_of_procfs_do_not_lead_out() {
-        let (dir, fd) = root();
-        symlink("/proc/self/root/etc", dir.path().join("out")).expect("symlink");
-        let error = open_in_root(fd.as_fd(), Path::new("/out"), Missing::Fail).expect_err("no proc in here");
-        assert_eq!(error.errno, Errno::ENOENT);
-        let made = open_in_root(fd.as_fd(), Path::new("/out"), Missing::MakeDirectory).expect("made inside");
-        assert!(same(&made, &dir.path().join("proc/self/root/etc")));
-    }
-
     #[test]
     fn reading_follows_links_but_no_magic_ones() {
-        let (dir, fd) = root();
+        let dir = tempfile::tempdir().expect("tempdir");
+        let fd = open_host_path(dir.path()).expect("open");
         std::fs::write(dir.path().join("file"), "text").expect("write");
         symlink("file", dir.path().join("plain")).expect("symlink");
         symlink(format!("{}/file", through_proc(fd.as_fd())), dir.path().join("magic")).expect("symlink");

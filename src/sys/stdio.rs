@@ -56,6 +56,12 @@ pub fn open_device(path: &str) -> Result<OwnedFd> {
     nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).named(|| format!("open({path})"))
 }
 
+/// As [`open_device`], of a name in a directory; no symlink.
+pub fn open_device_in(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
+    nix::fcntl::openat(directory, name, flags, nix::sys::stat::Mode::empty()).named(|| format!("openat({name})"))
+}
+
 /// Puts three descriptors at 0, 1 and 2. They must not themselves be below 3 in another order: the caller passes
 /// descriptors that it opened after start, which never are.
 pub fn set_stdio(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>) -> Result<()> {
