@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::TINY_PROGRAMS;
 use crate::sys::event::Signals;
-use crate::sys::{clone, memfd, poll, process};
+use crate::sys::{clone, memfd, poll, privileges, process};
 
 pub(super) const PAUSE: &CStr = c"sandpod:pause";
 pub(super) const ENTER: &CStr = c"sandpod:enter";
@@ -29,7 +29,12 @@ pub fn play() {
 fn pause() -> ! {
     const SIGINT: i32 = 2;
     const SIGTERM: i32 = 15;
-    let Ok(signals) = Signals::block() else { clone::exit_now(125) };
+    // As src/pause/pause.rs, in that order.
+    let given_up = privileges::hide_from_ptrace()
+        .and_then(|()| privileges::no_new_privileges())
+        .and_then(|()| privileges::limit_bounding_set(&[]))
+        .and_then(|()| privileges::limit_capabilities(&[]));
+    let Ok(signals) = given_up.and_then(|()| Signals::block()) else { clone::exit_now(125) };
     loop {
         use std::os::fd::AsFd;
         // A wait that ends early is only one more look.

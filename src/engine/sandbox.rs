@@ -132,7 +132,7 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)>
         match listener.hear(Step::SetUpSandbox, "pause")? {
             Heard::Workshop(fd) => return Ok((fd, listener)),
             Heard::End => return Err(died(Step::SetUpSandbox, "pause")),
-            Heard::Born { .. } | Heard::Stdio { .. } | Heard::NotExecuted { .. } => {}
+            Heard::Born { .. } | Heard::Stdio { .. } => {}
         }
     }
 }
@@ -239,11 +239,14 @@ fn mount_pod_tmpfs(plan: &SandboxPlan, here: &OwnedFd) -> Result<()> {
     for volume in &plan.memory_volumes {
         let on = volume.path.display();
         let size = volume.size.map(|bytes| bytes.to_string());
-        let mut options = vec![("mode", Some(if volume.path == Path::new("shm") { "1777" } else { "0777" }))];
+        // /dev/shm, as container runtimes mount it. An emptyDir in its place is a volume like others.
+        let (mode, more) =
+            if volume.path == Path::new("shm") { ("1777", Attributes::NO_EXEC) } else { ("0777", Attributes::NONE) };
+        let mut options = vec![("mode", Some(mode))];
         options.extend(size.as_deref().map(|size| ("size", Some(size))));
         path::make_directory(tmpfs.as_fd(), &volume.path, 0o755).during(step, &on)?;
         let target = path::open_host_path(&volume.path).during(step, &on)?;
-        let mounted = DetachedMount::create("tmpfs", &options, limits).during(step, &on)?;
+        let mounted = DetachedMount::create("tmpfs", &options, limits | more).during(step, &on)?;
         mounted.attach(target.as_fd(), &volume.path).during(step, &on)?;
     }
     Ok(())

@@ -11,6 +11,7 @@ mod numbers {
     pub const WAIT4: usize = 61;
     pub const FCNTL: usize = 72;
     pub const RT_SIGTIMEDWAIT: usize = 128;
+    pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
     pub const EXIT_GROUP: usize = 231;
 }

@@ -11,8 +11,9 @@ use crate::report::{Report, exit_code};
 #[cfg(test)]
 mod tests;
 
-/// containerd's default set (`defaultUnixCaps`), which is Kubernetes' in practice, without NET_RAW, as CRI-O and podman have
-/// it: a raw packet to 127.0.0.1 would be the host's loopback (docs/security.md). In capabilities(7)'s order.
+/// containerd's default set (`defaultUnixCaps`), which is Kubernetes' in practice, without three that podman leaves out, too:
+/// NET_RAW, since a raw packet to 127.0.0.1 would be the host's loopback (docs/security.md); MKNOD and AUDIT_WRITE, which are
+/// of no use in a user namespace (the kernel refuses device nodes and audit messages there). In capabilities(7)'s order.
 pub(super) const DEFAULT_CAPABILITIES: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
@@ -24,12 +25,11 @@ pub(super) const DEFAULT_CAPABILITIES: &[&str] = &[
     "SETPCAP",
     "NET_BIND_SERVICE",
     "SYS_CHROOT",
-    "MKNOD",
-    "AUDIT_WRITE",
     "SETFCAP",
 ];
 
-/// The kubelet's `defaultMaskedPaths` (pkg/securitycontext/util.go). A path that this kernel lacks is skipped.
+/// The kubelet's `defaultMaskedPaths` (pkg/securitycontext/util.go), and below them what podman or we mask besides, since it
+/// tells of the host and no container needs it. A path that this kernel lacks is skipped.
 pub(super) const MASKED_PATHS: &[&str] = &[
     "/proc/asound",
     "/proc/acpi",
@@ -43,6 +43,15 @@ pub(super) const MASKED_PATHS: &[&str] = &[
     "/proc/scsi",
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
+    "/proc/cmdline",
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/sys/dev/block",
+    "/sys/kernel/debug",
+    "/sys/kernel/notes",
+    "/sys/kernel/slab",
+    "/sys/kernel/tracing",
+    "/sys/kernel/vmcoreinfo",
 ];
 
 /// The kubelet's `defaultReadonlyPaths`.
