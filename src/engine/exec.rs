@@ -5,15 +5,14 @@ use std::os::fd::OwnedFd;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Failure, Result};
-use super::message::{Listener, Message, START_DEADLINE, Speaker};
-use super::pending::{Expected, Pending};
+use super::message::{Message, START_DEADLINE, Speaker};
+use super::pending::{Expected, Hearing, Pending};
 use super::process::{self, Command, Wish};
 use super::programs::Programs;
 use super::sandbox::root_of;
 use crate::plan::{NamespaceMode, ProcessPlan, SandboxPlan};
 use crate::step::Step;
 use crate::sys::process::PidFd;
-use crate::sys::socket::Channel;
 use crate::sys::terminal::WindowSize;
 use crate::sys::{Errno, Error, Namespaces, clone, privileges};
 
@@ -45,9 +44,7 @@ pub enum Streams {
 /// Sends the process on its way.
 pub fn start(entry: &Entry<'_>, programs: &Programs, streams: Streams) -> Result<Pending> {
     let (step, name) = (Step::EnterPod, entry.container);
-    let (ours, theirs) = Channel::pair().during(step, name)?;
-    // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
-    let listener = Listener::new(ours, START_DEADLINE)?;
+    let (hearing, speaker) = Hearing::connect(step, name, START_DEADLINE)?;
     let supervisor = std::process::id().cast_signed();
     let (expected, wish) = match streams {
         Streams::Given(given) => (Expected::Nothing, Wish::Given(given)),
@@ -58,15 +55,14 @@ pub fn start(entry: &Entry<'_>, programs: &Programs, streams: Streams) -> Result
     let forked = clone::fork_into_cgroup(Namespaces::empty(), clone::Parent::Caller, cgroup);
     match forked.map_err(|error| not_born(name, &error))? {
         clone::Fork::Child => {
-            drop(listener);
-            let speaker = Speaker::new(theirs);
+            drop(hearing);
             let Err(failure) = enter(entry, programs, wish, &speaker, supervisor);
             speaker.say_failed(failure);
             clone::exit_now(125);
         }
         clone::Fork::Parent { pidfd, .. } => {
-            drop(theirs);
-            Ok(Pending::new(listener, pidfd, name, entry.process, expected))
+            drop(speaker);
+            Pending::new(hearing, pidfd, name, entry.process, expected, programs.enter())
         }
     }
 }

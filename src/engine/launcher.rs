@@ -14,9 +14,9 @@ use std::os::fd::AsFd;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
-use super::message::{COPY_DEADLINE, Listener, Message, START_DEADLINE, Speaker};
+use super::message::{COPY_DEADLINE, Message, START_DEADLINE, Speaker};
 use super::network::Gate;
-use super::pending::{Expected, Pending};
+use super::pending::{Expected, Hearing, Pending};
 use super::process::Command;
 use super::programs::Programs;
 use super::root::Root;
@@ -26,7 +26,6 @@ use super::volumes::Pinned;
 use super::{mounts, process};
 use crate::plan::{ContainerPlan, NamespaceMode, RootPlan, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
-use crate::sys::socket::Channel;
 use crate::sys::terminal::WindowSize;
 use crate::sys::{Namespaces, clone, mount, path, privileges, stdio};
 
@@ -49,18 +48,15 @@ pub struct Start<'a> {
 pub fn start(start: &Start<'_>) -> Result<Pending> {
     let Start { sandbox, programs, pinned, pod, container, leaf, gate, window } = *start;
     let step = Step::EnterPod;
-    let (ours, theirs) = Channel::pair().during(step, &container.name)?;
-    // Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
     let patience = match container.root {
         RootPlan::Copy { .. } => COPY_DEADLINE,
         RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => START_DEADLINE,
     };
-    let listener = Listener::new(ours, patience)?;
+    let (hearing, speaker) = Hearing::connect(step, &container.name, patience)?;
     let supervisor = std::process::id().cast_signed();
     match clone::fork_into(Namespaces::empty(), clone::Parent::Caller).during(step, &container.name)? {
         clone::Fork::Child => {
-            drop(listener);
-            let speaker = Speaker::new(theirs);
+            drop(hearing);
             let launcher = Launcher {
                 sandbox,
                 programs,
@@ -87,8 +83,9 @@ pub fn start(start: &Start<'_>) -> Result<Pending> {
             }
         }
         clone::Fork::Parent { pidfd, .. } => {
-            drop(theirs);
-            Ok(Pending::new(listener, pidfd, &container.name, &container.process, Expected::of(&container.process)))
+            drop(speaker);
+            let expected = Expected::of(&container.process);
+            Pending::new(hearing, pidfd, &container.name, &container.process, expected, programs.enter())
         }
     }
 }

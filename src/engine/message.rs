@@ -33,17 +33,33 @@ pub enum Message {
 
 /// The child's end.
 #[derive(Debug)]
-pub struct Speaker(Channel);
+pub struct Speaker {
+    channel: Channel,
+    /// Where the last program of ours before the user's command writes an errno. Who gets at that program gets this pipe, and
+    /// no way to send messages or descriptors.
+    report: Option<OwnedFd>,
+}
 
 impl Speaker {
     #[must_use]
     pub fn new(channel: Channel) -> Speaker {
-        Speaker(channel)
+        Speaker { channel, report: None }
+    }
+
+    /// For a child that executes a command.
+    #[must_use]
+    pub fn with_report(channel: Channel, report: OwnedFd) -> Speaker {
+        Speaker { channel, report: Some(report) }
+    }
+
+    #[must_use]
+    pub fn report(&self) -> Option<BorrowedFd<'_>> {
+        self.report.as_ref().map(AsFd::as_fd)
     }
 
     pub fn say(&self, step: Step, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let bytes = serde_json::to_vec(message).unwrap_or_default();
-        self.0.send(&bytes, fds).during(step, "telling the supervisor")
+        self.channel.send(&bytes, fds).during(step, "telling the supervisor")
     }
 
     /// The last word of a child that gives up. If nobody listens any more, nobody needs to know.
@@ -54,7 +70,7 @@ impl Speaker {
     /// Waits until the id maps are written; the directory of the pod's volumes comes along. The supervisor's death ends
     /// us, too.
     pub fn wait_for_maps(&self) -> Result<Option<OwnedFd>> {
-        match self.0.receive().during(Step::WriteIdMaps, "")? {
+        match self.channel.receive().during(Step::WriteIdMaps, "")? {
             Some(mut message) => Ok(message.fds.pop()),
             None => crate::sys::clone::exit_now(125),
         }
@@ -63,7 +79,7 @@ impl Speaker {
     /// False when the supervisor has gone.
     #[must_use]
     pub fn has_listener(&self) -> bool {
-        match self.0.try_receive() {
+        match self.channel.try_receive() {
             Ok(None) => false,
             Ok(Some(_)) => true,
             Err(error) => error.errno == Errno::EAGAIN,
@@ -73,7 +89,7 @@ impl Speaker {
 
 impl AsFd for Speaker {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.channel.as_fd()
     }
 }
 
@@ -96,10 +112,6 @@ pub enum Heard {
     Stdio {
         terminal: bool,
         fds: Vec<OwnedFd>,
-    },
-    /// execve(2) of the user's command was refused.
-    NotExecuted {
-        errno: i32,
     },
     End,
 }
@@ -143,11 +155,6 @@ impl AsFd for Listener {
 
 fn understand(message: Option<socket::Message>, step: Step, on: &str) -> Result<Heard> {
     let Some(message) = message else { return Ok(Heard::End) };
-    // The four bytes of the enter program, which cannot write JSON.
-    if let Ok(errno) = <[u8; 4]>::try_from(message.bytes.as_slice()) {
-        let errno = i32::from_ne_bytes(errno);
-        return Ok(Heard::NotExecuted { errno });
-    }
     let garbled = |what: &str| Failure::new(step, on, &Error { call: what.to_owned(), errno: Errno::EPROTO });
     let mut fds = message.fds;
     match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {

@@ -4,17 +4,52 @@
 //! is about to join it, and a root file system can hang. So nobody waits for it: the supervisor's loop asks when there is
 //! something to hear, and gives up at a deadline.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::failure::{During, Failure, Result};
-use super::message::{Heard, KillOnDrop, Listener, died};
+use super::message::{Heard, KillOnDrop, Listener, Speaker, died};
 use super::process::Stdio;
 use super::sweep::MountNamespace;
 use crate::plan::ProcessPlan;
 use crate::step::Step;
+use crate::sys::event::{Interest, Poller};
+use crate::sys::memfd::{self, ProgramId};
 use crate::sys::process::{Exit, PidFd};
-use crate::sys::{Errno, Error};
+use crate::sys::socket::Channel;
+use crate::sys::{Errno, Error, stdio};
+
+/// How long the end of the report may be delayed by somebody who holds the pipe before we look which program runs.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The supervisor's ends of what a child says: messages until it executes `enter`, then the report of that.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    listener: Listener,
+    /// An errno if the user's command could not be executed, and the end when it was.
+    report: OwnedFd,
+    /// Of the one of the two whose turn it is.
+    poller: Poller,
+}
+
+impl Hearing {
+    /// Before the fork: what is sent to a socket that does not ask for credentials yet comes without them (pid 0).
+    pub(super) fn connect(step: Step, name: &str, patience: Duration) -> Result<(Hearing, Speaker)> {
+        let (ours, theirs) = Channel::pair().during(step, name)?;
+        let listener = Listener::new(ours, patience)?;
+        let (report, theirs_too) = stdio::pipe().during(step, name)?;
+        stdio::set_nonblocking(report.as_fd()).during(step, name)?;
+        let poller = Poller::new().during(step, name)?;
+        poller.add(listener.as_fd(), 0, Interest::Readable).during(step, name)?;
+        Ok((Hearing { listener, report, poller }, Speaker::with_report(theirs, theirs_too)))
+    }
+
+    /// The child has become `enter`, or has died.
+    fn turn_to_report(&self) -> crate::sys::Result<()> {
+        self.poller.remove(self.listener.as_fd())?;
+        self.poller.add(self.report.as_fd(), 0, Interest::Readable)
+    }
+}
 
 /// A process that executes the user's command.
 #[derive(Debug)]
@@ -51,7 +86,10 @@ impl Expected {
 /// Dropped before its time, everything that was forked for it is killed.
 #[derive(Debug)]
 pub struct Pending {
-    listener: Listener,
+    hearing: Hearing,
+    /// Once it has become `enter`: when to look whether it is still that.
+    look: Option<Instant>,
+    enter: ProgramId,
     launcher: KillOnDrop,
     /// The container.
     on: String,
@@ -66,15 +104,19 @@ pub struct Pending {
 
 impl Pending {
     pub(super) fn new(
-        listener: Listener,
+        hearing: Hearing,
         launcher: PidFd,
         on: &str,
         process: &ProcessPlan,
         expected: Expected,
-    ) -> Pending {
-        Pending {
-            listener,
-            launcher: KillOnDrop::new(launcher),
+        enter: BorrowedFd<'_>,
+    ) -> Result<Pending> {
+        let launcher = KillOnDrop::new(launcher);
+        Ok(Pending {
+            hearing,
+            look: None,
+            enter: memfd::program_id(enter).during(Step::CreateContainer, on)?,
+            launcher,
             on: on.to_owned(),
             command: process.argv.first().cloned().unwrap_or_default(),
             born: None,
@@ -82,7 +124,7 @@ impl Pending {
             stdio: Stdio::Passed,
             exit: None,
             mark: None,
-        }
+        })
     }
 
     /// Takes note of the end of a child of ours, if it is this one. A command can be over before the launcher is, whose
@@ -98,8 +140,8 @@ impl Pending {
     /// Takes in what there is to hear. True once the command is executing: [`finish`](Self::finish) then.
     pub fn advance(&mut self) -> Result<bool> {
         let step = Step::CreateContainer;
-        loop {
-            match self.listener.try_hear(step, &self.on)? {
+        while self.look.is_none() {
+            match self.hearing.listener.try_hear(step, &self.on)? {
                 None => return Ok(false),
                 Some(Heard::Born { pid, namespace }) if self.born.is_none() => {
                     self.mark = namespace.and_then(MountNamespace::held);
@@ -115,15 +157,55 @@ impl Pending {
                     let call = "a message that nobody waits for".to_owned();
                     return Err(Failure::new(step, &*self.on, &Error { call, errno: Errno::EPROTO }));
                 }
-                Some(Heard::NotExecuted { errno }) => {
-                    let call = format!("execve({})", self.command);
-                    return Err(
-                        Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno }.shortened()
-                    );
+                Some(Heard::End) => {
+                    self.hearing.turn_to_report().during(step, &self.on)?;
+                    self.look = Some(Instant::now() + LOOK);
                 }
-                Some(Heard::End) => return Ok(true),
             }
         }
+        self.read_report()
+    }
+
+    /// True once the user's command is executing, or the process has ended.
+    fn read_report(&mut self) -> Result<bool> {
+        let step = Step::CreateContainer;
+        let Some(bytes) = stdio::read_some(self.hearing.report.as_fd(), 8).during(step, &self.on)? else {
+            return self.look_at_program();
+        };
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        match <[u8; 4]>::try_from(bytes.as_slice()).map(i32::from_ne_bytes) {
+            // As many as there are (asm-generic/errno.h, and what the kernel takes for an error).
+            Ok(errno @ 1..4096) => {
+                let call = format!("execve({})", self.command);
+                Err(Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno }.shortened())
+            }
+            _ => {
+                let call = "the report of the last program before the command".to_owned();
+                Err(Failure::new(step, &*self.on, &Error { call, errno: Errno::EPROTO }))
+            }
+        }
+    }
+
+    /// Nothing is reported, and not the end either: it is being executed, or somebody in the container has got hold of the pipe
+    /// and keeps it open. So look which program runs.
+    fn look_at_program(&mut self) -> Result<bool> {
+        let now = Instant::now();
+        if self.look.is_none_or(|look| now < look) {
+            return Ok(false);
+        }
+        self.look = Some(now + LOOK);
+        let program = self.born.as_ref().and_then(|(pid, _)| memfd::program_of(*pid).ok());
+        if program.is_some_and(|program| program != self.enter) {
+            return Ok(true);
+        }
+        if self.hearing.listener.time_left().is_zero() {
+            let call = "its command did not begin in time".to_owned();
+            let error = Error { call, errno: Errno::ETIMEDOUT };
+            return Err(Failure::new(Step::CreateContainer, &*self.on, &error));
+        }
+        Ok(false)
     }
 
     /// What became of it, once [`advance`](Self::advance) has said so.
@@ -136,15 +218,16 @@ impl Pending {
         Ok(Started { pid, process, stdio: self.stdio, exit: self.exit, mark: self.mark })
     }
 
-    /// Until it is given up.
+    /// Until it is to be looked at again, or given up.
     #[must_use]
     pub fn time_left(&self) -> Duration {
-        self.listener.time_left()
+        let left = self.hearing.listener.time_left();
+        self.look.map_or(left, |look| left.min(look.saturating_duration_since(Instant::now())))
     }
 }
 
 impl AsFd for Pending {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        self.hearing.poller.as_fd()
     }
 }

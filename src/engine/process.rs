@@ -74,7 +74,8 @@ impl Command<'_> {
     pub fn execute(&self, wish: Wish, speaker: &Speaker, enter: BorrowedFd<'_>) -> Result<Infallible> {
         let user = self.user()?;
         self.open_stdio(wish, &user, speaker)?;
-        stdio::close_all_but(&[speaker.as_fd(), enter]).during(Step::DropPrivileges, self.name)?;
+        let kept: Vec<_> = [speaker.as_fd(), enter].into_iter().chain(speaker.report()).collect();
+        stdio::close_all_but(&kept).during(Step::DropPrivileges, self.name)?;
         // No way back: whoever called us owns descriptors that are closed now, and must not drop them.
         let Err(failure) = self.drop_privileges_and_execute(&user, speaker, enter);
         speaker.say_failed(failure);
@@ -181,9 +182,12 @@ impl Command<'_> {
             Ok(program) => program,
             Err(error) => return failed(&error),
         };
-        let report = std::os::fd::AsRawFd::as_raw_fd(&speaker.as_fd()).to_string();
+        let Some(report) = speaker.report() else {
+            return failed(&Error { call: "there is no pipe for a report".to_owned(), errno: Errno::EBADF });
+        };
+        let number = std::os::fd::AsRawFd::as_raw_fd(&report).to_string();
         let mut argv: Vec<CString> = enter_prefix().into_iter().collect();
-        for text in [program, report].iter().chain(&self.process.argv) {
+        for text in [program, number].iter().chain(&self.process.argv) {
             match memfd::c_string(text) {
                 Ok(text) => argv.push(text),
                 Err(error) => return failed(&error),
@@ -194,7 +198,10 @@ impl Command<'_> {
             Ok(environment) => environment,
             Err(error) => return failed(&error),
         };
-        match stdio::keep_on_exec(speaker.as_fd()) {
+        // With these in effect the kernel takes enter for a file that we may read, and lets the container's processes trace it
+        // and take its pipe (would_dump, fs/exec.c). Root gets them back at the exec itself.
+        let hidden = privileges::take_out_of_effect(&["DAC_OVERRIDE", "DAC_READ_SEARCH"]);
+        match hidden.and_then(|()| stdio::keep_on_exec(report)) {
             Ok(()) => failed(&memfd::execute(enter, &argv, &environment)),
             Err(error) => failed(&error),
         }

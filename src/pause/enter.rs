@@ -21,7 +21,7 @@ const PR_SET_DUMPABLE: usize = 4;
 /// `stack` is as the kernel left it: argc, argv…, null, environment…, null (execve(2)).
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // The execve below can be made to wait (a lease on the command, fcntl(2)): whoever is in the container already must
-    // not take our socket to the supervisor meanwhile (pidfd_getfd(2)).
+    // not take our pipe to the supervisor meanwhile (pidfd_getfd(2)).
     // SAFETY: integers only.
     unsafe { syscall4(PRCTL, PR_SET_DUMPABLE, 0, 0, 0) };
     // SAFETY: the kernel put argc there, then argc pointers, a null, and the environment.

@@ -42,6 +42,13 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Poller(Epoll);
 
+/// For another instance, or poll(2): readable while there is something to tell.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
 impl Poller {
     pub fn new() -> Result<Poller> {
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Poller).named(|| "epoll_create1()".to_owned())

@@ -66,6 +66,26 @@ pub fn make_execute_only(program: BorrowedFd<'_>) -> Result<()> {
     nix::sys::stat::fchmod(program, nix::sys::stat::Mode::from_bits_truncate(0o111)).named(|| "fchmod(0111)".to_owned())
 }
 
+/// Which file a program is: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgramId(u64, u64);
+
+/// The program behind a descriptor.
+pub fn program_id(program: BorrowedFd<'_>) -> Result<ProgramId> {
+    let stat = nix::sys::stat::fstat(program).named(|| "fstat()".to_owned())?;
+    Ok(ProgramId(stat.st_dev, stat.st_ino))
+}
+
+/// The program that a process runs.
+///
+/// # Errors
+/// It has ended, or we may not look (proc_pid_exe(5)).
+pub fn program_of(pid: i32) -> Result<ProgramId> {
+    let path = format!("/proc/{pid}/exe");
+    let stat = nix::sys::stat::stat(path.as_str()).named(|| format!("stat({path})"))?;
+    Ok(ProgramId(stat.st_dev, stat.st_ino))
+}
+
 /// execveat(2) of a descriptor. Only returns when it failed.
 pub fn execute(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> Error {
     let pointers =

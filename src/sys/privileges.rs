@@ -66,6 +66,18 @@ pub fn limit_capabilities(keep: &[String]) -> Result<()> {
     caps::set(None, CapSet::Permitted, &keep).map_err(|_| failed("permitted"))
 }
 
+/// Takes capabilities out of the effective set; they stay permitted.
+pub fn take_out_of_effect(names: &[&str]) -> Result<()> {
+    let failed = |call: &str| last(|| format!("{call}(effective)"));
+    let mut effective = caps::read(None, CapSet::Effective).map_err(|_| failed("capget"))?;
+    let before = effective.len();
+    effective.retain(|cap| !names.iter().any(|name| capability(name) == Some(*cap)));
+    if effective.len() == before {
+        return Ok(());
+    }
+    caps::set(None, CapSet::Effective, &effective).map_err(|_| failed("capset"))
+}
+
 fn named_set(names: &[String]) -> Result<CapsHashSet> {
     let supported = caps::runtime::thread_all_supported();
     let mut set = CapsHashSet::new();
