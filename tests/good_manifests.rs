@@ -90,6 +90,7 @@ fn every_container_field() -> Container {
         working_dir: Some("/srv/www/./html/".to_owned()),
         env: [vec![env("PORT", "8080"), env("EMPTY", ""), env("my.var", "$(PORT)")], downward()].concat(),
         stdin: true,
+        stdin_once: true,
         tty: true,
         volume_mounts: vec![
             mount("html", "/srv/www", false),
@@ -196,6 +197,7 @@ fn bare_container(name: &str) -> Container {
         working_dir: None,
         env: vec![],
         stdin: false,
+        stdin_once: false,
         tty: false,
         volume_mounts: vec![],
         ports: vec![],

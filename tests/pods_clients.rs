@@ -285,7 +285,7 @@ fn interrupting_run_stops_the_pod() {
 fn attach_joins_stdin_and_stdout() {
     let Some(home) = Home::new("attach_joins") else { return };
     let script = "while read -r line; do echo \"got $line\"; done; echo end; exit 6";
-    let main = and(sh("main", script), json!({ "stdin": true }));
+    let main = and(sh("main", script), json!({ "stdin": true, "stdinOnce": true }));
     let pod = home.start(&once([main]));
     let said = home.sandpod_given(b"one\ntwo\n", &["attach", &pod.name]).ends_with(6);
     assert_eq!(said.stdout, "got one\ngot two\nend\n");

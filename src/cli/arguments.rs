@@ -153,8 +153,8 @@ pub(crate) struct SingleArguments {
     /// The program to run, with CMD as its arguments (empty: CMD alone); a manifest says it for each container (`command`)
     #[arg(long, value_name = "PROGRAM", conflicts_with = "file")]
     pub(crate) entrypoint: Option<String>,
-    /// Pass stdin on
-    #[arg(long, short, conflicts_with = "file")]
+    /// Pass stdin on; to the main container of a manifest, which has `stdin: true`
+    #[arg(long, short)]
     pub(crate) interactive: bool,
     /// Give the container a terminal
     #[arg(long, short, conflicts_with = "file")]
@@ -269,7 +269,10 @@ pub(crate) struct LogsArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-P Ctrl-Q detaches and leaves the container running.")]
+#[command(
+    after_help = "Where the container has a terminal (`tty: true`) and stdin is one, Ctrl-P Ctrl-Q detaches. Without, Ctrl-C does. The \
+    container goes on, and so does its stdin, unless its manifest says `stdinOnce: true`."
+)]
 pub(crate) struct AttachArguments {
     /// The container; the main one by default
     #[arg(short, long, value_name = "NAME")]

@@ -1,10 +1,11 @@
 //! `sandpod attach`
 
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 use super::arguments::AttachArguments;
 use super::{Outcome, client, exec, follow, print, relay, store};
+use crate::report::exit_code;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::sys::terminal::ForegroundSignals;
 
@@ -12,13 +13,12 @@ use crate::sys::terminal::ForegroundSignals;
 pub(crate) fn attach(asked: &AttachArguments) -> Outcome {
     let pod = store()?.find(&asked.pod)?;
     let container = client::container(&pod, asked.container.as_deref())?;
-    let (stdio, stdio_theirs) = UnixStream::pair()?;
-    let (stderr, stderr_theirs) = UnixStream::pair()?;
+    let (ours, theirs) = relay::Ends::pair()?;
     let request = Request::Attach { container: container.clone() };
-    let conversation = client::ask(&pod, &request, &[stdio_theirs.as_fd(), stderr_theirs.as_fd()])?
+    let conversation = client::ask(&pod, &request, &[theirs.stdio.as_fd(), theirs.stderr.as_fd()])?
         .ok_or_else(|| client::not_running(&pod))?;
     // Our copies of the container's ends would keep us from ever seeing it close them.
-    drop((stdio_theirs, stderr_theirs));
+    drop(theirs);
     let master = match conversation.reply_soon()? {
         Some((Reply::Attached, fds)) => fds.into_iter().next(),
         Some((other, _)) => return Err(client::unexpected(&other).into()),
@@ -27,9 +27,21 @@ pub(crate) fn attach(asked: &AttachArguments) -> Outcome {
     let signals = ForegroundSignals::block()?;
     let planned = pod.plan.as_ref().and_then(|plan| plan.containers.iter().find(|c| c.name == container));
     let takes_input = planned.is_none_or(|container| container.process.stdin);
-    let options = relay::Options { input: takes_input, detach_keys: master.is_some() };
-    let ends = relay::Ends { stdio, stderr };
-    match relay::attached(&ends, master, options, &signals, |signal| Err(exec::ended_by(signal)))? {
+    // What is not typed on a terminal is data.
+    let keys = takes_input && master.is_some() && io::stdin().is_terminal();
+    let options = relay::Options { input: takes_input, detach_keys: keys };
+    let attachment = relay::Attachment { ends: &[ours], labels: &[], main: 0, master };
+    let mut ended_by = None;
+    let ended = relay::attached(attachment, options, &signals, |signal| {
+        ended_by = Some(signal);
+        Err(exec::ended_by(signal))
+    });
+    if let Some(signal) = ended_by {
+        // Only we are ended by it: that is how to leave a container without a terminal.
+        print::notice("detached", &format!("pod `{}` goes on", pod.name));
+        return Ok(u8::try_from(128 + signal).unwrap_or(exit_code::FAILURE));
+    }
+    match ended? {
         relay::End::Detached => {
             print::notice("detached", &format!("pod `{}` goes on", pod.name));
             Ok(0)

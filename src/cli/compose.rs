@@ -57,6 +57,8 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
             .map(|(name, value)| EnvVar { name, value: EnvValue::Text(literal(&value)) })
             .collect(),
         stdin: *interactive,
+        // As `docker run -i`: the end of our stdin is the end of its.
+        stdin_once: *interactive,
         tty: *tty,
         volume_mounts,
         ports: Vec::new(),

@@ -19,13 +19,16 @@ const LONGEST_JOINED: usize = 256 << 10;
 /// As much as a pipe takes without waiting once it is writable (PIPE_BUF).
 const CHUNK: usize = 4096;
 
-/// Where lines of the containers' stderr go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Streams {
-    /// To our stderr: `run` stands in for the program.
-    Apart,
-    /// To our stdout: a log is data.
-    Together,
+/// What stands before the lines of each container. Colours only for terminals, and not with NO_COLOR.
+pub(crate) fn labels(names: &[String]) -> Vec<String> {
+    let coloured = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let label = |(index, name): (usize, &String)| {
+        let colour = COLOURS[index % COLOURS.len()].on_default();
+        let style = if coloured { colour } else { Style::new() };
+        format!("{style}{:<width$} |{style:#} ", escape(name))
+    };
+    names.iter().enumerate().map(label).collect()
 }
 
 /// Turns records into bytes for two descriptors, and writes them as fast as they are taken.
@@ -37,10 +40,8 @@ pub(crate) struct Printer {
     names: Vec<String>,
     named: bool,
     timestamps: bool,
-    streams: Streams,
-    /// For the container's stdout and stderr: they go to a terminal, which is to get text and colours only.
-    filtered: [bool; 2],
-    muted: bool,
+    /// They go to a terminal, which is to get text and colours only.
+    filtered: bool,
     /// For each container and stream: a line that was begun.
     begun: Vec<[Begun; 2]>,
 }
@@ -54,56 +55,39 @@ struct Begun {
 }
 
 impl Printer {
-    /// `named`: every line begins with its container's name. Colours only for terminals, and not with NO_COLOR.
-    pub(crate) fn new(names: &[String], named: bool, timestamps: bool, streams: Streams) -> io::Result<Printer> {
+    /// `named`: every line begins with its container's name.
+    pub(crate) fn new(names: &[String], named: bool, timestamps: bool) -> io::Result<Printer> {
         let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from)?;
         let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
-        let coloured = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        let label = |(index, name): (usize, &String)| {
-            let colour = COLOURS[index % COLOURS.len()].on_default();
-            let style = if coloured { colour } else { Style::new() };
-            format!("{style}{:<width$} |{style:#} ", escape(name))
-        };
-        let filtered = match streams {
-            Streams::Together => [stdout.is_terminal(); 2],
-            Streams::Apart => [stdout.is_terminal(), stderr.is_terminal()],
-        };
+        let filtered = stdout.is_terminal();
         Ok(Printer {
             stdout,
             stderr,
             filtered,
             queue: VecDeque::new(),
-            names: names.iter().enumerate().map(label).collect(),
+            names: labels(names),
             named,
             timestamps,
-            streams,
-            muted: false,
             begun: vec![Default::default(); names.len()],
         })
     }
 
     /// Passes everything on to a terminal, too.
     pub(crate) fn write_raw(&mut self) {
-        self.filtered = [false; 2];
+        self.filtered = false;
     }
 
     /// Queues a line of our own for stderr, behind what was shown before it.
     pub(crate) fn add_warning(&mut self, message: &str) {
-        if !self.muted {
-            self.queue.push_back((Stream::Stderr, print::warning(message).into_bytes()));
-        }
+        self.queue.push_back((Stream::Stderr, print::warning(message).into_bytes()));
     }
 
     /// Queues a record of the container with this index.
     pub(crate) fn add(&mut self, container: usize, record: &Record) {
-        if self.muted {
-            return;
-        }
         let Record { time, stream, tag, text } = record;
         let begun = &mut self.begun[container][*stream as usize];
         let mut filtered = Vec::new();
-        let text = if self.filtered[*stream as usize] {
+        let text = if self.filtered {
             begun.filter.push(text, &mut filtered);
             if *tag == Tag::Full {
                 begun.filter.finish(&mut filtered);
@@ -131,12 +115,12 @@ impl Printer {
                 bytes.push(b'\n');
             }
         }
-        self.queue(*stream, bytes);
+        self.queue(bytes);
     }
 
-    /// Output of the container's `stream`.
-    fn queue(&mut self, stream: Stream, mut bytes: Vec<u8>) {
-        let to = if self.streams == Streams::Together { Stream::Stdout } else { stream };
+    /// Output of a container. Its stderr goes to our stdout, too: a log is data.
+    fn queue(&mut self, mut bytes: Vec<u8>) {
+        let to = Stream::Stdout;
         match self.queue.back_mut() {
             Some((last, queued)) if *last == to && queued.len() < 64 << 10 => queued.append(&mut bytes),
             _ => self.queue.push_back((to, bytes)),
@@ -152,8 +136,8 @@ impl Printer {
                 begun.filter.finish(&mut held);
                 if self.named {
                     begun.text.append(&mut held);
-                } else if !held.is_empty() && !self.muted {
-                    self.queue(stream, held);
+                } else if !held.is_empty() {
+                    self.queue(held);
                 }
                 if !self.begun[container][stream as usize].text.is_empty() {
                     self.add(container, &Record { time: None, stream, tag: Tag::Full, text: Vec::new() });
@@ -189,12 +173,6 @@ impl Printer {
         }
         Ok(())
     }
-
-    /// Nobody reads it any more: what is queued and what comes is dropped.
-    pub(crate) fn mute(&mut self) {
-        self.queue.clear();
-        self.muted = true;
-    }
 }
 
 fn stamp(bytes: &mut Vec<u8>, time: Option<Timestamp>, wanted: bool) {
@@ -221,7 +199,7 @@ mod tests {
     #[test]
     fn names_are_aligned_and_parts_of_lines_joined() {
         let names = ["web".to_owned(), "log-shipper".to_owned()];
-        let mut printer = Printer::new(&names, true, false, Streams::Together).expect("printer");
+        let mut printer = Printer::new(&names, true, false).expect("printer");
         printer.add(0, &record(Stream::Stdout, Tag::Partial, "a"));
         printer.add(1, &record(Stream::Stdout, Tag::Full, "x"));
         printer.add(0, &record(Stream::Stdout, Tag::Full, "b"));
@@ -233,17 +211,16 @@ mod tests {
 
     #[test]
     fn without_names_the_bytes_are_the_programs_own() {
-        let mut printer = Printer::new(&["main".to_owned()], false, false, Streams::Apart).expect("printer");
+        let mut printer = Printer::new(&["main".to_owned()], false, false).expect("printer");
         printer.add(0, &record(Stream::Stdout, Tag::Partial, "$ "));
         printer.add(0, &record(Stream::Stderr, Tag::Full, "oops"));
         printer.add(0, &record(Stream::Stdout, Tag::Full, "ls"));
-        let expected = [(Stream::Stdout, "$ "), (Stream::Stderr, "oops\n"), (Stream::Stdout, "ls\n")];
-        assert_eq!(queued(&printer), expected.map(|(stream, text)| (stream, text.to_owned())));
+        assert_eq!(queued(&printer), [(Stream::Stdout, "$ oops\nls\n".to_owned())]);
     }
 
     #[test]
     fn a_time_stands_once_before_a_line_in_parts() {
-        let mut printer = Printer::new(&["main".to_owned()], false, true, Streams::Apart).expect("printer");
+        let mut printer = Printer::new(&["main".to_owned()], false, true).expect("printer");
         printer.add(0, &record(Stream::Stdout, Tag::Partial, "a"));
         printer.add(0, &record(Stream::Stdout, Tag::Full, "b"));
         assert_eq!(queued(&printer), [(Stream::Stdout, "1970-01-01T00:00:00.000000000Z ab\n".to_owned())]);

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::arguments::LogsArguments;
 use super::log_files::{LogReader, Missed};
 use super::log_line::Record;
-use super::log_printer::{Printer, Streams};
+use super::log_printer::Printer;
 use super::{Outcome, client, follow, store};
 use crate::plan::container_log;
 use crate::report::{Report, exit_code};
@@ -25,13 +25,13 @@ pub(crate) fn logs(asked: &LogsArguments) -> Outcome {
         None => all_containers(&pod),
         one => vec![client::container(&pod, one.as_deref())?],
     };
-    let mut printer = Printer::new(&names, names.len() > 1, asked.timestamps, Streams::Together)?;
+    let mut printer = Printer::new(&names, names.len() > 1, asked.timestamps)?;
     if asked.raw {
         printer.write_raw();
     }
     let mut shown = Shown::open(&pod, &names, asked.tail, since, printer)?;
     if asked.follow {
-        follow::until_end(&pod, asked.container.clone(), &mut shown, None)?;
+        follow::until_end(&pod, asked.container.clone(), &mut shown)?;
     } else {
         shown.end_here()?;
         shown.print_all()?;

@@ -71,7 +71,7 @@ pub(crate) fn port_forward(asked: &PortForwardArguments) -> Outcome {
             let ended = Report::new(exit_code::FAILURE, format!("pod `{}` has ended", pod.name));
             return Err(ended.because("its ports are no longer forwarded").into());
         }
-        if let Some(Sent::End(_)) = signals.next() {
+        if let Some(Sent::End { .. }) = signals.next() {
             return Ok(0);
         }
     }

@@ -1,27 +1,51 @@
 //! Bytes between the caller's stdin, stdout and stderr and a container's, until it ends.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::Failure;
 use super::detach_keys::{DetachKeys, Typed};
+use super::outlet::{Outlet, Stream, Trouble};
+use super::sink::Sink;
+use crate::report::{Report, exit_code};
 use crate::sys::poll::{self, Want};
 use crate::sys::terminal::{self, ForegroundSignals, RawMode, Sent, WindowSize};
 
-/// At most as much as a pipe takes at once after poll(2) calls it writable (PIPE_BUF): a write never waits, though the
-/// caller's own descriptors stay in blocking mode, which they share with the caller.
-const CHUNK: usize = 4096;
+/// One read.
+const CHUNK: usize = 64 * 1024;
 /// Ctrl-D, which a terminal takes for the end of input.
 const END_OF_INPUT: u8 = 4;
+/// signal(7); this layer must not reach for libc.
+const SIGHUP: i32 = 1;
 
 /// Our ends of an attached container's stdio.
 pub(crate) struct Ends {
     /// stdin one way, stdout the other.
     pub(crate) stdio: UnixStream,
     pub(crate) stderr: UnixStream,
+}
+
+impl Ends {
+    /// Ours and the container's.
+    pub(crate) fn pair() -> io::Result<(Ends, Ends)> {
+        let (stdio, stdio_theirs) = UnixStream::pair()?;
+        let (stderr, stderr_theirs) = UnixStream::pair()?;
+        Ok((Ends { stdio, stderr }, Ends { stdio: stdio_theirs, stderr: stderr_theirs }))
+    }
+}
+
+/// Containers that we are attached to.
+pub(crate) struct Attachment<'a> {
+    pub(crate) ends: &'a [Ends],
+    /// What stands before the lines of each; empty: bytes pass as they are.
+    pub(crate) labels: &'a [String],
+    /// The one that our stdin is for.
+    pub(crate) main: usize,
+    /// Its terminal, for the size only.
+    pub(crate) master: Option<OwnedFd>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,24 +63,88 @@ pub(crate) enum End {
     Detached,
 }
 
-/// Relays an attached container. `master` is its terminal, for the size only. `on_signal` is told of SIGINT and the
-/// like, which a raw terminal sends as bytes instead.
+/// What a relay does not decide itself.
+pub(crate) trait Owner {
+    /// Not SIGWINCH, and not what a raw terminal sends as bytes.
+    fn on_signal(&mut self, sent: Sent) -> Result<(), Failure>;
+
+    /// One of our streams is closed now.
+    fn on_trouble(&mut self, trouble: Trouble) -> Result<(), Failure>;
+
+    /// What else to wait for. While there is something, the relay goes on.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn on_news(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// A client that goes when it gets a signal or cannot write; its container goes on.
+struct Visitor<F>(F);
+
+impl<F: FnMut(i32) -> Result<(), Failure>> Owner for Visitor<F> {
+    fn on_signal(&mut self, sent: Sent) -> Result<(), Failure> {
+        match sent {
+            Sent::End { signal, .. } => (self.0)(signal),
+            Sent::Resized | Sent::Other(_) => Ok(()),
+        }
+    }
+
+    fn on_trouble(&mut self, trouble: Trouble) -> Result<(), Failure> {
+        match trouble {
+            Trouble::ReaderGone => Err(Failure::StdoutClosed),
+            Trouble::HungUp => (self.0)(SIGHUP),
+            Trouble::Failed(stream, error) => Err(write_failed(stream, &error).into()),
+        }
+    }
+}
+
+/// The error of a stream of ours that takes nothing more.
+pub(crate) fn write_failed(stream: Stream, error: &io::Error) -> Report {
+    let name = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    let why = error.raw_os_error().map_or_else(|| error.to_string(), crate::sys::describe);
+    Report::new(exit_code::FAILURE, format!("could not write to {name}")).because(why)
+}
+
+/// Relays an attached container until it ends. `on_signal` is told of SIGINT and the like, which a raw terminal sends as
+/// bytes instead.
 pub(crate) fn attached(
-    ends: &Ends,
-    master: Option<OwnedFd>,
+    attachment: Attachment<'_>,
     options: Options,
     signals: &ForegroundSignals,
     on_signal: impl FnMut(i32) -> Result<(), Failure>,
 ) -> Result<End, Failure> {
-    terminal::set_nonblocking(ends.stdio.as_fd())?;
-    terminal::set_nonblocking(ends.stderr.as_fd())?;
-    let stdio = Remote { read: clone(ends.stdio.as_fd())?, write: clone(ends.stdio.as_fd())? };
-    let relay = Relay::new(stdio, Some(clone(ends.stderr.as_fd())?), master, options)?;
-    relay.run(signals, on_signal, || {
-        // ENOTCONN: it has closed already.
-        let _ = ends.stdio.shutdown(Shutdown::Write);
-        Vec::new()
-    })
+    owned(attachment, options, signals, &mut Visitor(on_signal))
+}
+
+/// As [`attached`], for an owner that decides more.
+pub(crate) fn owned(
+    attachment: Attachment<'_>,
+    options: Options,
+    signals: &ForegroundSignals,
+    owner: &mut dyn Owner,
+) -> Result<End, Failure> {
+    let Attachment { ends, labels, main, master } = attachment;
+    let mut outlet = Outlet::new()?;
+    for (at, ends) in ends.iter().enumerate() {
+        for (socket, stream) in [(&ends.stdio, Stream::Stdout), (&ends.stderr, Stream::Stderr)] {
+            terminal::set_nonblocking(socket.as_fd())?;
+            outlet.add(clone(socket.as_fd())?, stream, labels.get(at).map(String::as_str));
+        }
+    }
+    let input = match ends.get(main).filter(|_| options.input) {
+        Some(ends) => {
+            let flow = Flow::new(Some(clone(io::stdin().as_fd())?), clone(ends.stdio.as_fd())?);
+            Some(Input { flow, at_end: AtEnd::Shutdown(ends.stdio.try_clone()?) })
+        }
+        None => None,
+    };
+    Relay::new(input, outlet, master, options)?.run(signals, owner)
 }
 
 /// Relays the master of a terminal that a command was given.
@@ -67,9 +155,15 @@ pub(crate) fn terminal(
     on_signal: impl FnMut(i32) -> Result<(), Failure>,
 ) -> Result<End, Failure> {
     terminal::set_nonblocking(master.as_fd())?;
-    let stdio = Remote { read: clone(master.as_fd())?, write: clone(master.as_fd())? };
-    let relay = Relay::new(stdio, None, Some(master), options)?;
-    relay.run(signals, on_signal, || vec![END_OF_INPUT])
+    let mut outlet = Outlet::new()?;
+    outlet.add(clone(master.as_fd())?, Stream::Stdout, None);
+    let input = if options.input {
+        let flow = Flow::new(Some(clone(io::stdin().as_fd())?), clone(master.as_fd())?);
+        Some(Input { flow, at_end: AtEnd::CtrlD })
+    } else {
+        None
+    };
+    Relay::new(input, outlet, Some(master), options)?.run(signals, &mut Visitor(on_signal))
 }
 
 /// The size of the caller's terminal. `None`: the caller has no terminal, or its terminal does not know its size (0x0, as
@@ -85,22 +179,17 @@ fn clone(fd: BorrowedFd<'_>) -> io::Result<File> {
     fd.try_clone_to_owned().map(File::from)
 }
 
-struct Remote {
-    read: File,
-    write: File,
-}
-
 /// One direction: bytes read and not yet written.
 pub(super) struct Flow {
     /// `None` after its end.
     pub(super) from: Option<File>,
-    pub(super) to: File,
+    pub(super) to: Sink,
     pub(super) pending: Vec<u8>,
 }
 
 impl Flow {
     pub(super) fn new(from: Option<File>, to: File) -> Flow {
-        Flow { from, to, pending: Vec::new() }
+        Flow { from, to: Sink::new(to), pending: Vec::new() }
     }
 
     /// What it waits for now: nothing is read before the last bytes are written, so a slow reader slows the writer.
@@ -146,22 +235,52 @@ impl Flow {
     }
 
     pub(super) fn write(&mut self) -> io::Result<()> {
-        let length = self.pending.len().min(CHUNK);
-        match self.to.write(&self.pending[..length]) {
-            Ok(count) => {
-                self.pending.drain(..count);
-                Ok(())
+        let count = self.to.write(&self.pending)?;
+        self.pending.drain(..count);
+        Ok(())
+    }
+}
+
+/// What is typed, on its way to the container.
+struct Input {
+    flow: Flow,
+    at_end: AtEnd,
+}
+
+/// How the container learns that there is no more.
+enum AtEnd {
+    Shutdown(UnixStream),
+    CtrlD,
+}
+
+impl Input {
+    fn pass(&mut self, keys: Option<&mut DetachKeys>) -> End {
+        if !self.flow.pending.is_empty() {
+            // Its reader has gone: the rest of our input has no meaning, the container's output may still come.
+            if self.flow.write().is_err() {
+                self.flow.close();
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
-            Err(error) => Err(error),
+            return End::Closed;
         }
+        let Ok(Some(bytes)) = self.flow.read() else {
+            match &self.at_end {
+                // ENOTCONN: it has closed already.
+                AtEnd::Shutdown(socket) => drop(socket.shutdown(Shutdown::Write)),
+                AtEnd::CtrlD => self.flow.pending = vec![END_OF_INPUT],
+            }
+            return End::Closed;
+        };
+        match keys.map_or(Typed::Pass(bytes.clone()), |keys| keys.type_bytes(&bytes)) {
+            Typed::Pass(bytes) => self.flow.pending = bytes,
+            Typed::Detach(_) => return End::Detached,
+        }
+        End::Closed
     }
 }
 
 struct Relay {
-    input: Flow,
-    output: Flow,
-    errors: Flow,
+    input: Option<Input>,
+    outlet: Outlet,
     master: Option<OwnedFd>,
     keys: Option<DetachKeys>,
     /// Dropped last, when nothing more is written.
@@ -169,14 +288,12 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(remote: Remote, stderr: Option<File>, master: Option<OwnedFd>, options: Options) -> Result<Relay, Failure> {
-        let (stdin, stdout) = (io::stdin(), io::stdout());
-        let raw = options.input && master.is_some() && stdin.is_terminal();
-        let from = if options.input { Some(clone(stdin.as_fd())?) } else { None };
+    fn new(input: Option<Input>, outlet: Outlet, master: Option<OwnedFd>, options: Options) -> Result<Relay, Failure> {
+        let stdin = io::stdin();
+        let raw = input.is_some() && master.is_some() && stdin.is_terminal();
         let relay = Relay {
-            input: Flow::new(from, remote.write),
-            output: Flow::new(Some(remote.read), clone(stdout.as_fd())?),
-            errors: Flow::new(stderr, clone(io::stderr().as_fd())?),
+            input,
+            outlet,
             master,
             keys: options.detach_keys.then(DetachKeys::default),
             _raw: if raw { Some(RawMode::enter(stdin.as_fd())?) } else { None },
@@ -194,70 +311,62 @@ impl Relay {
         }
     }
 
-    fn run(
-        mut self,
-        signals: &ForegroundSignals,
-        mut on_signal: impl FnMut(i32) -> Result<(), Failure>,
-        mut at_end_of_input: impl FnMut() -> Vec<u8>,
-    ) -> Result<End, Failure> {
-        while !(self.output.is_done() && self.errors.is_done()) {
-            match self.wait(signals)? {
-                Woken::Signal => match signals.next() {
-                    Some(Sent::Resized) => self.resize(),
-                    Some(Sent::End(signal)) => on_signal(signal)?,
-                    None => {}
-                },
-                Woken::Flows([input, output, errors]) => {
-                    if input && self.pass_input(&mut at_end_of_input) == End::Detached {
-                        return Ok(End::Detached);
-                    }
-                    for (woken, flow) in [(output, &mut self.output), (errors, &mut self.errors)] {
-                        if woken && flow.pending.is_empty() {
-                            flow.pending = flow.read().ok().flatten().unwrap_or_default();
-                        } else if woken {
-                            flow.write()?;
-                        }
-                    }
-                }
+    fn run(mut self, signals: &ForegroundSignals, owner: &mut dyn Owner) -> Result<End, Failure> {
+        while !self.outlet.is_done() || owner.news().is_some() {
+            if self.turn(signals, owner)? == End::Detached {
+                return Ok(End::Detached);
             }
         }
         Ok(End::Closed)
     }
 
-    fn pass_input(&mut self, at_end: &mut impl FnMut() -> Vec<u8>) -> End {
-        if !self.input.pending.is_empty() {
-            // Whoever reads it has gone: the rest of our input has no meaning, its output may still come.
-            if self.input.write().is_err() {
-                self.input.close();
-            }
-            return End::Closed;
-        }
-        let Ok(Some(bytes)) = self.input.read() else {
-            self.input.pending = at_end();
-            return End::Closed;
-        };
-        match self.keys.as_mut().map_or(Typed::Pass(bytes.clone()), |keys| keys.type_bytes(&bytes)) {
-            Typed::Pass(bytes) => self.input.pending = bytes,
-            Typed::Detach(_) => return End::Detached,
-        }
-        End::Closed
-    }
-
-    fn wait(&self, signals: &ForegroundSignals) -> Result<Woken, Failure> {
-        let flows = [&self.input, &self.output, &self.errors].map(Flow::want);
+    /// Waits for anything to happen, and does what it calls for.
+    fn turn(&mut self, signals: &ForegroundSignals, owner: &mut dyn Owner) -> Result<End, Failure> {
+        let waits = self.outlet.waits();
+        let input = self.input.as_ref().and_then(|input| input.flow.want());
+        let news = owner.news().map(|news| (news, Want::Read));
+        let (has_input, has_news) = (input.is_some(), news.is_some());
         let mut watched = vec![(signals.as_fd(), Want::Read)];
-        watched.extend(flows.iter().flatten());
+        watched.extend(input);
+        watched.extend(news);
+        watched.extend(waits.iter().filter_map(|wait| self.outlet.descriptor(*wait)));
         let woken = poll::any(&watched, None)?;
-        if woken[0] {
-            return Ok(Woken::Signal);
+        let mut woken = woken.into_iter();
+        let mut next = || woken.next().unwrap_or(false);
+        if next() {
+            self.on_signal(signals, owner)?;
         }
-        let mut answers = woken.into_iter().skip(1);
-        Ok(Woken::Flows(flows.map(|flow| flow.is_some() && answers.next().unwrap_or(false))))
+        if has_input
+            && next()
+            && let Some(input) = &mut self.input
+            && input.pass(self.keys.as_mut()) == End::Detached
+        {
+            return Ok(End::Detached);
+        }
+        if has_news && next() {
+            owner.on_news()?;
+        }
+        for wait in waits {
+            if next()
+                && let Err(trouble) = self.outlet.step(wait)
+            {
+                owner.on_trouble(trouble)?;
+            }
+        }
+        Ok(End::Closed)
     }
-}
 
-enum Woken {
-    Signal,
-    /// Input, output, errors.
-    Flows([bool; 3]),
+    fn on_signal(&mut self, signals: &ForegroundSignals, owner: &mut dyn Owner) -> Result<(), Failure> {
+        match signals.next() {
+            Some(Sent::Resized) => self.resize(),
+            Some(sent) => {
+                if sent.is_hangup() {
+                    self.outlet.close_terminals();
+                }
+                owner.on_signal(sent)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
 }

@@ -1,21 +1,23 @@
 //! `sandpod run`: the straight line, one call for each layer.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::arguments::RunArguments;
-use super::follow::{self, Ending};
+use super::foreground::{self, Ending};
+use super::log_printer::labels;
+use super::relay::{Attachment, Ends, Options};
 use super::source::{self, Planned, Purpose};
-use super::{Failure, Outcome, ports, print, relay, rm, verdicts};
+use super::{Failure, Outcome, logs, ports, print, relay, rm, verdicts};
 use crate::engine::cgroup;
 use crate::plan::cgroup::CgroupPlan;
-use crate::plan::{Degradation, degradation};
+use crate::plan::{Degradation, PodPlan, degradation};
 use crate::report::{Report, exit_code};
 use crate::state::{Store, StoredPod};
-use crate::supervisor::protocol::StartReply;
+use crate::supervisor::protocol::{FromCaller, StartReply};
 use crate::supervisor::{self, AtEnd, FirstAttach, Handover};
 use crate::sys::poll::{self, Want};
 use crate::sys::socket::Channel;
@@ -25,6 +27,11 @@ use crate::sys::terminal::{ForegroundSignals, Sent};
 pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let single = &asked.source.single;
     super::check_terminal(single.interactive, single.tty)?;
+    if asked.detach && single.interactive && asked.source.file.is_some() {
+        return Err(Report::new(exit_code::USAGE, "-i passes stdin on, and -d does not stay for it")
+            .hint("leave one of them out; `sandpod attach` connects stdin later")
+            .into());
+    }
     let Planned { facts, mut plan, admitted, replaced } = source::planned(&asked.source, Purpose::Run)?;
     let store = source::store(&facts);
     if !plan.sandbox.ports.is_empty() {
@@ -47,14 +54,19 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         (true, false) => AtEnd::KeepForCaller,
         (false, _) => AtEnd::Keep,
     };
-    let (ours, theirs) = first_attach(single.interactive || single.tty)?;
+    if !asked.quiet && !asked.detach {
+        unconnected(&plan, single.interactive).iter().for_each(|line| print::notice("warning", line));
+    }
+    let main = plan.containers.iter().position(|container| container.name == plan.main).unwrap_or(0);
+    let (ours, theirs) = if asked.detach { (Vec::new(), Vec::new()) } else { attach_all(&plan, single.interactive)? };
     // Before the fork, and so blocked in the supervisor until it takes them itself: a Ctrl-C that comes now must end the
     // pod's start in order, and not whichever of the two processes it meets.
-    let signals = ForegroundSignals::block()?;
-    let handover = Handover { at_end, attach: theirs, sockets };
+    let signals = if asked.detach { ForegroundSignals::block()? } else { ForegroundSignals::block_all()? };
+    let window = if asked.detach { None } else { relay::window_size() };
+    let handover = Handover { at_end, attach: theirs, window, sockets };
     let channel = supervisor::spawn(created, &plan, handover)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
-    let master = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
+    let Ready { master, early } = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
         // The supervisor of a start that failed cannot remove the cgroup that it is in.
         if let CgroupPlan::Tree(tree) = &plan.sandbox.cgroup
             && let Some(made) = tree.directory()
@@ -62,18 +74,20 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
             let _ = cgroup::remove(&made, &plan.sandbox.idmap);
         }
     })?;
-    drop(channel);
     tell_of_the_network(&store, &plan.sandbox.id);
     if asked.detach {
         print::text(&format!("{}\n", plan.sandbox.id))?;
         return Ok(0);
     }
     let pod = store.find(&plan.sandbox.id)?;
-    let ending = match ours {
-        Some(ours) => interact(&pod, &ours, master, single.interactive, &signals),
-        None => follow::follow(&pod, &signals),
-    };
-    finish(&pod, ending, asked.rm)
+    let names = logs::all_containers(&pod);
+    let labels = if names.len() > 1 { labels(&names) } else { Vec::new() };
+    // What is not typed on a terminal is data.
+    let keys = single.interactive && master.is_some() && io::stdin().is_terminal();
+    let options = Options { input: single.interactive, detach_keys: keys };
+    let attachment = Attachment { ends: &ours, labels: &labels, main, master };
+    let ending = foreground::stay(&pod, attachment, options, &signals, &early);
+    finish(&pod, ending, asked.rm, &channel)
 }
 
 /// What it means. Why a pod that asks for no limits has no cgroup is for `plan` to say, and not at every start on a host
@@ -95,35 +109,56 @@ fn tell_of_the_network(store: &Store, id: &str) {
     }
 }
 
-/// The client's ends of the main container's stdio, and the container's, when somebody is to talk to it.
-fn first_attach(wanted: bool) -> Result<(Option<relay::Ends>, Option<FirstAttach>), Failure> {
-    if !wanted {
-        return Ok((None, None));
+/// Our ends of every container's stdio, and the containers'. Our stdin is for the main one.
+fn attach_all(plan: &PodPlan, interactive: bool) -> Result<(Vec<Ends>, Vec<FirstAttach>), Failure> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for container in &plan.containers {
+        let (mine, Ends { stdio, stderr }) = Ends::pair()?;
+        ours.push(mine);
+        theirs.push(FirstAttach { stdio, stderr, input: interactive && container.name == plan.main });
     }
-    let (stdio, stdio_theirs) = UnixStream::pair()?;
-    let (stderr, stderr_theirs) = UnixStream::pair()?;
-    Ok((
-        Some(relay::Ends { stdio, stderr }),
-        Some(FirstAttach { stdio: stdio_theirs, stderr: stderr_theirs, window: relay::window_size() }),
-    ))
+    Ok((ours, theirs))
 }
 
-/// Waits until the pod is ready; gives the terminal's master where the main container has one. Whoever interrupts a
-/// start wants nothing left of it.
-fn ready(store: &Store, id: &str, channel: &Channel, signals: &ForegroundSignals) -> Result<Option<OwnedFd>, Failure> {
-    use std::os::fd::AsFd;
+/// A line for each container whose stdin is open and not connected.
+fn unconnected(plan: &PodPlan, interactive: bool) -> Vec<String> {
+    let line = |name: &str| {
+        let advice = if name == plan.main { "`run -i` connects it, and so does" } else { "it is connected by" };
+        let pod = &plan.sandbox.name;
+        format!("stdin of container `{name}` is open but not connected: {advice} `sandpod attach -c {name} {pod}`")
+    };
+    let unconnected = plan
+        .containers
+        .iter()
+        .filter(|container| container.process.stdin && !(interactive && container.name == plan.main));
+    unconnected.map(|container| line(&container.name)).collect()
+}
+
+/// A pod whose containers run.
+struct Ready {
+    /// Of the main container's terminal, where it has one.
+    master: Option<OwnedFd>,
+    /// Signals that are for the pod, and came while it started.
+    early: Vec<Sent>,
+}
+
+/// Waits until the pod is ready. An interrupted start leaves nothing.
+fn ready(store: &Store, id: &str, channel: &Channel, signals: &ForegroundSignals) -> Result<Ready, Failure> {
+    let mut early = Vec::new();
     loop {
         let woken = poll::any(&[(channel.as_fd(), Want::Read), (signals.as_fd(), Want::Read)], None)?;
-        if woken[1]
-            && let Some(Sent::End(signal)) = signals.next()
-        {
-            let mut reports = store.find(id).map_or_else(|report| vec![report], |pod| rm::remove(&pod));
-            let code = u8::try_from(128 + signal).unwrap_or(exit_code::FAILURE);
-            reports.insert(0, Report::new(code, "interrupted while the pod was starting; it is removed"));
-            return Err(Failure::Reports(reports));
+        match if woken[1] { signals.next() } else { None } {
+            Some(Sent::End { signal, .. }) => {
+                let mut reports = store.find(id).map_or_else(|report| vec![report], |pod| rm::remove(&pod));
+                let code = u8::try_from(128 + signal).unwrap_or(exit_code::FAILURE);
+                reports.insert(0, Report::new(code, "interrupted while the pod was starting; it is removed"));
+                return Err(Failure::Reports(reports));
+            }
+            Some(other) => early.push(other),
+            None => {}
         }
         if woken[0] {
-            return started(channel).map_err(Failure::from);
+            return Ok(Ready { master: started(channel)?, early });
         }
     }
 }
@@ -144,29 +179,16 @@ fn started(channel: &Channel) -> Result<Option<OwnedFd>, Report> {
     }
 }
 
-/// The caller's terminal (or pipes) is the container's, until it ends.
-fn interact(
-    pod: &StoredPod,
-    ours: &relay::Ends,
-    master: Option<OwnedFd>,
-    interactive: bool,
-    signals: &ForegroundSignals,
-) -> Result<Ending, Failure> {
-    let options = relay::Options { input: interactive, detach_keys: interactive && master.is_some() };
-    let mut stopper = follow::Stopper::new(pod);
-    match relay::attached(ours, master, options, signals, |_| stopper.interrupt())? {
-        relay::End::Closed => follow::outcome(pod),
-        relay::End::Detached => Ok(Ending::Detached),
-    }
-}
+/// As a shell tells of a writer whose reader had gone: 128 + SIGPIPE.
+const READER_GONE: u8 = 141;
 
-fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Outcome {
+fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool, supervisor: &Channel) -> Outcome {
     let code = match ending {
         Ok(Ending::Detached) => {
             let name = &pod.name;
             print::notice("detached", &format!("`sandpod attach {name}` comes back to it"));
             if remove {
-                print::notice("kept", &format!("nobody waits to remove it now: `sandpod rm {name}` after its end"));
+                print::notice("--rm", "the pod is removed when it has ended");
             }
             return Ok(0);
         }
@@ -177,12 +199,15 @@ fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool) -> Out
             found.unwrap_or_default().iter().for_each(|(reason, line)| print::notice(reason, line));
             Ok(code)
         }
+        Ok(Ending::ReaderGone) => Ok(READER_GONE),
         Err(failure) => Err(failure),
     };
     if !remove {
         return code;
     }
-    // Its supervisor has said its last word, but may not have left yet.
+    // From here on it is ours to remove. Where it has gone already, so be it.
+    let _ = serde_json::to_vec(&FromCaller::Removes).map(|bytes| supervisor.try_send(&bytes, &[]));
+    // Its supervisor may not have left yet.
     let _ = crate::state::wait_released(&pod.dirs, Duration::from_secs(5));
     let failed = rm::remove(&pod.reload());
     match (code, failed.is_empty()) {

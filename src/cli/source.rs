@@ -110,7 +110,23 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         publish: mappings,
     };
     let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source.as_ref()))?;
+    if asked.single.interactive {
+        check_stdin(&plan, asked)?;
+    }
     Ok(Planned { facts, plan, admitted, replaced })
+}
+
+/// `-i` with a manifest.
+fn check_stdin(plan: &PodPlan, asked: &SourceArguments) -> Result<(), Report> {
+    if asked.file.as_deref() == Some(Path::new("-")) {
+        return Err(Report::new(exit_code::USAGE, "-i passes stdin on, but the manifest is read from it")
+            .hint("write the manifest to a file"));
+    }
+    if plan.containers.iter().any(|container| container.name == plan.main && container.process.stdin) {
+        return Ok(());
+    }
+    Err(Report::new(exit_code::USAGE, format!("-i passes stdin to container `{}`, which has none", plan.main))
+        .hint("write `stdin: true` (and `stdinOnce: true` for a stdin that ends with yours) into the container"))
 }
 
 /// All pods of the user whom `facts` describe.

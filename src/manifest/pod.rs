@@ -89,6 +89,8 @@ pub struct Container {
     pub working_dir: Option<String>,
     pub env: Vec<EnvVar>,
     pub stdin: bool,
+    /// stdin ends with the first client that attaches; without it, stdin stays open.
+    pub stdin_once: bool,
     pub tty: bool,
     pub volume_mounts: Vec<VolumeMount>,
     /// Those without a host port are documentation.

@@ -109,6 +109,7 @@ pub(super) fn container(name: &str) -> Container {
         working_dir: None,
         env: Vec::new(),
         stdin: false,
+        stdin_once: false,
         tty: false,
         volume_mounts: Vec::new(),
         ports: Vec::new(),

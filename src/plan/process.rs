@@ -28,6 +28,7 @@ pub(super) struct Wish<'a> {
     pub(super) working_dir: Option<&'a str>,
     pub(super) env: &'a [EnvVar],
     pub(super) stdin: bool,
+    pub(super) stdin_once: bool,
     pub(super) tty: bool,
     pub(super) hostname: &'a str,
     pub(super) security: &'a Security,
@@ -56,6 +57,7 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
         no_new_privs: wish.security.no_new_privs,
         capabilities: wish.security.capabilities.clone(),
         stdin: wish.stdin,
+        stdin_once: wish.stdin_once,
         tty: wish.tty,
         oom_score_adj: wish.oom_score_adj,
     })

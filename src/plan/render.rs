@@ -278,11 +278,12 @@ fn process(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
         "new privs",
         if process.no_new_privs { "never (no_new_privs)" } else { "by setuid programs and file capabilities" },
     )?;
-    let stdio = match (process.stdin, process.tty) {
-        (true, true) => "a terminal, with input",
-        (false, true) => "a terminal, without input",
-        (true, false) => "an open stdin; stdout and stderr to the log",
-        (false, false) => "no stdin; stdout and stderr to the log",
+    let stdio = match (process.stdin, process.stdin_once, process.tty) {
+        (true, _, true) => "a terminal, with input",
+        (false, _, true) => "a terminal, without input",
+        (true, false, false) => "an open stdin; stdout and stderr to the log",
+        (true, true, false) => "a stdin that ends with its first client; stdout and stderr to the log",
+        (false, _, false) => "no stdin; stdout and stderr to the log",
     };
     row(f, "stdio", stdio)
 }

@@ -261,6 +261,9 @@ pub struct ProcessPlan {
     /// Names without `CAP_`; the bounding set. Only root has them effective, as in Kubernetes.
     pub capabilities: Vec<String>,
     pub stdin: bool,
+    /// stdin ends with the first client that has typed into it.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub tty: bool,
     /// What `/proc/PID/oom_score_adj` is raised to by the QoS class, -1000 to 1000; an ordinary user can only raise it
     /// (proc_pid_oom_score_adj(5)), so it is left alone where it is higher already.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::attached::{Joining, Stays};
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::protocol::{MAX_REQUEST, Reply, Request};
@@ -214,8 +215,9 @@ impl Supervisor<'_> {
     fn attach_client(&mut self, id: u64, container: &str, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(container)?;
         let streams = <[OwnedFd; 2]>::try_from(fds).map_err(|_| refuse("attach takes two sockets".to_owned()))?;
-        let master = self.attach(index, id, streams).ok_or_else(|| not_running(container))?;
-        match master {
+        let joining = Joining { streams, input: true, stays: Stays::ForThisLife };
+        self.attach(index, id, joining).ok_or_else(|| refuse("attach could not use the sockets".to_owned()))?;
+        match self.containers[index].output.terminal() {
             Some(master) => self.reply(id, &Reply::Attached, &[master.as_fd()]),
             None => self.reply(id, &Reply::Attached, &[]),
         }

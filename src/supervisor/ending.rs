@@ -21,7 +21,7 @@ use crate::sys::socket::Channel;
 impl Supervisor<'_> {
     /// Takes the sandbox down. The record stays, unless nothing ever ran or nobody wants it.
     pub(super) fn end(mut self, locks: [File; 2]) {
-        let at_end = self.at_end;
+        let at_end = self.settle_at_end();
         // What has begun by now is said to have run.
         self.advance_commands();
         self.publishing.iter_mut().for_each(Publishing::end);
@@ -41,8 +41,10 @@ impl Supervisor<'_> {
         }
         for index in 0..self.containers.len() {
             self.close_output(index);
+            self.let_go(index, |_| true);
         }
         let never_up = self.starter.take();
+        let came_up = never_up.is_none();
         if never_up.is_none() {
             self.commit();
         }
@@ -67,6 +69,9 @@ impl Supervisor<'_> {
             tell_failure(&starter, report);
         }
         let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
+        if came_up {
+            self.wait_for_readers();
+        }
     }
 
     /// The first process of a pid namespace ends after everything in it has been waited for, by us: they are our
@@ -124,6 +129,6 @@ fn tell_failure(starter: &Channel, report: Report) {
 const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
-fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
+pub(super) fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
     let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], cgroup);
 }

@@ -17,7 +17,7 @@ use super::ports::Publishing;
 use super::protocol::{Reply, StartReply};
 use super::storage::Storage;
 use super::watch::{Source, Watch};
-use super::{AtEnd, FirstAttach, starts};
+use super::{AtEnd, starts};
 use crate::engine::cgroup::{Cgroups, Leaf};
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::Sandbox;
@@ -60,8 +60,9 @@ pub(super) struct Supervisor<'a> {
     pub(super) at_end: AtEnd,
     /// Whoever started us, until it has its answer.
     pub(super) starter: Option<Channel>,
-    /// Whoever takes part in the main container's stdio from the start; then its terminal.
-    pub(super) first_attach: Option<FirstAttach>,
+    /// The same, afterwards, where it is to remove the pod.
+    pub(super) caller: Option<Channel>,
+    /// The terminal of the main container, for whoever started us.
     pub(super) first_master: Option<OwnedFd>,
     /// Why the first start of a container failed.
     pub(super) start_failure: Option<Report>,
@@ -262,6 +263,7 @@ impl Supervisor<'_> {
         let master = self.first_master.take();
         let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
         let _ = starter.send(&reply, &fds);
+        self.caller = (self.at_end == AtEnd::KeepForCaller).then_some(starter);
     }
 
     pub(super) fn accept(&mut self) -> Option<u64> {

@@ -4,12 +4,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+mod attached;
 mod changes;
 mod clients;
 mod commands;
 mod container;
 mod ending;
 mod event_loop;
+mod farewell;
 pub mod lifecycle;
 pub mod log;
 mod network;
@@ -19,6 +21,7 @@ mod ports;
 mod prepare;
 pub mod protocol;
 mod silence;
+mod sink;
 mod starts;
 mod storage;
 mod watch;
@@ -50,26 +53,30 @@ pub enum AtEnd {
     Keep,
     /// `run -d --rm`.
     Remove,
-    /// `run --rm`: the caller removes the pod when it has printed the last of the logs.
+    /// `run --rm`: the caller removes the pod when it has printed the last of the output, and says so
+    /// ([`protocol::FromCaller`]). Where the caller has gone, the supervisor removes the pod.
     KeepForCaller,
 }
 
-/// A client that takes part in the main container's stdio from its first byte on, as with [`protocol::Request::Attach`].
-/// A terminal's master comes beside [`protocol::StartReply::Ready`].
+/// The caller takes part in a container's stdio from its first byte on, until the pod ends. The master of the main
+/// container's terminal comes beside [`protocol::StartReply::Ready`].
 #[derive(Debug)]
 pub struct FirstAttach {
     /// stdin and stdout.
     pub stdio: UnixStream,
     pub stderr: UnixStream,
-    /// The size of the client's own terminal.
-    pub window: Option<WindowSize>,
+    /// The caller's stdin is passed on.
+    pub input: bool,
 }
 
 /// What `run` hands over to the supervisor, beside the pod.
 #[derive(Debug)]
 pub struct Handover {
     pub at_end: AtEnd,
-    pub attach: Option<FirstAttach>,
+    /// One for each container, in the plan's order; none with `run -d`.
+    pub attach: Vec<FirstAttach>,
+    /// The size of the caller's own terminal, for the main container's.
+    pub window: Option<WindowSize>,
     /// Of the published ports, bound already.
     pub sockets: Sockets,
 }

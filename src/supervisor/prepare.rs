@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::Handover;
+use super::attached::{Joining, Stays};
 use super::clients::Clients;
 use super::commands::Commands;
 use super::container::Container;
@@ -14,6 +14,7 @@ use super::output::Output;
 use super::ports::Publishing;
 use super::storage::Storage;
 use super::watch::{Source, Watch};
+use super::{FirstAttach, Handover};
 use crate::engine::cgroup::Cgroups;
 use crate::engine::programs::Programs;
 use crate::engine::{During, Failure, Result, sandbox, volumes};
@@ -26,6 +27,8 @@ use crate::sys::socket::Listener;
 use crate::sys::terminal::WindowSize;
 
 const STEP: Step = Step::StartSupervisor;
+/// The number of whoever runs the pod in the foreground; those of other clients begin with 1.
+const CALLER: u64 = 0;
 
 impl<'a> Supervisor<'a> {
     pub(super) fn prepare(
@@ -55,13 +58,12 @@ impl<'a> Supervisor<'a> {
         watch.add(timer.as_fd(), Source::Timer, Interest::Readable);
         watch.add(control.as_fd(), Source::Control, Interest::Readable);
         let joined = JoinedNetwork::new(&plan.sandbox.network, &mut watch)?;
-        let Handover { at_end, attach, sockets } = handover;
-        let window = attach.as_ref().and_then(|attach| attach.window);
+        let Handover { at_end, attach, window, sockets } = handover;
         let main = plan.containers.iter().position(|container| container.name == plan.main);
         if let Some(container) = main.and_then(|index| containers.get_mut(index)) {
             container.window = window.unwrap_or_default();
         }
-        Ok(Supervisor {
+        let mut supervisor = Supervisor {
             plan,
             sandbox,
             programs,
@@ -86,11 +88,18 @@ impl<'a> Supervisor<'a> {
             origin: Instant::now(),
             at_end,
             starter: None,
-            first_attach: attach,
+            caller: None,
             first_master: None,
             start_failure: None,
             finished: false,
-        })
+        };
+        for (index, FirstAttach { stdio, stderr, input }) in attach.into_iter().enumerate() {
+            let joining = Joining { streams: [stdio.into(), stderr.into()], input, stays: Stays::ForThePod };
+            if supervisor.attach(index, CALLER, joining).is_none() {
+                return Err(Failure::because(STEP, "", "the caller could not be attached".to_owned()));
+            }
+        }
+        Ok(supervisor)
     }
 }
 

@@ -85,6 +85,14 @@ pub enum Reply {
     Failed(Report),
 }
 
+/// What the caller of `run --rm` says on the channel on which it was told that the pod is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromCaller {
+    /// It has all the output, and removes the pod now.
+    Removes,
+}
+
 /// What a starting supervisor tells the command that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::FirstAttach;
 use super::container::Running;
 use super::event_loop::Supervisor;
 use super::lifecycle::{Cause, Event};
@@ -106,10 +105,8 @@ impl Supervisor<'_> {
         let started_at = Timestamp::now();
         self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
         self.open_output(index, stdio);
-        if plan.name == self.plan.main
-            && let Some(FirstAttach { stdio, stderr, window: _ }) = self.first_attach.take()
-        {
-            self.first_master = self.attach(index, 0, [stdio.into(), stderr.into()]).flatten();
+        if plan.name == self.plan.main && self.starter.is_some() {
+            self.first_master = self.containers[index].output.terminal();
         }
         self.freeze_if_paused(index);
         Event::ContainerStarted { index }

@@ -61,6 +61,11 @@ fn seal(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// An empty file without a name, in memory.
+pub fn scratch(name: &str) -> Result<OwnedFd> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC).named(|| format!("memfd_create({name:?})"))
+}
+
 /// Mode 0111.
 pub fn make_execute_only(program: BorrowedFd<'_>) -> Result<()> {
     nix::sys::stat::fchmod(program, nix::sys::stat::Mode::from_bits_truncate(0o111)).named(|| "fchmod(0111)".to_owned())

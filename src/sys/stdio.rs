@@ -42,6 +42,26 @@ pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<Option<usize>> {
     }
 }
 
+/// How many bytes a pipe can hold (F_GETPIPE_SZ, pipe(7)).
+pub fn pipe_capacity(pipe: BorrowedFd<'_>) -> Result<usize> {
+    let capacity = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).named(|| "fcntl(F_GETPIPE_SZ)".to_owned())?;
+    Ok(usize::try_from(capacity).unwrap_or(0))
+}
+
+/// Whether reads and writes return EAGAIN instead of waiting.
+pub fn is_nonblocking(fd: BorrowedFd<'_>) -> Result<bool> {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).named(|| "fcntl(F_GETFL)".to_owned())?;
+    Ok(OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK))
+}
+
+/// Opens a pipe or a terminal once more for writing, as a non-blocking open file of our own: the flag belongs to the open
+/// file (open(2)), which we share with the process that started us.
+pub fn open_again_for_writing(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()).named(|| format!("open({path})"))
+}
+
 /// How many bytes a pipe holds now (FIONREAD, pipe(7)).
 pub fn readable_bytes(pipe: BorrowedFd<'_>) -> Result<usize> {
     let mut count: libc::c_int = 0;

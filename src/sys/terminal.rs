@@ -72,9 +72,29 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> Result<()>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// SIGINT, SIGTERM or SIGHUP, by number.
-    End(i32),
-    /// SIGWINCH.
+    End {
+        signal: i32,
+        /// A person pressed Ctrl-C (or closed the terminal): the kernel itself sent it. False for kill(2).
+        by_terminal: bool,
+    },
+    /// The window has another size.
     Resized,
+    /// A signal that says nothing to us.
+    Other(i32),
+}
+
+impl Sent {
+    /// True for SIGHUP.
+    #[must_use]
+    pub fn is_hangup(self) -> bool {
+        matches!(self, Sent::End { signal, .. } if signal == Signal::SIGHUP as i32)
+    }
+
+    /// True for Ctrl-C on a terminal.
+    #[must_use]
+    pub fn is_key(self) -> bool {
+        matches!(self, Sent::End { signal, by_terminal: true } if signal == Signal::SIGINT as i32)
+    }
 }
 
 /// The signals of a command in the foreground, read as events. While this lives they do not end the process, so that
@@ -86,11 +106,22 @@ pub struct ForegroundSignals {
 }
 
 impl ForegroundSignals {
+    /// SIGINT, SIGTERM, SIGHUP and SIGWINCH.
     pub fn block() -> Result<ForegroundSignals> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH] {
-            set.add(signal);
-        }
+        Self::block_these(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH])
+    }
+
+    /// The same, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGALRM, which would end this process, as [`Sent::Other`].
+    pub fn block_all() -> Result<ForegroundSignals> {
+        let end = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+        let other = [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
+        Self::block_these(&[end, other].concat())
+    }
+
+    /// What the caller ignores stays ignored: SIGHUP below nohup(1), SIGINT and SIGQUIT of a shell's background job. The
+    /// kernel queues a blocked signal also where it is ignored.
+    fn block_these(signals: &[Signal]) -> Result<ForegroundSignals> {
+        let set: SigSet = signals.iter().copied().filter(|signal| !is_ignored(*signal)).collect();
         let before = SigSet::thread_get_mask().named(|| "sigprocmask()".to_owned())?;
         set.thread_block().named(|| "sigprocmask(SIG_BLOCK)".to_owned())?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -101,9 +132,14 @@ impl ForegroundSignals {
     /// The next one; `None` when there is none.
     #[must_use]
     pub fn next(&self) -> Option<Sent> {
-        let signal = self.fd.read_signal().ok().flatten()?;
-        let number = i32::try_from(signal.ssi_signo).ok()?;
-        Some(if number == Signal::SIGWINCH as i32 { Sent::Resized } else { Sent::End(number) })
+        let sent = self.fd.read_signal().ok().flatten()?;
+        let signal = i32::try_from(sent.ssi_signo).ok()?;
+        let by_terminal = sent.ssi_code == libc::SI_KERNEL;
+        Some(match Signal::try_from(signal).ok()? {
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP => Sent::End { signal, by_terminal },
+            Signal::SIGWINCH if by_terminal => Sent::Resized,
+            _ => Sent::Other(signal),
+        })
     }
 }
 
@@ -118,6 +154,15 @@ impl Drop for ForegroundSignals {
         // Restoring a mask that was valid before cannot fail.
         let _ = self.before.thread_set_mask();
     }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action nothing is changed; the kernel writes one sigaction, which outlives the call.
+    unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all zeroes is a valid sigaction, and what the kernel has written is one.
+    let action = unsafe { action.assume_init() };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Makes reads and writes return EAGAIN instead of waiting. For descriptors that nobody else shares: the flag belongs

@@ -90,6 +90,7 @@ fn fields<'t>(
         working_dir: object.take("workingDir").and_then(|slot| working_dir(&slot, problems)),
         env: object.take("env").map(|slot| env::read(&slot, &mut siblings.refs, problems)).unwrap_or_default(),
         stdin: flag(object, "stdin", problems),
+        stdin_once: flag(object, "stdinOnce", problems),
         tty: flag(object, "tty", problems),
         volume_mounts: object
             .take("volumeMounts")

@@ -19,6 +19,7 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
         "workingDir",
         "env",
         "stdin",
+        "stdinOnce",
         "tty",
         "volumeMounts",
         "ports",
@@ -42,7 +43,6 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
         Field::not_yet("restartPolicy", POD_RESTART_POLICY),
         Field::not_yet("restartPolicyRules", POD_RESTART_POLICY),
         Field::not_yet("startupProbe", "without it the container counts as started as soon as it runs"),
-        Field::not_yet("stdinOnce", "write false, or leave it out").accepts(Accepted::Bools(&[false])),
         Field::not_yet(
             "terminationMessagePath",
             "without it no message is read from that file; `sandpod logs` has the output",
