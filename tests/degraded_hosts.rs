@@ -56,13 +56,32 @@ fn without_new_privileges_newuidmap_is_of_no_use() {
     assert!(said.stderr.contains("new privileges") || said.stderr.contains("no_new_privs"), "{}", said.explain());
 }
 
-/// Where /usr/bin has no newuidmap, and the user (root of an outer namespace) has ranges of ids all the same.
+/// An explicit request is no wish: where no cgroup is mounted, `--cgroup-parent` is refused and nothing is made.
+#[test]
+fn a_cgroup_parent_where_no_cgroup_is_mounted_is_refused() {
+    let test = "a_cgroup_parent_where_no_cgroup_is_mounted_is_refused";
+    let Some(ground) = Ground::new(test) else { return };
+    if !has_unshare(&ground, test, &["unshare", "-rm"]) {
+        return;
+    }
+    let hide = "mount -t tmpfs tmpfs /sys/fs/cgroup";
+    let run = |options: &str| {
+        let text = format!("{hide} && \"$sandpod\" run --rm {options} --image host: --name hello -- echo hello");
+        script(&ground, &["unshare", "-rm"], &text)
+    };
+    hello(&ground, run("")).complains("no-cgroup");
+    let said = run("--cgroup-parent /x").ends_with(125).complains("--cgroup-parent /x").complains("hint: ");
+    assert!(!said.stderr.contains("degraded"), "{}", said.explain());
+    ground.is_empty(&said.explain());
+}
+
+/// Root of a user namespace with many ids writes the pod's maps itself, where there is no newuidmap.
 #[test]
 fn without_newuidmap() {
     let test = "without_newuidmap";
     let Some(ground) = Ground::with_subids(test) else { return };
     let flags = ["unshare", "-rm", "--map-auto"];
-    let hide = "mkdir o && mount -t tmpfs tmpfs o && mkdir o/up o/work &&
+    let hide = "mkdir -p o && mount -t tmpfs tmpfs o && mkdir o/up o/work &&
         mount -t overlay -o userxattr,lowerdir=/usr/bin,upperdir=o/up,workdir=o/work overlay /usr/bin &&
         rm /usr/bin/newuidmap /usr/bin/newgidmap &&
         echo root:1:65535 >o/subid && mount --bind o/subid /etc/subuid && mount --bind o/subid /etc/subgid";
@@ -70,7 +89,16 @@ fn without_newuidmap() {
         return;
     }
     let said = script(&ground, &flags, &format!("{hide} && {RUN}"));
-    hello(&ground, said).says("0").complains("no-newuidmap").complains("newuidmap is not installed");
+    let said = hello(&ground, said).says("0");
+    assert!(!said.stderr.contains("no-newuidmap"), "{}", said.explain());
+    let other = "\"$sandpod\" run --rm --image host: --name hello --user 33:33 -- sh -c 'echo hello; id'";
+    let said = script(&ground, &flags, &format!("{hide} && {other}"));
+    hello(&ground, said).says("uid=33");
+    // Without those capabilities, the lack is named.
+    let without = format!("{hide} && setpriv --bounding-set -setuid,-setgid --inh-caps -setuid,-setgid sh -c \"$RUN\"");
+    let mut command = ground.program(flags[0]);
+    command.args(&flags[1..]).args(["sh", "-c", &without]).env("sandpod", BINARY).env("RUN", RUN);
+    hello(&ground, Said::by(command)).says("0").complains("no-newuidmap").complains("newuidmap is not installed");
 }
 
 #[test]

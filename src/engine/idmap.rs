@@ -39,6 +39,11 @@ impl MapsInProgress {
             MapWriter::Tools { newuidmap, newgidmap } => {
                 Some([Tool::start(newuidmap, pid, &map.uids)?, Tool::start(newgidmap, pid, &map.gids)?])
             }
+            MapWriter::Privileged => {
+                write_file(pid, "uid_map", &lines(&map.uids))?;
+                write_file(pid, "gid_map", &lines(&map.gids))?;
+                None
+            }
             MapWriter::Direct => {
                 // Without CAP_SETGID outside, the kernel takes a gid_map only once setgroups(2) is denied for good.
                 write_file(pid, "setgroups", "deny")?;

@@ -121,7 +121,7 @@ impl Launcher<'_> {
             clone::exit_now(125);
         }
         stdio::set_umask(0o022);
-        let root = Root::build(self.container, &sources)?;
+        let root = Root::build(self.container, &sources, self.pod.place_of(&self.container.root))?;
 
         let step = Step::CreateContainer;
         self.join_pause()?;

@@ -11,6 +11,7 @@ mod failure;
 pub mod idmap;
 mod join;
 pub mod launcher;
+pub mod layers;
 mod message;
 mod mount_points;
 mod mounts;

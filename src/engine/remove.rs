@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{During as _, Failure};
 use super::idmap::write_maps;
+use super::layers;
 use super::sandbox::root_of;
 use super::tree::{empty_directory, remove_tree};
 use crate::plan::idmap::{IdMapPlan, UsernsMode};
-use crate::plan::{PodDirs, PodPlan, container_root};
+use crate::plan::{LayerPlace, PodDirs, PodPlan, container_root};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
@@ -55,9 +56,11 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cg
     if !alive.is_empty() {
         return alive;
     }
-    let left = remove_data(&dirs.data, idmap);
-    if !left.is_empty() {
-        return left;
+    for directory in layers::directories(dirs).into_iter().chain([dirs.data.clone()]) {
+        let left = remove_data(&directory, idmap);
+        if !left.is_empty() {
+            return left;
+        }
     }
     remove_runtime(&dirs.runtime)
 }
@@ -65,9 +68,15 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cg
 /// What containers wrote outside volumes, as far as we can remove it as ourselves, when none of them runs any more and
 /// [`remove_pod`] is to follow: there is time for it while pause dies. What it leaves is for that.
 pub fn remove_layers(plan: &PodPlan) {
-    let Ok(data) = open_host_path(&plan.sandbox.dirs.data) else { return };
     for container in &plan.containers {
-        let _ = remove_tree(data.as_fd(), OsStr::new(&container_root(&container.name)));
+        let directory = match plan.sandbox.place_of(&container.root) {
+            LayerPlace::Data => &plan.sandbox.dirs.data,
+            LayerPlace::Directory(directory) => directory,
+            // Gone with the last process that could see it.
+            LayerPlace::Memory { .. } => continue,
+        };
+        let Ok(directory) = open_host_path(directory) else { continue };
+        let _ = remove_tree(directory.as_fd(), OsStr::new(&container_root(&container.name)));
     }
 }
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::copy::copy_tree;
 use super::failure::{During, Failure, Result};
+use super::layers;
 use super::mount_points::MountPoints;
 use super::sources::{RootSource, Sources};
 use super::tree;
-use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, RootPlan};
+use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, RootPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
 use crate::sys::path::{self, Missing};
@@ -27,8 +28,12 @@ const STEP: Step = Step::BuildRoot;
 
 impl Root {
     /// Every start gets a fresh writable layer, as a restarted container of a Pod does.
-    pub fn build(container: &ContainerPlan, sources: &Sources) -> Result<Root> {
-        let store = sources.store.as_fd();
+    pub fn build(container: &ContainerPlan, sources: &Sources, place: &LayerPlace) -> Result<Root> {
+        let of_container = match place {
+            LayerPlace::Data | LayerPlace::Directory(_) => None,
+            LayerPlace::Memory { .. } => Some(layers::of_container(sources.store.as_fd(), &container.name)?),
+        };
+        let store = of_container.as_ref().unwrap_or(&sources.store).as_fd();
         for old in ["upper", "work", "root", "layers"] {
             if let Some(error) = tree::remove_tree(store, old.as_ref()).into_iter().next() {
                 return Err(Failure::new(STEP, &container.name, &error));

@@ -15,13 +15,14 @@ use super::cgroup::{self, Leaf};
 use super::failure::{During, Failure, Result};
 use super::idmap::MapsInProgress;
 use super::join;
+use super::layers;
 use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speaker, died};
 use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use super::sysctls;
-use crate::plan::idmap::{IdMapPlan, MapWriter};
+use crate::plan::idmap::IdMapPlan;
 use crate::plan::network::{NetworkPlan, Prohibition};
-use crate::plan::{NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::plan::{LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
@@ -236,6 +237,15 @@ fn mount_pod_tmpfs(plan: &SandboxPlan, here: &OwnedFd) -> Result<()> {
         let fd = path::open_host_path(&name).during(step, name.display())?;
         path::change_mode(fd.as_fd(), 0o644).during(step, name.display())?;
     }
+    if let LayerPlace::Memory { size } = plan.layers {
+        let size = size.to_string();
+        path::make_directory(tmpfs.as_fd(), Path::new(layers::DIRECTORY), 0o755).during(step, layers::DIRECTORY)?;
+        let target = path::open_host_path(Path::new(layers::DIRECTORY)).during(step, layers::DIRECTORY)?;
+        let options = [("mode", Some("0755")), ("size", Some(size.as_str()))];
+        let mounted = DetachedMount::create("tmpfs", &options, Attributes::NO_DEV)
+            .during(step, "the tmpfs of writable layers")?;
+        mounted.attach(target.as_fd(), Path::new(layers::DIRECTORY)).during(step, layers::DIRECTORY)?;
+    }
     for volume in &plan.memory_volumes {
         let on = volume.path.display();
         let size = volume.size.map(|bytes| bytes.to_string());
@@ -267,9 +277,5 @@ fn enter_empty_root() -> crate::sys::Result<()> {
 /// The pod's root id. With a map written by ourselves, setgroups(2) is denied (user_namespaces(7)).
 #[must_use]
 pub fn root_of(map: &IdMapPlan) -> Identity {
-    let groups = match map.writer {
-        MapWriter::Tools { .. } => Some(Vec::new()),
-        MapWriter::Direct => None,
-    };
-    Identity { uid: 0, gid: 0, groups }
+    Identity { uid: 0, gid: 0, groups: map.writer.allows_setgroups().then(Vec::new) }
 }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::failure::{During, Failure, Result};
+use super::layers;
 use super::volumes::Pinned;
-use crate::plan::{ContainerPlan, MountKind, RootPlan, SandboxPlan, container_root};
+use crate::plan::{ContainerPlan, LayerPlace, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
 use crate::sys;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
@@ -19,7 +20,8 @@ const DEVICES: [(&str, (u64, u64)); 6] =
 
 #[derive(Debug)]
 pub struct Sources {
-    /// `dirs.data/<name>.root`, where the root's writable part goes.
+    /// Where the root's writable part goes: `<name>.root`, or with [`LayerPlace::Memory`] the directory that this is made
+    /// in, by the pod's root.
     pub store: OwnedFd,
     pub root: RootSource,
     /// In the order of the plan's mounts; `None` for a file system that is made new.
@@ -40,7 +42,12 @@ impl Sources {
     pub fn open(pod: &SandboxPlan, container: &ContainerPlan, pinned: &Pinned) -> Result<Sources> {
         let step = Step::OpenSources;
         let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
-        let store = open(&pod.dirs.data.join(container_root(&container.name)))?;
+        let store = match pod.place_of(&container.root) {
+            LayerPlace::Data => open(&pod.dirs.data.join(container_root(&container.name)))?,
+            LayerPlace::Directory(directory) => open(&directory.join(container_root(&container.name)))?,
+            // The current directory is the pod's tmpfs.
+            LayerPlace::Memory { .. } => open(Path::new(layers::DIRECTORY))?,
+        };
         let root = match &container.root {
             RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => {
                 let opened = open(lower)?;

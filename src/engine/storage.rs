@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::failure::{During, Failure, Result};
+use super::layers;
 use super::sandbox::{Sandbox, root_of};
 use crate::plan::storage::StorageUsage;
-use crate::plan::{ContainerPlan, SandboxPlan, container_log, container_root};
+use crate::plan::{ContainerPlan, LayerPlace, SandboxPlan, container_log, container_root};
 use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
@@ -83,21 +84,31 @@ fn measure(
     // As ourselves: the directory above is 0700, and its owner no id of an isolated map.
     let data = path::open_host_path(&pod.dirs.data).during(STEP, ON)?;
     let mut roots = Vec::with_capacity(containers.len());
-    for ContainerPlan { name, log, .. } in containers {
+    for ContainerPlan { name, log, root, .. } in containers {
         let logs = (0..log.max_files).map(|number| match number {
             0 => container_log(name),
             _ => format!("{}.{number}", container_log(name)),
         });
         let logs = logs.filter_map(|log| extent(data.as_fd(), log.as_ref()).ok()).map(|found| found.bytes).sum();
-        roots.push((name, open(data.as_fd(), &container_root(name))?, logs));
+        // In memory: not to be reached from here.
+        let root = match pod.place_of(root) {
+            LayerPlace::Data => Some(open(data.as_fd(), &container_root(name))?),
+            LayerPlace::Directory(directory) => {
+                let layers = path::open_host_path(directory).during(STEP, ON)?;
+                Some(open(layers.as_fd(), &container_root(name))?)
+            }
+            LayerPlace::Memory { .. } => None,
+        };
+        roots.push((name, root, logs));
     }
     let volumes = (!pod.disk_volumes.is_empty()).then(|| open(data.as_fd(), "volumes")).transpose()?;
     // Not the supervisor's lock, nor ends of pipes that a container waits on.
-    let own = [channel.as_fd(), sandbox.process.as_fd(), data.as_fd()];
-    let kept =
-        own.into_iter().chain(roots.iter().map(|(_, root, _)| root.as_fd())).chain(volumes.iter().map(AsFd::as_fd));
+    let own = [channel.as_fd(), sandbox.process.as_fd(), sandbox.workshop.as_fd(), data.as_fd()];
+    let opened = roots.iter().filter_map(|(_, root, _)| root.as_ref());
+    let kept = own.into_iter().chain(opened.map(AsFd::as_fd)).chain(volumes.iter().map(AsFd::as_fd));
     stdio::close_all_but(&kept.collect::<Vec<_>>()).during(STEP, ON)?;
     clone::join_all(&sandbox.process, Namespaces::CLONE_NEWUSER).during(STEP, ON)?;
+    let in_memory = layers::open_in_memory(sandbox, pod)?;
     privileges::become_identity(&root_of(&pod.idmap)).during(Step::BecomeRoot, ON)?;
     if !clone::die_with_parent(Some(supervisor)).during(Step::BecomeRoot, ON)? {
         clone::exit_now(125);
@@ -105,7 +116,13 @@ fn measure(
     let mut usage = StorageUsage::default();
     for (name, root, logs) in roots {
         let logs: u64 = logs;
-        let (bytes, whole) = bytes_below(root);
+        let root = match (root, &in_memory) {
+            (Some(root), _) => Some(root),
+            // One that has not started yet has none.
+            (None, Some(layers)) => open_to_read(layers.as_fd(), container_root(name).as_ref()).ok(),
+            (None, None) => None,
+        };
+        let (bytes, whole) = root.map_or((0, true), bytes_below);
         usage.incomplete |= !whole;
         usage.containers.push((name.clone(), logs.saturating_add(bytes)));
     }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::plan::idmap::{ContainerId, IdMapPlan, MapWriter};
+use crate::plan::idmap::{ContainerId, IdMapPlan};
 use crate::sys::privileges::Identity;
 use crate::sys::{Errno, Error, Result, path};
 
@@ -86,10 +86,10 @@ impl User {
         if map.host_gid(ContainerId(self.identity.gid)).is_none() {
             return Err(refuse(format!("gid {} is not in the pod's id map", self.identity.gid)));
         }
-        match (&map.writer, &mut self.identity.groups) {
-            (MapWriter::Direct, groups) => *groups = None,
-            (MapWriter::Tools { .. }, Some(groups)) => groups.retain(|gid| map.host_gid(ContainerId(*gid)).is_some()),
-            (MapWriter::Tools { .. }, None) => {}
+        match (map.writer.allows_setgroups(), &mut self.identity.groups) {
+            (false, groups) => *groups = None,
+            (true, Some(groups)) => groups.retain(|gid| map.host_gid(ContainerId(*gid)).is_some()),
+            (true, None) => {}
         }
         Ok(self)
     }

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
-use crate::plan::{HostPathPlan, HostPathType, PodPlan, RootPlan, container_root};
+use super::layers;
+use crate::plan::{ContainerPlan, HostPathPlan, HostPathType, LayerPlace, PodPlan, RootPlan, container_root};
 use crate::step::Step;
 use crate::sys::path::{self, FileKind};
 use crate::sys::{self, Errno, Error, tree};
@@ -20,10 +21,12 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let data = &plan.sandbox.dirs.data;
     let root = path::open_host_path(data).during(STEP, data.display())?;
     let volumes = (!plan.sandbox.disk_volumes.is_empty()).then(|| "volumes".to_owned());
-    let roots = plan.containers.iter().map(|container| container_root(&container.name));
+    let of_data = |container: &&ContainerPlan| *plan.sandbox.place_of(&container.root) == LayerPlace::Data;
+    let roots = plan.containers.iter().filter(of_data).map(|container| container_root(&container.name));
     for name in volumes.into_iter().chain(roots) {
         path::make_directory(root.as_fd(), Path::new(&name), 0o777).during(STEP, &name)?;
     }
+    layers::prepare(plan)?;
     let mut pinned = BTreeMap::new();
     for host_path in &plan.sandbox.host_paths {
         pinned.insert(host_path.path.clone(), check_host_path(host_path)?);

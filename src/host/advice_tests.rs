@@ -4,7 +4,10 @@ use super::super::switches::{self, Caller};
 use super::super::user::Privileges;
 use super::*;
 use crate::host::recorded::Recorded;
-use crate::host::{Dir, HostUser, MapLine, OwnIdMap, RootfsFact, SubIdRange};
+use crate::host::{
+    Confinement, Dir, HostUser, LayerFacts, MapLine, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange,
+    UserNamespaces,
+};
 use crate::sys::probe::errno;
 
 const EVERYTHING: [MapLine; 1] = [MapLine { inside: 0, outside: 0, count: u32::MAX }];
@@ -20,9 +23,13 @@ fn good() -> Facts {
         subgids: range,
         newuidmap: IdMapTool::Privileged(PathBuf::from("/usr/bin/newuidmap")),
         newgidmap: IdMapTool::Privileged(PathBuf::from("/usr/bin/newgidmap")),
+        may_write_maps: false,
+        layers: LayerFacts::default(),
         user_namespaces: UserNamespaces::Allowed,
+        confinement: Confinement::default(),
         overlay: OverlaySupport::Native,
         procfs: ProcVisibility::Full,
+        sysfs: ProcVisibility::Full,
         runtime_dir: dir("/run/user/1001/sandpod"),
         data_dir: dir("/home/ana/.local/share/sandpod"),
         kernel: (6, 12),
@@ -144,6 +151,58 @@ fn a_masked_proc_is_named_with_what_masks_it() {
 }
 
 #[test]
+fn what_a_container_refuses_has_that_containers_fix() {
+    use crate::host::Container::{Docker, Kubernetes, Podman};
+    let within = |container, seccomp, apparmor: Option<&str>| Facts {
+        confinement: Confinement { container: Some(container), seccomp, apparmor: apparmor.map(str::to_owned) },
+        ..good()
+    };
+    let docker = within(Docker, true, Some("docker-default (enforce)"));
+    for (step, errno) in [
+        (Step::StartSupervisor, errno::ENOSYS),
+        (Step::StartSupervisor, errno::EPERM),
+        (Step::CreateNamespaces, errno::EPERM),
+        (Step::SetUpSandbox, errno::EPERM),
+    ] {
+        says(
+            step,
+            errno,
+            &docker,
+            &["Seccomp: 2", "--security-opt seccomp=unconfined", "docker-default", "apparmor=unconfined"],
+        );
+    }
+    says(
+        Step::SetUpSandbox,
+        errno::EACCES,
+        &docker,
+        &["`docker-default (enforce)`", "--security-opt apparmor=unconfined"],
+    );
+    let kubernetes = within(Kubernetes, true, None);
+    says(
+        Step::CreateNamespaces,
+        errno::EPERM,
+        &kubernetes,
+        &["securityContext.seccompProfile.type: Unconfined", "hostUsers: false"],
+    );
+    says(Step::SetUpSandbox, errno::EACCES, &kubernetes, &["securityContext.appArmorProfile.type: Unconfined"]);
+    let by = vec![PathBuf::from("/proc/kcore")];
+    for (container, fix) in [
+        (Docker, "--security-opt systempaths=unconfined"),
+        (Podman, "--security-opt unmask=ALL"),
+        (Kubernetes, "`securityContext.procMount: Unmasked` for the container, with `hostUsers: false`"),
+    ] {
+        let facts = Facts { procfs: ProcVisibility::Masked { by: by.clone() }, ..within(container, false, None) };
+        says(Step::MountFilesystems, errno::EPERM, &facts, &["/proc/kcore", fix]);
+    }
+}
+
+#[test]
+fn root_without_the_capability_that_its_map_needs() {
+    let root = Facts { user: HostUser { uid: 0, gid: 0, name: None }, ..good() };
+    says(Step::WriteIdMaps, errno::EPERM, &root, &["CAP_SETFCAP", "--cap-add SETFCAP"]);
+}
+
+#[test]
 fn overlays() {
     let step = Step::BuildRoot;
     let rootfs = RootfsFact {
@@ -151,6 +210,7 @@ fn overlays() {
         owner: Some(1001),
         error: None,
         mounts_below: vec![PathBuf::from("/srv/r/mnt")],
+        too_deep: false,
     };
     says(step, errno::EINVAL, &Facts { rootfs: vec![rootfs], ..good() }, &["/srv/r/mnt", "umount"]);
     says(step, errno::EINVAL, &good(), &["XDG_DATA_HOME", "NFS"]);

@@ -17,6 +17,8 @@ pub(super) struct Environment {
     pub(super) xdg_data_home: Option<OsString>,
     pub(super) slirp4netns: Option<OsString>,
     pub(super) pasta: Option<OsString>,
+    /// Every container of a Kubernetes pod has `$KUBERNETES_SERVICE_HOST`.
+    pub(super) kubernetes: bool,
 }
 
 impl Environment {
@@ -29,6 +31,7 @@ impl Environment {
             xdg_data_home: std::env::var_os("XDG_DATA_HOME"),
             slirp4netns: std::env::var_os("SANDPOD_SLIRP4NETNS"),
             pasta: std::env::var_os("SANDPOD_PASTA"),
+            kubernetes: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::CgroupFacts;
+use super::cgroup::{CgroupFacts, Container};
 use super::network::NetworkFacts;
 
 /// Everything the plan may know about the machine.
@@ -19,11 +19,22 @@ pub struct Facts {
     pub subgids: Vec<SubIdRange>,
     pub newuidmap: IdMapTool,
     pub newgidmap: IdMapTool,
+    /// CAP_SETUID, CAP_SETGID and CAP_SETFCAP in our own user namespace: the kernel then takes any map of ids that exist
+    /// here, from us as from newuidmap (user_namespaces(7), "Defining user and group ID mappings").
+    #[serde(default)]
+    pub may_write_maps: bool,
     pub user_namespaces: UserNamespaces,
+    #[serde(default)]
+    pub confinement: Confinement,
     pub overlay: OverlaySupport,
     pub procfs: ProcVisibility,
+    /// The same rule holds for a new sysfs.
+    #[serde(default = "whole")]
+    pub sysfs: ProcVisibility,
     pub runtime_dir: Dir,
     pub data_dir: Dir,
+    #[serde(default)]
+    pub layers: LayerFacts,
     /// `(major, minor)` of `uname -r`.
     pub kernel: (u32, u32),
     pub hostname: String,
@@ -49,6 +60,10 @@ pub struct Facts {
     pub network: NetworkFacts,
     /// What was odd and tolerated: garbage lines in /etc/subuid, and the like. For stderr.
     pub warnings: Vec<String>,
+}
+
+fn whole() -> ProcVisibility {
+    ProcVisibility::Full
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,6 +127,17 @@ pub enum UserNamespaces {
     },
 }
 
+/// What is in force around this process that can refuse what the kernel allows; for advice only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Whose container this is, where it can be told.
+    pub container: Option<Container>,
+    /// A seccomp filter: `Seccomp: 2` of /proc/self/status.
+    pub seccomp: bool,
+    /// The AppArmor profile of this process, unless it is unconfined.
+    pub apparmor: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OverlaySupport {
     /// In `/proc/filesystems`, or a module that `fsopen` may load; Linux ≥ 5.11 for `userxattr`.
@@ -141,6 +167,26 @@ pub struct Dir {
     pub fallback: Option<String>,
 }
 
+/// Which directories can hold the upper layer of an overlay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFacts {
+    /// What keeps the data directory from it; `None`: nothing, and the rest was not looked at.
+    pub data: Option<String>,
+    /// Other directories that are sandpod's own, or can be made so; those on a disk first.
+    pub elsewhere: Vec<LayerDir>,
+    /// What keeps a tmpfs of the pod's own from it.
+    pub memory: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerDir {
+    /// `/tmp/sandpod-1000`
+    pub path: PathBuf,
+    /// On a tmpfs: what is written there takes memory.
+    pub in_memory: bool,
+    pub why_not: Option<String>,
+}
+
 /// Top level of the host's root, for `host:`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HostRoot {
@@ -158,6 +204,9 @@ pub struct HostRootDir {
     pub name: String,
     /// Mounts below it; the kernel then refuses it as an overlay's lower layer in a user namespace.
     pub mounts_below: Vec<PathBuf>,
+    /// It lies on an overlay over another one, and the kernel mounts no third over it.
+    #[serde(default)]
+    pub too_deep: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -167,4 +216,7 @@ pub struct RootfsFact {
     pub owner: Option<u32>,
     pub error: Option<String>,
     pub mounts_below: Vec<PathBuf>,
+    /// As for [`HostRootDir`].
+    #[serde(default)]
+    pub too_deep: bool,
 }

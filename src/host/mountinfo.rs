@@ -88,25 +88,37 @@ impl MountTable {
     /// The rule of `mnt_already_visible` in the kernel's fs/namespace.c, for a procfs that a new user namespace mounts
     /// read-write with the default relatime: one procfs in sight must show everything.
     pub(super) fn procfs(&self) -> ProcVisibility {
-        let whole = |mount: &&Mount| mount.fs_type == "proc" && mount.root == Path::new("/");
-        // The procfs with the fewest covers is the one worth repairing.
-        let fewest = self.0.iter().filter(whole).map(|mount| self.covers(mount)).min_by_key(Vec::len);
+        self.visibility("proc", &ALWAYS_EMPTY_IN_PROC, true)
+    }
+
+    /// The same for a sysfs. A container has it read-only, so one that is read-only already is no hindrance.
+    pub(super) fn sysfs(&self) -> ProcVisibility {
+        self.visibility("sysfs", &ALWAYS_EMPTY_IN_SYS, false)
+    }
+
+    fn visibility(&self, fs_type: &str, always_empty: &[&str], writable: bool) -> ProcVisibility {
+        let whole = |mount: &&Mount| mount.fs_type == fs_type && mount.root == Path::new("/");
+        // The one with the fewest covers is the one worth repairing.
+        let covers = |mount| self.covers(mount, always_empty, writable);
+        let fewest = self.0.iter().filter(whole).map(covers).min_by_key(Vec::len);
         match fewest {
             Some(by) if by.is_empty() => ProcVisibility::Full,
             by => ProcVisibility::Masked { by: by.unwrap_or_default() },
         }
     }
 
-    /// What keeps one procfs from being fully visible: the procfs itself when its flags are stricter than the new one's
+    /// What keeps one of them from being fully visible: the file system itself when its flags are stricter than the new one's
     /// would be (they are locked in the new user namespace), and each mount directly on it.
-    fn covers(&self, procfs: &Mount) -> Vec<PathBuf> {
+    fn covers(&self, procfs: &Mount, always_empty: &[&str], writable: bool) -> Vec<PathBuf> {
         let mut covers = Vec::new();
         let same_atime = procfs.has("relatime") && !procfs.has("noatime") && !procfs.has("nodiratime");
-        if procfs.is_read_only() || !same_atime {
+        if (writable && procfs.is_read_only()) || !same_atime {
             covers.push(printable(&procfs.point));
         }
         let children = self.0.iter().filter(|mount| mount.parent == procfs.id && mount.id != procfs.id);
-        covers.extend(children.filter(|child| !covers_nothing(procfs, child)).map(|child| printable(&child.point)));
+        covers.extend(
+            children.filter(|child| !covers_nothing(procfs, child, always_empty)).map(|child| printable(&child.point)),
+        );
         covers.sort();
         covers.dedup();
         covers
@@ -115,10 +127,26 @@ impl MountTable {
 
 /// Directories that procfs makes as mount points and keeps empty for good (`proc_create_mount_point`,
 /// `register_sysctl_mount_point`): a mount on them hides nothing. Any other directory counts, even an empty one.
-const ALWAYS_EMPTY: [&str; 4] = ["sys/fs/binfmt_misc", "fs/nfsd", "xen", "openprom"];
+const ALWAYS_EMPTY_IN_PROC: [&str; 4] = ["sys/fs/binfmt_misc", "fs/nfsd", "xen", "openprom"];
+/// The same of sysfs (`sysfs_create_mount_point`).
+const ALWAYS_EMPTY_IN_SYS: [&str; 13] = [
+    "fs/cgroup",
+    "fs/bpf",
+    "fs/fuse/connections",
+    "fs/pstore",
+    "fs/resctrl",
+    "fs/selinux",
+    "fs/smackfs",
+    "firmware/efi/efivars",
+    "hypervisor/s390",
+    "kernel/config",
+    "kernel/debug",
+    "kernel/security",
+    "kernel/tracing",
+];
 
-fn covers_nothing(procfs: &Mount, child: &Mount) -> bool {
-    child.point.strip_prefix(&procfs.point).is_ok_and(|inside| ALWAYS_EMPTY.iter().any(|dir| inside == Path::new(dir)))
+fn covers_nothing(procfs: &Mount, child: &Mount, always_empty: &[&str]) -> bool {
+    child.point.strip_prefix(&procfs.point).is_ok_and(|inside| always_empty.iter().any(|dir| inside == Path::new(dir)))
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
@@ -200,6 +228,19 @@ mod tests {
             "704 702 0:95 / /proc/sys/deep rw - tmpfs tmpfs rw",
         ]);
         assert_eq!(table.procfs(), masked(&["/proc/bus", "/proc/kcore", "/proc/sys"]));
+    }
+
+    #[test]
+    fn sysfs_of_a_machine_and_of_a_container() {
+        let sys = "23 27 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw";
+        let cgroup = "31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
+        let debug = "32 23 0:8 / /sys/kernel/debug rw,relatime - debugfs debugfs rw";
+        assert_eq!(table(&[sys, cgroup, debug]).sysfs(), ProcVisibility::Full);
+        let read_only = "23 27 0:22 / /sys ro,nosuid,nodev,noexec,relatime - sysfs sysfs ro";
+        assert_eq!(table(&[read_only, cgroup]).sysfs(), ProcVisibility::Full);
+        let firmware = "33 23 0:91 / /sys/firmware ro,relatime - tmpfs tmpfs ro";
+        assert_eq!(table(&[read_only, firmware]).sysfs(), masked(&["/sys/firmware"]));
+        assert_eq!(table(&[]).sysfs(), masked(&[]));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::idmap_tool::{self, Tool};
 use super::mountinfo::MountTable;
 use super::subid::{self, SubIds, Wanted};
 use super::switches::{self, Caller};
-use super::user::{self, Privileges};
-use super::{Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, network, tree};
+use super::user::{self, Capability, Privileges};
+use super::{Confinement, Dir, Facts, HostUser, MapLine, OwnIdMap, kernel, layers, network, tree};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::{self, probe as look};
@@ -121,18 +121,28 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     };
     let runtime_dir = dirs::runtime(&source.environment, uid);
     let home = account.as_ref().map(|account| account.home.as_str());
+    let data_dir = dirs::data(&source.environment, home, &runtime_dir, uid);
+    let mut host_root = asked.host_image.then(|| tree::host_root(&source.root, &mounts, &mut warnings));
+    let mut rootfs: Vec<_> = asked.rootfs.iter().map(|directory| tree::rootfs(directory, &mounts)).collect();
+    layers::look_at_stacks(host_root.as_mut(), &source.root, &mut rootfs);
     Ok(Facts {
         cgroup: cgroup::find(&view(source, &mounts, &own_map), &asked.cgroup),
         network: network::probe(&proc, &source.root.join("dev/net/tun"), &source.environment, asked.pasta),
         newuidmap: idmap_tool::find(Tool::NewUidMap, &source.environment.path, caller),
         newgidmap: idmap_tool::find(Tool::NewGidMap, &source.environment.path, caller),
+        may_write_maps: [Capability::SetUid, Capability::SetGid, Capability::SetFcap]
+            .iter()
+            .all(|capability| caller.privileges.has(*capability)),
         user_namespaces: switches::probe(&proc, caller),
         stack_limit: kernel::stack_limit(
             &look::read_bounded(&proc.join("self/limits"), MOST_LIMITS).unwrap_or_default(),
         ),
+        confinement: confinement(source, caller.privileges),
         overlay: kernel::overlay(&proc, &source.root.join("lib/modules"), &uname.release, version),
         procfs: mounts.procfs(),
-        data_dir: dirs::data(&source.environment, home, &runtime_dir, uid),
+        sysfs: mounts.sysfs(),
+        layers: layers::probe(&data_dir, &runtime_dir, Path::new("/tmp"), uid, version),
+        data_dir,
         runtime_dir,
         kernel: version,
         hostname: uname.hostname,
@@ -141,8 +151,8 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         hosts: String::from_utf8_lossy(&optional(&etc.join("hosts"), MOST_HOSTS, &mut warnings)).into_owned(),
         resolv_conf: String::from_utf8_lossy(&optional(&etc.join("resolv.conf"), MOST_RESOLV_CONF, &mut warnings))
             .into_owned(),
-        host_root: asked.host_image.then(|| tree::host_root(&source.root, &mounts, &mut warnings)),
-        rootfs: asked.rootfs.iter().map(|directory| tree::rootfs(directory, &mounts)).collect(),
+        host_root,
+        rootfs,
         user: HostUser { uid, gid, name },
         own_map,
         subuids,
@@ -164,6 +174,20 @@ fn view<'a>(source: &'a Source, mounts: &'a MountTable, own_map: &OwnIdMap) -> V
         uids: [source.uid, outside.unwrap_or(source.uid)],
         pid: std::process::id(),
         rights: Rights::OURS,
+    }
+}
+
+fn confinement(source: &Source, privileges: Privileges) -> Confinement {
+    let label = look::read_start(&source.root.join("proc/self/attr/current"), 4096).unwrap_or_default();
+    let label = String::from_utf8_lossy(&label).trim_end_matches(['\0', '\n']).to_owned();
+    let unconfined =
+        label.is_empty() || label == "unconfined" || label.ends_with("(unconfined)") || label.contains(':');
+    let kubernetes = source.environment.kubernetes.then_some(cgroup::Container::Kubernetes);
+    Confinement {
+        container: cgroup::container_around(&source.root).or(kubernetes),
+        seccomp: privileges.filtered,
+        // A label with colons is SELinux's.
+        apparmor: (!unconfined).then_some(label),
     }
 }
 

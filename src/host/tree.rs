@@ -23,7 +23,7 @@ pub(super) fn host_root(root: &Path, mounts: &MountTable, warnings: &mut Vec<Str
                 found.links.push((name, target));
             }
         } else if metadata.is_dir() && (is_program_dir(&name) || ["usr", "etc", "opt"].contains(&name.as_str())) {
-            found.dirs.push(HostRootDir { name, mounts_below: mounts.below(&path) });
+            found.dirs.push(HostRootDir { name, mounts_below: mounts.below(&path), too_deep: false });
         }
     }
     found.var_dirs = var_dirs(&root.join("var"), warnings);
@@ -84,6 +84,7 @@ pub(super) fn rootfs(directory: &Path, mounts: &MountTable) -> RootfsFact {
         owner: None,
         error: Some(error),
         mounts_below: Vec::new(),
+        too_deep: false,
     };
     // mountinfo has no symlinks in its paths.
     let look = || {
@@ -96,6 +97,7 @@ pub(super) fn rootfs(directory: &Path, mounts: &MountTable) -> RootfsFact {
             owner: Some(metadata.uid()),
             error: None,
             mounts_below: mounts.below(&real),
+            too_deep: false,
         },
         Ok(_) => absent("not a directory".to_owned()),
         Err(error) => absent(error.to_string()),

@@ -42,6 +42,7 @@ pub(super) enum Capability {
     SetUid = 7,
     NetBindService = 10,
     SysAdmin = 21,
+    SetFcap = 31,
 }
 
 /// From `/proc/self/status`.
@@ -49,6 +50,8 @@ pub(super) enum Capability {
 pub(super) struct Privileges {
     effective: u64,
     pub(super) no_new_privs: bool,
+    /// Of a seccomp filter.
+    pub(super) filtered: bool,
 }
 
 impl Privileges {
@@ -58,6 +61,7 @@ impl Privileges {
         Privileges {
             effective: value("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
             no_new_privs: value("NoNewPrivs:") == Some("1"),
+            filtered: value("Seccomp:") == Some("2"),
         }
     }
 
@@ -95,8 +99,8 @@ mod tests {
 
     #[test]
     fn privileges_of_a_status_file() {
-        let root = Privileges::parse(b"Name:\tx\nCapEff:\t000001ffffffffff\nNoNewPrivs:\t1\n");
-        assert!(root.no_new_privs && root.has(Capability::SysAdmin));
+        let root = Privileges::parse(b"Name:\tx\nCapEff:\t000001ffffffffff\nNoNewPrivs:\t1\nSeccomp:\t2\n");
+        assert!(root.filtered && root.no_new_privs && root.has(Capability::SysAdmin));
         let setgid_only = Privileges::parse(b"CapEff:\t0000000000000040\nNoNewPrivs:\t0\n");
         assert!(setgid_only.has(Capability::SetGid) && !setgid_only.has(Capability::SetUid));
         assert_eq!(Privileges::parse(b""), Privileges::default());

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::network::NetworkPlan;
-use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, RootPlan, SandboxPlan};
+use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, SandboxPlan};
 use crate::TINY_PROGRAMS;
-use crate::host::{Dir, Facts, IdMapTool, NoDelegation, OverlaySupport, ProcVisibility, SubIdRange};
+use crate::host::{Dir, Facts, IdMapTool, NoDelegation, ProcVisibility, SubIdRange};
 
 mod powerless;
 #[cfg(test)]
@@ -22,8 +22,11 @@ pub const HOST_ROOT: &str = "host-root";
 pub const NO_RUNTIME_DIR: &str = "no-runtime-dir";
 pub const NO_DATA_DIR: &str = "no-data-dir";
 pub const MASKED_PROC: &str = "masked-proc";
+pub const MASKED_SYS: &str = "masked-sys";
 pub const NO_OVERLAY: &str = "no-overlay";
 pub const USR_READ_ONLY: &str = "usr-read-only";
+pub const LAYERS_ELSEWHERE: &str = "layers-elsewhere";
+pub const LAYERS_IN_MEMORY: &str = "layers-in-memory";
 pub const HOSTPID_KILL_CHAIN: &str = "hostpid-kill-chain";
 pub const NO_TINY_PROGRAMS: &str = "no-tiny-programs";
 pub const NO_CGROUP: &str = "no-cgroup";
@@ -51,8 +54,11 @@ pub const NAMES: &[&str] = &[
     NO_RUNTIME_DIR,
     NO_DATA_DIR,
     MASKED_PROC,
+    MASKED_SYS,
     NO_OVERLAY,
     USR_READ_ONLY,
+    LAYERS_ELSEWHERE,
+    LAYERS_IN_MEMORY,
     HOSTPID_KILL_CHAIN,
     NO_TINY_PROGRAMS,
     NO_CGROUP,
@@ -70,6 +76,11 @@ pub const NAMES: &[&str] = &[
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.
 const FIRST_SUBID: u32 = 100_000;
 
+/// What covers parts of /proc and /sys is the container around us.
+const UNMASK: &str = "run outside this container, or start it with both unmasked (docker: --security-opt \
+                      systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: securityContext.procMount: \
+                      Unmasked with hostUsers: false)";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdKind {
     Uid,
@@ -83,8 +94,7 @@ pub(super) fn of_pod(sandbox: &SandboxPlan, containers: &[ContainerPlan], facts:
         directory(NO_RUNTIME_DIR, "locks and sockets", "XDG_RUNTIME_DIR", &facts.runtime_dir),
         directory(NO_DATA_DIR, "logs and volumes", "XDG_DATA_HOME", &facts.data_dir),
         masked_proc(containers, facts),
-        no_overlay(containers, facts),
-        usr_read_only(containers, facts),
+        masked_sys(sandbox, facts),
         hostpid_kill_chain(sandbox),
         no_tiny_programs(),
         raw_packets(sandbox, containers),
@@ -243,52 +253,20 @@ fn masked_proc(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradatio
              the /proc of the namespace outside, whose process ids are not theirs",
             list(by)
         );
-        let fix = "run outside this container, or start it with an unmasked /proc (docker: --security-opt \
-                   systempaths=unconfined; podman: --security-opt unmask=ALL)";
-        named(MASKED_PROC, meaning, fix)
+        named(MASKED_PROC, meaning, UNMASK)
     })
 }
 
-fn no_overlay(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
-    let OverlaySupport::Missing { why } = &facts.overlay else { return None };
-    let copied: Vec<_> = containers.iter().filter_map(|container| copy_source(&container.root)).collect();
-    let mut effects = Vec::new();
-    if !copied.is_empty() {
-        effects.push(format!("{} is copied whole at every start", list(&copied)));
-    }
-    if containers.iter().any(|container| matches!(container.root, RootPlan::HostTree { .. })) {
-        effects.push("the host's directories are read-only in `host:` containers".to_owned());
-    }
-    let meaning = format!("no overlayfs in user namespaces ({why}): {}", effects.join("; "));
-    Some(named(NO_OVERLAY, meaning, "load the module (sudo modprobe overlay), or use Linux 5.11 or later"))
-}
-
-fn copy_source(root: &RootPlan) -> Option<&Path> {
-    match root {
-        RootPlan::Copy { source } => Some(source),
-        RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => None,
-    }
-}
-
-/// With `no-overlay` all of them are read-only, and that name says so.
-fn usr_read_only(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
-    let used = containers.iter().any(|container| matches!(container.root, RootPlan::HostTree { .. }));
-    if !used || facts.overlay != OverlaySupport::Native {
-        return None;
-    }
-    let covered: Vec<_> =
-        facts.host_root.iter().flat_map(|root| &root.dirs).filter(|d| !d.mounts_below.is_empty()).collect();
-    if covered.is_empty() {
-        return None;
-    }
-    let dirs: Vec<_> = covered.iter().map(|dir| format!("/{}", dir.name)).collect();
-    let mounts: Vec<_> = covered.iter().flat_map(|dir| &dir.mounts_below).collect();
-    let meaning = format!(
-        "{} cannot be written in `host:` containers: the kernel refuses an overlay over {}, mounted below",
-        dirs.join(", "),
-        list(&mounts)
-    );
-    Some(named(USR_READ_ONLY, meaning, format!("unmount {}, or use a `rootfs:` directory", list(&mounts))))
+fn masked_sys(sandbox: &SandboxPlan, facts: &Facts) -> Option<Degradation> {
+    let ProcVisibility::Masked { by } = &facts.sysfs else { return None };
+    (sandbox.namespaces.net != NamespaceMode::Node).then(|| {
+        let meaning = format!(
+            "the kernel refuses a new /sys here, since mounts cover parts of every one in sight ({}): containers see the \
+             /sys that is there, with the network devices of the namespace outside",
+            list(by)
+        );
+        named(MASKED_SYS, meaning, UNMASK)
+    })
 }
 
 pub(super) fn no_cgroup(why: &NoDelegation) -> Degradation {
@@ -314,6 +292,6 @@ fn hostpid_kill_chain(sandbox: &SandboxPlan) -> Option<Degradation> {
     })
 }
 
-fn list(paths: &[impl AsRef<Path>]) -> String {
+pub(super) fn list(paths: &[impl AsRef<Path>]) -> String {
     paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -8,9 +8,9 @@ use super::idmap::UsernsChoice;
 use super::network::HostLoopback;
 use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
 use crate::host::{
-    Capacity, CgroupFacts, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, Ipv6Routes, MapLine,
-    Membership, NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange, Tun, UdpSockets,
-    UserNamespaces,
+    Capacity, CgroupFacts, Confinement, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, Ipv6Routes,
+    LayerFacts, MapLine, Membership, NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange,
+    Tun, UdpSockets, UserNamespaces,
 };
 use crate::manifest::{
     Amounts, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, Image, Metadata, Pod,
@@ -31,11 +31,15 @@ pub(super) fn facts_for_tests() -> Facts {
         subgids: range,
         newuidmap: IdMapTool::Privileged("/usr/bin/newuidmap".into()),
         newgidmap: IdMapTool::Privileged("/usr/bin/newgidmap".into()),
+        may_write_maps: false,
         user_namespaces: UserNamespaces::Allowed,
+        confinement: Confinement::default(),
         overlay: OverlaySupport::Native,
         procfs: ProcVisibility::Full,
+        sysfs: ProcVisibility::Full,
         runtime_dir: Dir { path: "/run/user/1000/sandpod".into(), fallback: None },
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },
+        layers: LayerFacts::default(),
         kernel: (6, 1),
         hostname: "workstation".into(),
         stack_limit: Some(8 << 20),
@@ -55,10 +59,18 @@ pub(super) fn facts_for_tests() -> Facts {
         },
         host_root: Some(HostRoot {
             links: vec![("bin".into(), "usr/bin".into()), ("lib".into(), "usr/lib".into())],
-            dirs: ["usr", "etc"].map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new() }).into(),
+            dirs: ["usr", "etc"]
+                .map(|name| HostRootDir { name: name.into(), mounts_below: Vec::new(), too_deep: false })
+                .into(),
             var_dirs: vec!["lib/nginx".into(), "log".into(), "run".into()],
         }),
-        rootfs: vec![RootfsFact { dir: ROOTFS.into(), owner: Some(0), error: None, mounts_below: Vec::new() }],
+        rootfs: vec![RootfsFact {
+            dir: ROOTFS.into(),
+            owner: Some(0),
+            error: None,
+            mounts_below: Vec::new(),
+            too_deep: false,
+        }],
         warnings: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Degradation;
 use super::annotations::{Annotations, USERNS};
 use super::degradation::{self, IdKind};
-use crate::host::{Facts, IdMapTool, SubIdRange};
+use crate::host::{Facts, IdMapTool, MapLine, SubIdRange};
 use crate::manifest::{Container, Image, Volume, VolumeSource};
 use crate::report::{Report, exit_code};
 
@@ -93,6 +93,19 @@ pub enum MapWriter {
     Tools { newuidmap: PathBuf, newgidmap: PathBuf },
     /// We ourselves, which the kernel allows for a single id once `setgroups` is denied.
     Direct,
+    /// We ourselves, with CAP_SETUID and CAP_SETGID in our own user namespace: any ids that exist there.
+    Privileged,
+}
+
+impl MapWriter {
+    /// Whether setgroups(2) works in the pod.
+    #[must_use]
+    pub fn allows_setgroups(&self) -> bool {
+        match self {
+            MapWriter::Tools { .. } | MapWriter::Privileged => true,
+            MapWriter::Direct => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +163,11 @@ impl Wish {
             (UsernsChoice::Auto, Some(choice)) => Wish { choice, asked_by: USERNS },
             (choice, _) => Wish { choice, asked_by: "--userns" },
         }
+    }
+
+    /// The option or annotation that asks for a mode; `None` where any will do.
+    pub(super) fn asked_by(&self) -> Option<&'static str> {
+        (self.choice != UsernsChoice::Auto).then_some(self.asked_by)
     }
 }
 
@@ -232,21 +250,33 @@ pub(super) fn full_map_lack(facts: &Facts) -> Option<Degradation> {
 /// A map with subordinate ids, or what is missing for one. Uids and gids have different ranges and so different maps.
 fn full(facts: &Facts, mode: UsernsMode, why: String) -> Result<IdMapPlan, Degradation> {
     let root = |id| (mode == UsernsMode::RootIsYou).then_some(HostId(id));
-    let subuids = without(&facts.subuids, facts.user.uid);
-    let subgids = without(&facts.subgids, facts.user.gid);
+    let subuids = subordinate(facts, &facts.subuids, &facts.own_map.uids, facts.user.uid);
+    let subgids = subordinate(facts, &facts.subgids, &facts.own_map.gids, facts.user.gid);
     let kinds = [(IdKind::Uid, &subuids), (IdKind::Gid, &subgids)];
     let lacking: Vec<_> = kinds.iter().filter(|(_, ranges)| ranges.is_empty()).map(|(kind, _)| *kind).collect();
     if !lacking.is_empty() {
         return Err(degradation::no_subids(facts, &lacking));
     }
-    let (IdMapTool::Privileged(newuidmap), IdMapTool::Privileged(newgidmap)) = (&facts.newuidmap, &facts.newgidmap)
-    else {
-        return Err(degradation::no_newuidmap(facts));
+    let writer = match (&facts.newuidmap, &facts.newgidmap) {
+        _ if facts.may_write_maps && !facts.own_map.is_initial() => MapWriter::Privileged,
+        (IdMapTool::Privileged(newuidmap), IdMapTool::Privileged(newgidmap)) => {
+            MapWriter::Tools { newuidmap: newuidmap.clone(), newgidmap: newgidmap.clone() }
+        }
+        _ => return Err(degradation::no_newuidmap(facts)),
     };
-    let writer = MapWriter::Tools { newuidmap: newuidmap.clone(), newgidmap: newgidmap.clone() };
     let uids = concatenate(root(facts.user.uid), &subuids);
     let gids = concatenate(root(facts.user.gid), &subgids);
     Ok(IdMapPlan { mode, why, uids, gids, writer })
+}
+
+/// The ids that the pod may have beside the caller's own. In a user namespace below the initial one whoever may write maps
+/// needs no ranges: the ids of that namespace were given to it, as a container's are to the container.
+fn subordinate(facts: &Facts, ranges: &[SubIdRange], own_map: &[MapLine], own: u32) -> Vec<SubIdRange> {
+    if !ranges.is_empty() || !facts.may_write_maps || facts.own_map.is_initial() {
+        return without(ranges, own);
+    }
+    let of_namespace = own_map.iter().map(|line| SubIdRange { start: line.inside, count: line.count });
+    without(&of_namespace.collect::<Vec<_>>(), own)
 }
 
 /// The ranges without the caller's own id: were it in one, `root-is-you` would map it twice (EINVAL), and `isolated`

@@ -3,7 +3,7 @@
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (puts what pause holds
 //! together), `container` (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `ports` and
+//! give), `layers` (where the writable layers are), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `ports` and
 //! `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces), `downward` (what a
 //! container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `storage` (limits
 //! of what is on disk), `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the
@@ -24,6 +24,7 @@ mod expansion;
 mod fixtures;
 mod host_ports;
 pub mod idmap;
+mod layers;
 mod mounts;
 mod names;
 pub mod network;
@@ -133,6 +134,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     storage::check(&sandbox.storage, &containers)?;
     degradations.extend(degradation::powerless_capabilities(&spec.containers, &sandbox));
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
+    degradations.extend(layers::degradations(&sandbox, &containers, facts));
     let lifecycle =
         LifecyclePlan { restart_policy: spec.restart_policy, termination_grace_period: spec.termination_grace_period };
     Ok(PodPlan { sandbox, containers, main, lifecycle, degradations })

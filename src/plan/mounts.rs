@@ -45,7 +45,10 @@ fn kernel_file_systems(scope: &PodScope<'_>) -> Vec<Mount> {
         (ProcVisibility::Full, NamespaceMode::Pod | NamespaceMode::Container) => MountKind::Proc,
         (ProcVisibility::Masked { .. }, _) | (_, NamespaceMode::Node) => MountKind::ProcBind,
     };
-    let sys = if namespaces.net == NamespaceMode::Node { MountKind::SysBind } else { MountKind::Sysfs };
+    let sys = match (&scope.facts.sysfs, namespaces.net) {
+        (ProcVisibility::Masked { .. }, _) | (_, NamespaceMode::Node) => MountKind::SysBind,
+        (ProcVisibility::Full, _) => MountKind::Sysfs,
+    };
     let shm = if host_ipc {
         MountKind::HostPath { source: "/dev/shm".into() }
     } else {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::degradation::{self, named};
-use super::idmap::{IdMapPlan, UsernsChoice};
+use super::idmap::{self, IdMapPlan};
 use super::{Degradation, annotations};
 use crate::host::{Ipv4Network, Ipv6Routes, NetworkFacts, UdpSockets};
 use crate::report::{Report, exit_code};
@@ -216,7 +216,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// With the id map of the pod that is joined, where one is.
-pub(super) fn join(wish: Wish<'_>, join: &Join, userns: UsernsChoice) -> Result<(NetworkPlan, IdMapPlan), Report> {
+pub(super) fn join(wish: Wish<'_>, join: &Join, userns: &idmap::Wish) -> Result<(NetworkPlan, IdMapPlan), Report> {
     let name = &join.joined.name;
     let refuse = |why: &str| {
         Err(Report::new(exit_code::USAGE, format!("the pod cannot join the network of pod `{name}`")).because(why))
@@ -234,8 +234,8 @@ pub(super) fn join(wish: Wish<'_>, join: &Join, userns: UsernsChoice) -> Result<
     if join.host_pid {
         return refuse("that pod has hostPID, and could reach into this one's processes");
     }
-    if userns != UsernsChoice::Auto {
-        return refuse("it would share that pod's user namespace, and --userns asks for one of its own");
+    if let Some(by) = userns.asked_by() {
+        return refuse(&format!("it would share that pod's user namespace, and {by} asks for one of its own"));
     }
     let why = format!("it joins the network of pod `{name}`, and with it its user namespace");
     Ok((NetworkPlan::Joined(join.joined.clone()), IdMapPlan { why, ..join.idmap.clone() }))

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use super::idmap::{IdMapPlan, MapEntry};
 use super::ports::{PublishedPort, protocol_name};
-use super::{ContainerPlan, Degradation, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan};
+use super::{
+    ContainerPlan, Degradation, LayerPlace, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan,
+};
 use crate::manifest::{Image, Protocol};
 
 mod cgroups;
@@ -39,7 +41,7 @@ impl Display for Text<'_> {
         cgroups(f, sandbox, containers)?;
         prepared(f, sandbox)?;
         for plan in containers {
-            container(f, plan)?;
+            container(f, sandbox, plan)?;
         }
         degraded(f, degradations)
     }
@@ -110,9 +112,10 @@ fn id_map(f: &mut Formatter<'_>, idmap: &IdMapPlan) -> fmt::Result {
             writeln!(f, "  {kind:<6} {:>10} {:>12} {count:>10}", inside.0, outside.0)?;
         }
     }
-    match idmap.writer_argv("PID") {
-        Some(argvs) => argvs.iter().try_for_each(|argv| row(f, "written by", words(argv))),
-        None => row(f, "written by", "sandpod itself (one id; setgroups denied)"),
+    match (idmap.writer_argv("PID"), idmap.writer.allows_setgroups()) {
+        (Some(argvs), _) => argvs.iter().try_for_each(|argv| row(f, "written by", words(argv))),
+        (None, true) => row(f, "written by", "sandpod itself (it has CAP_SETUID and CAP_SETGID here)"),
+        (None, false) => row(f, "written by", "sandpod itself (one id; setgroups denied)"),
     }
 }
 
@@ -184,7 +187,7 @@ fn bytes(count: u64) -> String {
     exact.map_or_else(|| format!("{count} bytes"), |(shift, unit)| format!("{} {unit}", count >> shift))
 }
 
-fn container(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
+fn container(f: &mut Formatter<'_>, sandbox: &SandboxPlan, plan: &ContainerPlan) -> fmt::Result {
     writeln!(f, "\ncontainer {}", word(&plan.name))?;
     let image = match &plan.image {
         Image::Host => "host:".to_owned(),
@@ -192,6 +195,7 @@ fn container(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
     };
     row(f, "image", image)?;
     root(f, &plan.root, plan.read_only_root)?;
+    layers(f, sandbox, &plan.root)?;
     mounts(f, plan)?;
     row(f, "masked", paths(&plan.masked_paths))?;
     row(f, "read-only", paths(&plan.read_only_paths))?;
@@ -227,6 +231,19 @@ fn root(f: &mut Formatter<'_>, root: &RootPlan, read_only: bool) -> fmt::Result 
             links
                 .iter()
                 .try_for_each(|(name, target)| row(f, "", format_args!("/{:<16} -> {}", word(name), path(target))))
+        }
+    }
+}
+
+/// Where it is not the usual place.
+fn layers(f: &mut Formatter<'_>, sandbox: &SandboxPlan, root: &RootPlan) -> fmt::Result {
+    match sandbox.place_of(root) {
+        LayerPlace::Data => Ok(()),
+        LayerPlace::Directory(directory) => {
+            row(f, "", format_args!("what it changes is written to {}", path(directory)))
+        }
+        LayerPlace::Memory { size } => {
+            row(f, "", format_args!("what it changes is kept in memory, at most {} for the pod", bytes(*size)))
         }
     }
 }

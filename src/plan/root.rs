@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{FreshDir, HostTreeDir, RootPlan};
-use crate::host::{Facts, HostRoot, HostRootDir, OverlaySupport, RootfsFact};
+use super::{FreshDir, HostTreeDir, RootPlan, layers};
+use crate::host::{Facts, HostRoot, HostRootDir, RootfsFact};
 use crate::manifest::Image;
 use crate::report::{Report, exit_code};
 
@@ -46,14 +46,14 @@ fn rootfs(container: &str, dir: &Path, facts: &Facts) -> Result<RootPlan, Report
     let Some(fact) = facts.rootfs.iter().find(|fact| fact.dir == dir) else {
         return Err(cannot().because("it was not looked at"));
     };
-    let RootfsFact { dir, owner, error, mounts_below } = fact;
+    let RootfsFact { dir, owner, error, mounts_below, too_deep } = fact;
     if let Some(error) = error {
         return Err(cannot().because(error.clone()));
     }
     if owner.is_none() {
         return Err(cannot().because("it is not a directory"));
     }
-    if facts.overlay != OverlaySupport::Native {
+    if *too_deep || !layers::has_overlays(facts) {
         return Ok(RootPlan::Copy { source: dir.clone() });
     }
     if !mounts_below.is_empty() {
@@ -80,8 +80,8 @@ fn host_tree(container: &str, facts: &Facts) -> Result<RootPlan, Report> {
 }
 
 fn host_dir(dir: &HostRootDir, facts: &Facts) -> HostTreeDir {
-    let HostRootDir { name, mounts_below } = dir;
-    HostTreeDir { name: name.clone(), overlay: mounts_below.is_empty() && facts.overlay == OverlaySupport::Native }
+    let HostRootDir { name, mounts_below, too_deep } = dir;
+    HostTreeDir { name: name.clone(), overlay: mounts_below.is_empty() && !too_deep && layers::has_overlays(facts) }
 }
 
 /// Sorted by path, which puts a parent before its children.

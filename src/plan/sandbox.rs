@@ -6,7 +6,7 @@ use super::network::{self, NetworkPlan};
 use super::ports::PublishedPort;
 use super::{
     AskedIn, Degradation, HostPathPlan, Inputs, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
-    admission, host_ports, names, resources, security, storage, sysctls,
+    admission, host_ports, layers, names, resources, security, storage, sysctls,
 };
 use crate::host::Facts;
 use crate::manifest::{Metadata, PodSpec, Volume, VolumeSource};
@@ -68,6 +68,7 @@ pub(super) fn plan(inputs: &Inputs<'_>) -> Result<Decided, Report> {
         idmap,
         namespaces,
         dirs: dirs(&request.id, facts),
+        layers: layers::place(&request.id, facts).unwrap_or_default(),
         memory_volumes: memory,
         disk_volumes: disk,
         host_paths,
@@ -104,10 +105,10 @@ fn network_and_ids(
         ipv6_off: sysctls::ipv6_off(asked.iter().map(|sysctl| (sysctl.file.as_path(), sysctl.value.as_str())))
             .is_some(),
     };
-    if let Some(join) = &request.join {
-        return network::join(wish, join, request.userns);
-    }
     let wanted = idmap::Wish::new(request.userns, known);
+    if let Some(join) = &request.join {
+        return network::join(wish, join, &wanted);
+    }
     let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
     let (network, lost) = network::decide(wish, &facts.network)?;
     degradations.extend(few_ids.into_iter().chain(lost));

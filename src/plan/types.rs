@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub struct SandboxPlan {
     pub namespaces: SandboxNamespaces,
     pub hostname: String,
     pub dirs: PodDirs,
+    #[serde(default)]
+    pub layers: LayerPlace,
     /// One tmpfs each, mounted in pause's mount namespace, shared by every container that mounts it.
     pub memory_volumes: Vec<MemoryVolume>,
     /// Directories on disk below `dirs.data/volumes`, made before the first container.
@@ -107,7 +109,25 @@ pub struct PodDirs {
     pub data: PathBuf,
 }
 
-/// Where a container's root has its writable part, in [`PodDirs::data`].
+/// Where the writable layers of containers are. What is not an overlay (a copy, the new directory of `host:`) is always in
+/// [`PodDirs::data`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayerPlace {
+    #[default]
+    Data,
+    /// Another directory of the pod's on the host: [`layer_dir`] of a base.
+    Directory(PathBuf),
+    /// `layers` in the pod's tmpfs: a tmpfs of at most so many bytes.
+    Memory { size: u64 },
+}
+
+/// The pod's directory for layers, where that is below another directory of sandpod's.
+#[must_use]
+pub fn layer_dir(base: &Path, id: &str) -> PathBuf {
+    base.join("layers").join(id)
+}
+
+/// Where a container's root has its writable part, in [`PodDirs::data`] or its [`LayerPlace`].
 #[must_use]
 pub fn container_root(container: &str) -> String {
     format!("{container}.root")
@@ -186,7 +206,7 @@ pub struct PortPlan {
 pub enum RootPlan {
     /// overlayfs: `lower` is never written to.
     Overlay { lower: PathBuf },
-    /// No overlayfs here (`no-overlay`): a whole copy of `source`, made at every start, below `dirs.data`.
+    /// No overlay can be made here (`no-overlay`): a whole copy of `source`, made at every start, below `dirs.data`.
     Copy { source: PathBuf },
     /// `host:`: an empty directory with links, and one overlay (or read-only bind) for each directory of the host.
     /// `fresh` is sorted, so that a parent comes before its children; `links` may lie in fresh directories
@@ -194,11 +214,31 @@ pub enum RootPlan {
     HostTree { links: Vec<(String, PathBuf)>, dirs: Vec<HostTreeDir>, fresh: Vec<FreshDir> },
 }
 
+impl RootPlan {
+    /// Whether it needs a place for an upper layer.
+    #[must_use]
+    pub fn has_overlay(&self) -> bool {
+        match self {
+            RootPlan::Overlay { .. } => true,
+            RootPlan::Copy { .. } => false,
+            RootPlan::HostTree { links: _, dirs, fresh: _ } => dirs.iter().any(|dir| dir.overlay),
+        }
+    }
+}
+
+impl SandboxPlan {
+    /// Where a container has what it writes outside of volumes.
+    #[must_use]
+    pub fn place_of(&self, root: &RootPlan) -> &LayerPlace {
+        if root.has_overlay() { &self.layers } else { &LayerPlace::Data }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostTreeDir {
     /// `usr` of `/usr`.
     pub name: String,
-    /// False: a read-only bind, where the kernel refuses an overlay (mounts below it, or no overlayfs).
+    /// False: a read-only bind, where no overlay can be made (mounts below it, nowhere to write, or no overlayfs).
     pub overlay: bool,
 }
 

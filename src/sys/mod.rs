@@ -13,6 +13,7 @@ pub mod inotify;
 pub mod memfd;
 pub mod mount;
 pub mod net;
+pub mod overlay_trial;
 pub mod path;
 pub mod poll;
 pub mod private_dir;

@@ -111,6 +111,36 @@ pub fn is_nosuid(path: &Path) -> Result<bool> {
     Ok(found.flags().contains(FsFlags::ST_NOSUID))
 }
 
+/// What statfs(2) and stat(2) say of the file system that something lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    /// `f_type`, as linux/magic.h has it.
+    pub magic: i64,
+    pub device: u64,
+    /// Of the mount.
+    pub no_exec: bool,
+}
+
+pub fn file_system(path: &Path) -> Result<FileSystem> {
+    let call = || format!("statfs(\"{}\")", path.display());
+    let found = nix::sys::statfs::statfs(path).named(call)?;
+    let device = nix::sys::stat::stat(path).named(call)?.st_dev;
+    let no_exec = found.flags().contains(FsFlags::ST_NOEXEC);
+    // A magic is 32 bits, which some architectures have with a sign.
+    let magic = i64::from(found.filesystem_type().0 as u32);
+    Ok(FileSystem { magic, device, no_exec })
+}
+
+/// Whether files there can have attributes of a user's (xattr(7), "Extended user attributes"). Asks for one that is not
+/// there: only a file system that has none at all says EOPNOTSUPP.
+#[must_use]
+pub fn takes_user_attributes(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: both strings end in NUL and outlive the call; a size of 0 writes nothing.
+    let length = unsafe { libc::getxattr(path.as_ptr(), c"user.overlay.none".as_ptr(), std::ptr::null_mut(), 0) };
+    length >= 0 || Errno::last() != Errno::EOPNOTSUPP
+}
+
 /// The raw `security.capability` attribute of a file (capabilities(7)); `None` when it has none, or its file system
 /// knows none.
 pub fn file_capability(path: &Path) -> Result<Option<Vec<u8>>> {

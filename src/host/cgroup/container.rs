@@ -10,7 +10,7 @@ use crate::sys::probe::read_start;
 const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// The innermost one that can be told.
-pub(super) fn around(root: &Path) -> Option<Container> {
+pub(in crate::host) fn around(root: &Path) -> Option<Container> {
     // Machines whose disk was once a container's keep such marks; with cgroup2 each runtime makes a cgroup namespace.
     if std::fs::read_link(root.join("proc/self/ns/cgroup")).is_ok_and(|link| link == Path::new(INITIAL_NAMESPACE)) {
         return None;

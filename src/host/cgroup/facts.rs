@@ -11,6 +11,9 @@ pub struct CgroupFacts {
     pub hierarchy: Hierarchy,
     /// The cgroup that we are in, as a directory of the mounted cgroup2.
     pub own: Option<PathBuf>,
+    /// `--cgroup-parent`, as typed: this cgroup or an error, never none.
+    #[serde(default)]
+    pub asked: Option<PathBuf>,
     pub delegation: Delegation,
     /// What was looked at before, in order, and why it was not taken: for `plan` and for the message of a refusal.
     pub passed_over: Vec<PassedOver>,

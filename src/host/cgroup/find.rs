@@ -66,6 +66,8 @@ pub(in crate::host) fn find(view: &View<'_>, query: &CgroupQuery) -> CgroupFacts
     let mount = hierarchy::choose(view.mounts, &own, view.root);
     let mut facts = CgroupFacts {
         hierarchy: hierarchy::kind(view.mounts, &own, mount.as_ref()),
+        // Facts are written as JSON, which has no other bytes.
+        asked: asked.map(|path| PathBuf::from(path.to_string_lossy().into_owned())),
         own: mount.as_ref().zip(own.unified.as_ref()).and_then(|(mount, own)| mount.directory_of(own)),
         ..CgroupFacts::default()
     };

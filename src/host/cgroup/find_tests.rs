@@ -313,6 +313,8 @@ fn a_parent_that_is_asked_for() {
         other => panic!("{path}: {other:?}"),
     };
     assert!(why(&machine, "/nowhere").contains("no such cgroup"));
+    let asked = machine.find(&CgroupQuery::Below(PathBuf::from("/nowhere"))).asked;
+    assert_eq!((asked, machine.nearest().asked), (Some(PathBuf::from("/nowhere")), None));
     assert!(why(&machine, "/user.slice").contains("not yours"));
     assert!(why(&machine, "/user.slice/../x").contains(".."));
     assert!(why(&machine, SCOPE).contains("no Delegate=yes"));

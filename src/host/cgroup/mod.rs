@@ -10,6 +10,7 @@ mod hierarchy;
 mod systemd;
 pub mod usage;
 
+pub(super) use container::around as container_around;
 pub use facts::{
     AncestorLimits, Capacity, CgroupFacts, Container, Delegation, Hierarchy, Membership, NoDelegation, NoSystemd,
     PassedOver,

@@ -35,7 +35,9 @@ pub(in crate::plan) fn place(
             let waived: BTreeSet<&str> = asked(resources, |_| true).iter().map(|asked| asked.controller).collect();
             return Ok(inherited(resources, (!waived.is_empty()).then(|| degradation::no_limits(&waived))));
         }
-        (CgroupsChoice::Auto, Delegation::None(why)) => return without_delegation(resources, why),
+        (CgroupsChoice::Auto, Delegation::None(why)) => {
+            return without_delegation(resources, why, facts.asked.as_deref());
+        }
         (CgroupsChoice::Auto, Delegation::Directory { path, controllers, ours }) => {
             (CgroupParent::Directory { path: path.clone(), leave: *ours == Membership::Inside }, controllers)
         }
@@ -117,13 +119,14 @@ fn asked(resources: &Decided, counts: impl Fn(&Setting) -> bool) -> Vec<AskedFie
     found
 }
 
+/// `parent`: `--cgroup-parent`. Whatever keeps it from being used, a pod that was to be below it does not run without.
 fn without_delegation(
     resources: &mut Decided,
     why: &NoDelegation,
+    parent: Option<&Path>,
 ) -> Result<(CgroupPlan, Option<Degradation>), Report> {
     let needed = asked(resources, |_| true);
-    // A parent that was asked for by name is not replaced by none.
-    if needed.is_empty() && !matches!(why, NoDelegation::Asked { .. }) {
+    if needed.is_empty() && parent.is_none() && !matches!(why, NoDelegation::Asked { .. }) {
         return Ok(inherited(resources, Some(degradation::no_cgroup(why))));
     }
     let what = if needed.is_empty() {
@@ -131,8 +134,19 @@ fn without_delegation(
     } else {
         "the pod has limits or requests, and there is no cgroup that could hold it to them".to_owned()
     };
-    let report = Report::new(exit_code::FAILURE, what).because(why.reason());
-    Err(needed_by(report, &needed).hint(join_fixes(&why.fix())))
+    let mut report = Report::new(exit_code::FAILURE, what);
+    if let (Some(parent), false) = (parent, matches!(why, NoDelegation::Asked { .. })) {
+        report = report.because(format!("asked for by --cgroup-parent {}", parent.display()));
+    }
+    let report = needed_by(report.because(why.reason()), &needed);
+    let hint = match parent {
+        // `--cgroups=disabled` beside it would be a contradiction.
+        Some(_) if needed.is_empty() && !matches!(why, NoDelegation::Asked { .. }) => {
+            format!("leave --cgroup-parent out: the pod then has no cgroup of its own\nto have one: {}", why.fix())
+        }
+        _ => join_fixes(&why.fix()),
+    };
+    Err(report.hint(hint))
 }
 
 fn lacks_controllers(lacking: &[AskedField], parent: &CgroupParent, there: &BTreeSet<String>) -> Report {

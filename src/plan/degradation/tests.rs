@@ -1,6 +1,6 @@
 use super::super::fixtures::*;
 use super::*;
-use crate::host::MapLine;
+use crate::host::{MapLine, OverlaySupport};
 use crate::manifest::{Image, Pod};
 
 fn names(pod: &Pod, facts: &Facts) -> Vec<String> {
@@ -26,7 +26,8 @@ fn the_usual_host_has_none() {
 #[test]
 fn each_lack_has_its_name() {
     type Case = (&'static str, fn(&mut Facts));
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
+        (MASKED_SYS, |facts| facts.sysfs = ProcVisibility::Masked { by: vec!["/sys/firmware".into()] }),
         (NO_SUBIDS, |facts| facts.subuids.clear()),
         (NO_NEWUIDMAP, |facts| facts.newgidmap = IdMapTool::Missing),
         (HOST_ROOT, |facts| facts.user.uid = 0),

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::super::fixtures::*;
 use super::*;
-use crate::host::{MapLine, RootfsFact};
+use crate::host::{HostUser, MapLine, OwnIdMap, RootfsFact};
 use crate::manifest::Pod;
 use crate::plan::{Request, plan};
 
@@ -98,7 +98,8 @@ fn auto_is_isolated_unless_files_of_yours_are_used() {
     assert_eq!(mode(&host, &facts_for_tests()).0, UsernsMode::RootIsYou);
 
     let mut facts = facts_for_tests();
-    facts.rootfs = vec![RootfsFact { dir: ROOTFS.into(), owner: Some(1000), error: None, mounts_below: vec![] }];
+    facts.rootfs =
+        vec![RootfsFact { dir: ROOTFS.into(), owner: Some(1000), error: None, mounts_below: vec![], too_deep: false }];
     assert_eq!(mode(&plain, &facts).0, UsernsMode::RootIsYou);
 }
 
@@ -233,5 +234,45 @@ proptest! {
                 prop_assert!(report.hint.is_some());
             }
         }
+    }
+}
+
+/// Uid 0 of a container's user namespace of 65536 ids, with the capabilities that the map needs and without newuidmap.
+fn root_of_a_container() -> Facts {
+    let map =
+        vec![MapLine { inside: 0, outside: 1000, count: 1 }, MapLine { inside: 1, outside: 100_000, count: 65535 }];
+    let mut facts = facts_for_tests();
+    facts.user = HostUser { uid: 0, gid: 0, name: Some("root".into()) };
+    facts.own_map = OwnIdMap { uids: map.clone(), gids: map };
+    facts.subuids.clear();
+    facts.subgids.clear();
+    facts.newuidmap = IdMapTool::Missing;
+    facts.newgidmap = IdMapTool::Missing;
+    facts.may_write_maps = true;
+    facts
+}
+
+#[test]
+fn who_may_write_maps_needs_neither_ranges_nor_newuidmap() {
+    let pod = pod(vec![container("a")]);
+    let facts = root_of_a_container();
+    let isolated = idmap(&pod, &facts, UsernsChoice::Isolated).unwrap();
+    assert_eq!(lines(&isolated.uids), [(0, 1, 65535)], "its own id is in no isolated map");
+    assert_eq!((&isolated.writer, isolated.writer_argv("7")), (&MapWriter::Privileged, None));
+    assert!(isolated.writer.allows_setgroups());
+    let you = idmap(&pod, &facts, UsernsChoice::RootIsYou).unwrap();
+    assert_eq!(lines(&you.gids), [(0, 0, 1), (1, 1, 65535)]);
+
+    // Ranges that the administrator has given are kept to.
+    let ranges = Facts { subuids: ranges(&[(1000, 10)]), subgids: ranges(&[(2000, 10)]), ..root_of_a_container() };
+    assert_eq!(lines(&idmap(&pod, &ranges, UsernsChoice::Isolated).unwrap().uids), [(0, 1000, 10)]);
+
+    // With one id there is nothing to share out, and the host's own root does not take the ids of all.
+    let one = vec![MapLine { inside: 0, outside: 1000, count: 1 }];
+    let alone = Facts { own_map: OwnIdMap { uids: one.clone(), gids: one }, ..root_of_a_container() };
+    let of_host = Facts { own_map: facts_for_tests().own_map, ..root_of_a_container() };
+    let without = Facts { may_write_maps: false, ..root_of_a_container() };
+    for facts in [alone, of_host, without] {
+        assert_eq!(idmap(&pod, &facts, UsernsChoice::Auto).unwrap().mode, UsernsMode::Single);
     }
 }

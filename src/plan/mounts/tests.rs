@@ -1,5 +1,6 @@
 use super::super::fixtures::*;
 use super::*;
+use crate::host::Facts;
 use crate::host::ProcVisibility;
 use crate::manifest::Pod;
 use crate::plan::{ContainerPlan, PodPlan};
@@ -106,6 +107,10 @@ fn shared_with_the_host() {
     let mut facts = facts_for_tests();
     facts.procfs = ProcVisibility::Masked { by: vec!["/proc/kcore".into()] };
     assert_eq!(kind(plan_on(&at(&[]), &facts).unwrap(), "/proc"), MountKind::ProcBind);
+    assert_eq!(kind(plan_on(&at(&[]), &facts).unwrap(), "/sys"), MountKind::Sysfs);
+    let sysfs = ProcVisibility::Masked { by: vec!["/sys/firmware".into()] };
+    let masked = Facts { sysfs, ..facts_for_tests() };
+    assert_eq!(kind(plan_on(&at(&[]), &masked).unwrap(), "/sys"), MountKind::SysBind);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
 use crate::host::Tun;
+use crate::plan::annotations::Annotations;
+use crate::plan::idmap::UsernsChoice;
 
 fn host() -> NetworkFacts {
     NetworkFacts {
@@ -185,12 +187,23 @@ fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
         idmap: idmap.clone(),
         host_pid: false,
     };
-    let joining = |join: Join, host_pid| {
-        super::join(Wish { host_pid, ..Wish::default() }, &join, UsernsChoice::Auto)
+    let joining_with = |join: Join, host_pid, userns: &idmap::Wish| {
+        super::join(Wish { host_pid, ..Wish::default() }, &join, userns)
             .map(|(plan, _)| plan.addresses().len())
             .map_err(|refused| refused.exit_code)
     };
+    let joining = |join: Join, host_pid| {
+        joining_with(join, host_pid, &idmap::Wish::new(UsernsChoice::Auto, &Annotations::default()))
+    };
     assert_eq!(joining(of(network.clone()), false), Ok(1));
+    // A user namespace of its own that is asked for, in the manifest as on the command line.
+    let annotated = Annotations { userns: Some(UsernsChoice::Isolated), ..Annotations::default() };
+    for asked in [
+        idmap::Wish::new(UsernsChoice::Auto, &annotated),
+        idmap::Wish::new(UsernsChoice::Single, &Annotations::default()),
+    ] {
+        assert_eq!(joining_with(of(network.clone()), false, &asked), Err(exit_code::USAGE));
+    }
     for network in [network, NetworkPlan::Loopback] {
         assert_eq!(joining(of(network.clone()), true), Err(exit_code::USAGE));
         assert_eq!(joining(Join { host_pid: true, ..of(network) }, false), Err(exit_code::USAGE));

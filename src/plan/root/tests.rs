@@ -1,5 +1,6 @@
 use super::super::fixtures::*;
 use super::*;
+use crate::host::OverlaySupport;
 use crate::manifest::Pod;
 
 fn on(facts: &Facts, image: Image) -> Result<RootPlan, Report> {

@@ -176,3 +176,27 @@ fn disabled_waives_limits_by_name() {
     );
     assert!(disabled(&pod(vec![container("a")])).degradations.is_empty());
 }
+
+#[test]
+fn a_parent_that_is_asked_for_is_used_or_refused_whatever_is_lacking() {
+    let lacks = [
+        NoDelegation::NotMounted,
+        NoDelegation::Version1,
+        NoDelegation::Hybrid { in_v1: ["cpu".to_owned()].into() },
+        NoDelegation::ReadOnly { mount: "/sys/fs/cgroup".into(), container: None },
+        NoDelegation::OutOfSight { own: "/../x".into(), mount: "/sys/fs/cgroup".into() },
+        NoDelegation::Asked { path: "/x".into(), why: "there is no such cgroup".into() },
+    ];
+    for why in lacks {
+        let delegation = Delegation::None(why.clone());
+        let asked = CgroupFacts { asked: Some("/x".into()), delegation: delegation.clone(), ..delegated("") };
+        let report = plan_on(&pod(vec![container("a")]), &on(asked)).unwrap_err();
+        assert_eq!(report.exit_code, exit_code::FAILURE);
+        assert_eq!(report.what, "the cgroup of --cgroup-parent cannot be used");
+        assert!(report.chain.iter().any(|line| line.contains("--cgroup-parent /x")), "{report:?}");
+        let hint = report.hint.expect("a fix");
+        assert!(hint.contains("--cgroup-parent"), "{hint}");
+        let plain = plan_on(&pod(vec![container("a")]), &with_delegation(delegation)).map(|plan| plan.degradations);
+        assert_eq!(plain.is_ok(), !matches!(why, NoDelegation::Asked { .. }), "not asked for: {plain:?}");
+    }
+}
