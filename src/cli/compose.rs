@@ -19,7 +19,7 @@ fn usage(what: String) -> Report {
     Report::new(exit_code::USAGE, what)
 }
 
-/// The pod; its name is `sandpod-` and four hexadecimal digits unless one is given.
+/// The pod; its name is `sandpod-` and eight hexadecimal digits unless one is given.
 pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Report> {
     let SingleArguments {
         image,
@@ -37,7 +37,7 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
     } = asked;
     let name = match name {
         Some(name) => name.to_owned(),
-        None => format!("sandpod-{:04x}", chance()? & 0xffff),
+        None => format!("sandpod-{:08x}", chance()? & 0xffff_ffff),
     };
     let (volumes, volume_mounts): (Vec<Volume>, Vec<VolumeMount>) =
         volumes.iter().enumerate().map(volume).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn one_container_that_is_never_restarted() {
         let pod = pod(&asked(), None).expect("a pod");
-        assert!(pod.metadata.name.starts_with("sandpod-") && pod.metadata.name.len() == 12, "{}", pod.metadata.name);
+        assert!(pod.metadata.name.starts_with("sandpod-") && pod.metadata.name.len() == 16, "{}", pod.metadata.name);
         assert_eq!(pod.spec.restart_policy, RestartPolicy::Never);
         // What the manifest would expand stays as it was typed.
         assert_eq!(pod.spec.containers[0].command, ["echo", "$$(HOME) $$$$"]);

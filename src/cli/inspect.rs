@@ -14,7 +14,8 @@ use crate::sys::process::{Exit, ProcessId};
 /// Plan, record, and what is looked up now. Always JSON.
 pub(crate) fn inspect(asked: &InspectArguments) -> Outcome {
     let store = store()?;
-    print::json(&describe(&store.list()?, &store.find(&asked.pod)?))?;
+    let pod = store.find(&asked.pod)?;
+    print::json(&describe(&networks::owners(&store, &pod), &pod))?;
     Ok(0)
 }
 

@@ -132,10 +132,8 @@ fn warning(container: &str, missed: Missed, next: Option<Timestamp>) -> String {
     )
 }
 
-/// From the plan; where that cannot be read, where every plan puts it.
 fn log_path(pod: &StoredPod, container: &str) -> PathBuf {
-    let planned = pod.plan.as_ref().and_then(|plan| plan.containers.iter().find(|found| found.name == container));
-    planned.map_or_else(|| pod.dirs.data.join(container_log(container)), |found| found.log.path.clone())
+    pod.dirs.data.join(container_log(container))
 }
 
 /// A time (RFC 3339), or how long ago.

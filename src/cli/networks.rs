@@ -26,7 +26,7 @@ pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
         }
         // Joined itself: the pod whose network it is decides how long there is one.
         NetworkPlan::Joined(joined) => {
-            if owner(&store.list()?, joined).is_none() {
+            if owner(&owners(store, &pod), joined).is_none() {
                 return Err(refuse(&format!("its network was that of pod `{}`, which has ended", joined.name)));
             }
             joined.clone()
@@ -42,6 +42,14 @@ pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
     Ok(Join { joined, idmap: plan.sandbox.idmap.clone(), host_pid })
 }
 
+/// The pod whose network `pod` has joined, if there is one: all that [`describe`] has to know of other pods.
+pub(crate) fn owners(store: &Store, pod: &StoredPod) -> Vec<StoredPod> {
+    match pod.plan.as_ref().map(|plan| &plan.sandbox.network) {
+        Some(NetworkPlan::Joined(joined)) => store.by_id(&joined.id).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The pod whose network was joined, while it runs.
 fn owner<'a>(pods: &'a [StoredPod], joined: &Joined) -> Option<&'a StoredPod> {
     let pod = pods.iter().find(|pod| pod.id == joined.id)?;
@@ -49,7 +57,7 @@ fn owner<'a>(pods: &'a [StoredPod], joined: &Joined) -> Option<&'a StoredPod> {
     ((pause.pid, pause.start_time) == joined.pause && pod.status().is_live()).then_some(pod)
 }
 
-/// What a running pod lacks of its network just now, or altogether. `pods`: all there are, for one may have joined another.
+/// What a running pod lacks of its network just now, or altogether. `pods` has the one whose network it has joined.
 pub(crate) fn trouble(pods: &[StoredPod], pod: &StoredPod) -> Option<&'static str> {
     if pod.status() != Status::Running {
         return None;
@@ -109,7 +117,7 @@ pub(crate) fn published(pod: &StoredPod) -> String {
     }
 }
 
-/// `pods`: all there are.
+/// `pods`: as [`trouble`] has them.
 pub(crate) fn describe(pods: &[StoredPod], pod: &StoredPod) -> Value {
     let Some(plan) = &pod.plan else { return Value::Null };
     let network = &plan.sandbox.network;

@@ -166,11 +166,13 @@ fn hint(failure: &BindFailure, store: &Store) -> String {
 
 /// Which of the ports could not be bound just now, and who has them. Looked up and not tried: a plan binds nothing.
 pub(super) fn taken(ports: &[PublishedPort], store: &Store) -> Vec<String> {
-    let pods = if ports.is_empty() { Vec::new() } else { store.list().unwrap_or_default() };
     let numbered = ports.iter().filter(|port| port.host_port != 0);
+    // Other pods are read only where somebody has the port: a pod that publishes it has a socket there.
+    let mut pods = None;
     let taken = numbered.filter_map(|port| {
-        let seen = || port.host_addresses().into_iter().find_map(|address| seen(address, port.protocol));
-        let holder = pod_with(&pods, port).or_else(seen)?;
+        let seen = port.host_addresses().into_iter().find_map(|address| seen(address, port.protocol))?;
+        let pods = pods.get_or_insert_with(|| store.list().unwrap_or_default());
+        let holder = pod_with(pods, port).unwrap_or(seen);
         Some(format!("port {} of the host ({}) is taken: {holder}", port.host_port, port.shown()))
     });
     taken.collect()

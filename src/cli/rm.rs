@@ -1,6 +1,6 @@
 //! `sandpod rm`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
@@ -8,10 +8,11 @@ use super::{Failure, Outcome, print, store};
 use crate::engine::cgroup;
 use crate::engine::remove::remove_pod;
 use crate::host;
-use crate::plan::idmap;
+use crate::plan::idmap::{self, IdMapPlan, MapWriter};
 use crate::report::{Report, exit_code};
-use crate::state::{Liveness, Phase, Status, Store, StoredPod, wait_released};
+use crate::state::{Liveness, Phase, Status, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
+use crate::sys::probe;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::Channel;
 
@@ -23,28 +24,37 @@ const DEATH: Duration = Duration::from_secs(10);
 /// How long a supervisor may take to end its pod itself before it is killed: it answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a supervisor is called (proc_pid_comm(5)).
+const SANDPOD: &str = "sandpod";
+/// What the processes that it starts are called, or how their names begin; pause has its own name after its exec.
+const HELPERS: [&str; 5] = ["memfd:pause", SANDPOD, "slirp4netns", "pasta", "passt"];
+
 /// Removes every named pod, names each that is gone, and goes on after a failure.
 pub(crate) fn rm(asked: &RmArguments) -> Outcome {
     let store = store()?;
-    let names = if asked.all { all(&store, asked.force)? } else { asked.pods.clone() };
-    super::each(&names, |name| {
-        let pod = store.find(name)?;
-        if !asked.force && !has_ended(&pod) {
-            return Err(still_runs(&pod).into());
-        }
-        let failed = remove(&pod);
-        if !failed.is_empty() {
-            return Err(Failure::Reports(failed));
-        }
-        print::text(&format!("{}\n", print::escape(&pod.name))).map_err(Failure::from)
+    if !asked.all {
+        return super::each(&asked.pods, |name| {
+            let pod = store.find(name)?;
+            if !asked.force && !has_ended(&pod) {
+                return Err(still_runs(&pod).into());
+            }
+            remove_and_name(&pod)
+        });
+    }
+    // Each is read when its turn comes: of many, the last one's state is old by then.
+    super::each(&store.list_ids()?, |id| match store.by_id(id) {
+        Some(pod) if asked.force || has_ended(&pod) => remove_and_name(&pod),
+        // It runs; or another `rm` was faster, or its own supervisor.
+        Some(_) | None => Ok(()),
     })
 }
 
-/// By id: a damaged pod may have no name, and two may claim the same.
-fn all(store: &Store, force: bool) -> Result<Vec<String>, Report> {
-    let mut pods = store.list()?;
-    pods.retain(|pod| force || has_ended(pod));
-    Ok(pods.into_iter().map(|pod| pod.id).collect())
+fn remove_and_name(pod: &StoredPod) -> Result<(), Failure> {
+    let failed = remove(pod);
+    if !failed.is_empty() {
+        return Err(Failure::Reports(failed));
+    }
+    print::text(&format!("{}\n", print::escape(&pod.name))).map_err(Failure::from)
 }
 
 /// A supervisor outlives its pod by the moment that the teardown takes; `remove` waits for it.
@@ -60,17 +70,55 @@ fn still_runs(pod: &StoredPod) -> Report {
 
 /// Kills what lives of the pod and removes what it left; the same for a pod that ended, was killed, or half exists.
 pub(crate) fn remove(pod: &StoredPod) -> Vec<Report> {
+    if let Some(data) = pod.data_elsewhere() {
+        return vec![files_elsewhere(pod, data)];
+    }
+    let failed = take_down(pod);
+    // Two commands may remove it at once, and what fails for the one is what the other has done already.
+    if pod.exists() { failed } else { Vec::new() }
+}
+
+fn take_down(pod: &StoredPod) -> Vec<Report> {
     if let Err(report) = end(pod) {
         return vec![report];
     }
-    match &pod.plan {
-        Some(plan) => remove_pod(&pod.dirs, &plan.sandbox.idmap, &[], pod.cgroup().as_deref()),
-        // Its plan cannot be read: the widest map this user can have holds every id that it can have used.
+    let remove = |idmap: &IdMapPlan| remove_pod(&pod.dirs, &pod.entries(), idmap, &[], own_cgroup(pod).as_deref());
+    match idmap_of(pod) {
+        Some(idmap) => remove(idmap),
+        // The widest map this user can have holds every id that the pod can have used.
         None => match host::probe(&host::Asked::default()) {
-            Ok(facts) => remove_pod(&pod.dirs, &idmap::widest(&facts), &[], pod.cgroup().as_deref()),
+            Ok(facts) => remove(&idmap::widest(&facts)),
             Err(report) => vec![report],
         },
     }
+}
+
+/// `None`: the plan cannot be read, or names other programs than newuidmap and newgidmap: those would be executed.
+fn idmap_of(pod: &StoredPod) -> Option<&IdMapPlan> {
+    let idmap = &pod.plan.as_ref()?.sandbox.idmap;
+    let trusted = match &idmap.writer {
+        MapWriter::Direct => true,
+        MapWriter::Tools { newuidmap, newgidmap } => host::are_idmap_tools(newuidmap, newgidmap),
+    };
+    trusted.then_some(idmap)
+}
+
+/// Where the pod says that its cgroup is, if that is a cgroup at all. The pod's own may be gone already and its
+/// supervisor's, beside it, not.
+fn own_cgroup(pod: &StoredPod) -> Option<PathBuf> {
+    pod.cgroup().filter(|cgroup| cgroup.parent().is_some_and(probe::is_cgroup2))
+}
+
+/// Its record would be removed and its files would stay for ever.
+fn files_elsewhere(pod: &StoredPod, data: &Path) -> Report {
+    let shown = data.ancestors().nth(3).unwrap_or(data).display();
+    Report::new(
+        exit_code::FAILURE,
+        format!("could not remove pod `{}`: its files are in another data directory", pod.name),
+    )
+    .because(format!("they are in {}", data.display()))
+    .because("it was started with another $XDG_DATA_HOME (or $HOME)")
+    .hint(format!("`XDG_DATA_HOME={shown} sandpod rm -f {}`", pod.name))
 }
 
 /// Supervisor first, so that it restarts nothing; its death takes pause along, and pause's every process of the pod.
@@ -90,7 +138,7 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
                 kill(supervisor).map_err(failed)?;
                 // It starts nothing any more. A child of its that was on its way into a container and stands still there
                 // (frozen) holds on to the lock; in the pod's cgroups the kernel finds it.
-                if let Some(cgroup) = pod.reload().cgroup() {
+                if let Some(cgroup) = own_cgroup(&pod.reload()) {
                     cgroup::kill(&cgroup);
                 }
                 if !wait_released(&pod.dirs, DEATH) {
@@ -111,15 +159,38 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
     // The port proxy dies with the supervisor, but holds the ports until it has.
     // Read again, since it may have been replaced until its supervisor was killed.
     let latest = (!leaves).then(|| pod.reload());
-    let recorded = latest.as_ref().unwrap_or(pod).record().map(|record| {
-        let network = record.network.as_ref().and_then(|network| network.program);
-        let proxy = record.publishing.as_ref().and_then(|publishing| publishing.proxy);
-        [record.supervisor.filter(|_| !leaves), record.pause, network, proxy]
-    });
-    for process in recorded.into_iter().flatten().flatten() {
+    let Some(record) = latest.as_ref().unwrap_or(pod).record() else { return Ok(()) };
+    let supervisor = record.supervisor.filter(|process| !leaves && is_supervisor(*process, &pod.id));
+    let network = record.network.as_ref().and_then(|network| network.program);
+    let proxy = record.publishing.as_ref().and_then(|publishing| publishing.proxy);
+    let others = [record.pause, network, proxy].into_iter().flatten();
+    let others = others.filter(|process| is_helper(*process, record.supervisor));
+    for process in supervisor.into_iter().chain(others) {
         kill(process).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether it holds a lock of this pod, as the kernel has it. Others may have written the record, and who is named in it
+/// is killed.
+fn is_supervisor(process: ProcessId, id: &str) -> bool {
+    let locks = ["lock", "plan.json"].map(|name| format!("/pods/{id}/{name}"));
+    // The file may have been deleted under it.
+    let is_lock = |target: &Path| {
+        let shown = target.to_string_lossy();
+        locks.iter().any(|lock| shown.strip_suffix(" (deleted)").unwrap_or(&shown).ends_with(lock))
+    };
+    holds_lock(process.pid, is_lock) && process.is_alive()
+}
+
+/// Whether it is one of the processes that a supervisor starts, and not of the supervisor of another pod.
+fn is_helper(process: ProcessId, supervisor: Option<ProcessId>) -> bool {
+    let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let parent = process.parent();
+    let is_anothers = parent.is_some_and(|parent| {
+        Some(parent) != supervisor.map(|supervisor| supervisor.pid) && name(parent).trim_end() == SANDPOD
+    });
+    HELPERS.iter().any(|helper| name(process.pid).starts_with(helper)) && !is_anothers
 }
 
 /// Asks the supervisor to end the pod at once: it reaps what it kills, which is quicker than leaving that to pid 1.
@@ -140,30 +211,32 @@ fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
     while found.is_none() && Instant::now() < deadline {
         // With a damaged record it is still known to the kernel: whoever listens on the socket.
         if let Ok(listener) = Channel::connect(&pod.control_socket()).and_then(|channel| channel.peer()) {
-            return ProcessId::of(listener.0);
+            found = ProcessId::of(listener.0);
+            break;
         }
         std::thread::sleep(Duration::from_millis(5));
         found = pod.reload().record().and_then(|record| record.supervisor);
     }
-    found.or_else(|| holder(&pod.dirs.data.join("plan.json")))
+    found.filter(|process| is_supervisor(*process, &pod.id)).or_else(|| holder(&pod.dirs.data.join("plan.json")))
 }
 
 /// The process of ours that holds a file's lock: where the runtime directory was deleted under a living pod, this is all that
 /// is left to find its supervisor by.
 fn holder(file: &Path) -> Option<ProcessId> {
     let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid| holds_lock(*pid, |target| target == file)).and_then(ProcessId::of)
+}
+
+/// Whether a process has an exclusive lock (flock(2)) on one of the files that `is_wanted` accepts.
+fn holds_lock(pid: i32, is_wanted: impl Fn(&Path) -> bool) -> bool {
     // Who only reads it has no lock, or a shared one ("READ"; proc_pid_fdinfo(5)). Others cannot be looked into.
-    let locks_it = |pid: i32, fd: &std::fs::DirEntry| {
+    let locks_it = |fd: &std::fs::DirEntry| {
         let number = fd.file_name();
-        std::fs::read_link(fd.path()).is_ok_and(|target| target == file)
+        std::fs::read_link(fd.path()).is_ok_and(|target| is_wanted(&target))
             && std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display()))
                 .is_ok_and(|text| text.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")))
     };
-    let has_it = |pid: &i32| {
-        let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        open.any(|fd| locks_it(*pid, &fd))
-    };
-    pids.into_iter().find(has_it).and_then(ProcessId::of)
+    std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|fd| locks_it(&fd))
 }
 
 fn kill(process: ProcessId) -> crate::sys::Result<()> {

@@ -10,13 +10,14 @@ use super::arguments::RunArguments;
 use super::foreground::{self, Ending};
 use super::log_printer::labels;
 use super::relay::{Attachment, Ends, Options};
-use super::source::{self, Planned, Purpose};
+use super::source::{self, Planned, Purpose, Refused};
 use super::{Failure, Outcome, logs, ports, print, relay, rm, verdicts};
 use crate::engine::cgroup;
+use crate::engine::ports::Sockets;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{Degradation, PodPlan, degradation};
 use crate::report::{Report, exit_code};
-use crate::state::{Store, StoredPod};
+use crate::state::{CreatedPod, Store, StoredPod};
 use crate::supervisor::protocol::{FromCaller, StartReply};
 use crate::supervisor::{self, AtEnd, FirstAttach, Handover};
 use crate::sys::poll::{self, Want};
@@ -32,13 +33,9 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
             .hint("leave one of them out; `sandpod attach` connects stdin later")
             .into());
     }
-    let Planned { facts, mut plan, admitted, replaced } = source::planned(&asked.source, Purpose::Run)?;
-    let store = source::store(&facts);
-    if !plan.sandbox.ports.is_empty() {
-        store.refuse_taken(&plan)?;
-    }
-    let sockets = ports::bind(&mut plan.sandbox, &store)?;
-    let created = store.create(&plan, Timestamp::now())?;
+    let has_name = asked.source.file.is_some() || asked.source.name.is_some();
+    let (planned, store, sockets, created) = first_free(if has_name { 1 } else { MOST_NAMES }, || reserve(asked))?;
+    let Planned { facts, plan, admitted, replaced } = planned;
     // Before the supervisor is forked, which would hold the lock on.
     drop(admitted);
     // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
@@ -88,6 +85,57 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let attachment = Attachment { ends: &ours, labels: &labels, main, master };
     let ending = foreground::stay(&pod, attachment, options, &signals, &early);
     finish(&pod, ending, asked.rm, &channel)
+}
+
+/// Names that are made up until one is free.
+const MOST_NAMES: usize = 8;
+
+/// Why there is no pod.
+enum NotMade {
+    NameTaken(Report),
+    Other(Report),
+}
+
+impl From<Report> for NotMade {
+    fn from(report: Report) -> NotMade {
+        NotMade::Other(report)
+    }
+}
+
+impl From<Refused> for NotMade {
+    fn from(refused: Refused) -> NotMade {
+        NotMade::Other(refused.into_report())
+    }
+}
+
+/// Tries again, with another name, where the name that was made up is taken.
+fn first_free<T>(times: usize, mut attempt: impl FnMut() -> Result<T, NotMade>) -> Result<T, Report> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match attempt() {
+            Ok(made) => return Ok(made),
+            Err(NotMade::NameTaken(_)) if tried < times => {}
+            Err(NotMade::NameTaken(report) | NotMade::Other(report)) => return Err(report),
+        }
+    }
+}
+
+/// read → parse → probe → plan → bind → create.
+fn reserve(asked: &RunArguments) -> Result<(Planned, Store, Sockets, CreatedPod), NotMade> {
+    let mut planned = source::planned(&asked.source, Purpose::Run)?;
+    let store = source::store(&planned.facts);
+    let plan = &mut planned.plan;
+    let if_taken = |report: Report, name: &str| match store.has(name) {
+        true => NotMade::NameTaken(report),
+        false => NotMade::Other(report),
+    };
+    if !plan.sandbox.ports.is_empty() {
+        store.refuse_taken(plan).map_err(|report| if_taken(report, &plan.sandbox.name))?;
+    }
+    let sockets = ports::bind(&mut plan.sandbox, &store)?;
+    let created = store.create(plan, Timestamp::now()).map_err(|report| if_taken(report, &plan.sandbox.name))?;
+    Ok((planned, store, sockets, created))
 }
 
 /// What it means. Why a pod that asks for no limits has no cgroup is for `plan` to say, and not at every start on a host
@@ -217,5 +265,32 @@ fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool, superv
             Err(Failure::Reports(first))
         }
         (_, false) => Err(Failure::Reports(failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_made_up_and_is_taken_is_made_up_again() {
+        let taken = || NotMade::NameTaken(Report::new(exit_code::FAILURE, "taken"));
+        let mut attempts = 0;
+        let mut third_is_free = || {
+            attempts += 1;
+            if attempts < 3 { Err(taken()) } else { Ok(attempts) }
+        };
+        assert_eq!(first_free(MOST_NAMES, &mut third_is_free), Ok(3));
+        // One that was given is not replaced; nor does this go on for ever, or after another failure.
+        let mut attempts = 0;
+        let mut count = |failure: NotMade| {
+            attempts += 1;
+            Err::<(), _>(failure)
+        };
+        assert!(first_free(1, || count(taken())).is_err());
+        assert!(first_free(MOST_NAMES, || count(taken())).is_err());
+        let other = || NotMade::Other(Report::new(exit_code::FAILURE, "no disk"));
+        assert!(first_free(MOST_NAMES, || count(other())).is_err());
+        assert_eq!(attempts, 1 + MOST_NAMES + 1);
     }
 }

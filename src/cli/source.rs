@@ -153,7 +153,28 @@ fn admission(
         Purpose::Run => Some(store.lock_admission()?),
         Purpose::Show => None,
     };
-    Ok((Admission::Checked { others: store.claims()? }, lock))
+    let fits = |others: &Admission| {
+        let claim = plan::resources::claim(&pod.spec);
+        plan::admission::admit(&claim, pod.spec.containers.len(), &facts.cgroup.capacity, others).is_ok()
+    };
+    Ok((others(&store, None, fits)?, lock))
+}
+
+/// The claims of the pods that run, but for `except`. Where there is room beside all that were ever claimed, nobody looks
+/// which of those pods have ended: that takes a look at each.
+pub(crate) fn others(
+    store: &Store,
+    except: Option<&str>,
+    fits: impl Fn(&Admission) -> bool,
+) -> Result<Admission, Report> {
+    if let Some(mut others) = store.most_claims() {
+        others.retain(|(id, _)| Some(id.as_str()) != except);
+        let most = Admission::Checked { others };
+        if fits(&most) {
+            return Ok(most);
+        }
+    }
+    Ok(Admission::Checked { others: store.claims(except)? })
 }
 
 fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::arguments::UpdateArguments;
 use super::table::bytes;
-use super::{Outcome, cgroups, client, store};
+use super::{Outcome, cgroups, client, source, store};
 use crate::host::{self, CgroupQuery, usage};
 use crate::manifest::{self, Amounts, Resource, Resources, Role};
 use crate::plan::cgroup::{CgroupPlan, Claim, Setting, Value};
@@ -143,12 +143,10 @@ fn admit(store: &Store, pod: &StoredPod, before: &PodPlan, after: &PodPlan) -> R
     let parent = cgroups::of_pod(pod).and_then(Path::parent).map(Path::to_owned);
     let asked = host::Asked { cgroup: parent.map_or(CgroupQuery::Skip, CgroupQuery::Below), ..host::Asked::default() };
     let capacity = host::probe(&asked)?.cgroup.capacity;
-    let mut others = store.list()?;
-    others.retain(|other| other.id != pod.id && other.status().is_live());
-    let others = others.into_iter().filter_map(|other| Some((other.name, other.plan?.sandbox.claim))).collect();
     let free = host::Capacity { memory_available: capacity.memory_available, ..host::Capacity::default() };
     let fixed = host::Capacity { memory_available: None, ..capacity };
-    admission::admit(&new, 0, &fixed, &Admission::Checked { others })
+    let others = source::others(store, Some(&pod.id), |most| admission::admit(&new, 0, &fixed, most).is_ok())?;
+    admission::admit(&new, 0, &fixed, &others)
         .and_then(|()| admission::admit(&more, 0, &free, &Admission::Checked { others: Vec::new() }))
         .map_err(|refusal| {
             let what = format!("could not update pod `{}`: it would request more than there is", pod.name);

@@ -1,7 +1,7 @@
 //! The one way down: a failed start, `rm`, and the cleaning after a crash all come here, as often as they like.
 //!
-//! First the processes, then the pod's directories on disk, then what names the pod. So whatever interrupts this, `rm`
-//! still finds the pod and can begin again.
+//! First the processes, then the pod's directory on disk, then its entries in the index (its name, its claim), then the
+//! runtime directory with the record. So whatever interrupts this, `rm` still finds the pod and can begin again.
 //!
 //! Most of what containers write belongs to subordinate ids, which we may not touch as ourselves but which root of a
 //! user namespace with the same map may: a child of ours becomes that for a moment. With an isolated map that root is a
@@ -10,7 +10,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use super::idmap::write_maps;
 use super::layers;
 use super::sandbox::root_of;
 use super::tree::{empty_directory, remove_tree};
+use crate::plan::dirs::id_of_target;
 use crate::plan::idmap::{IdMapPlan, UsernsMode};
 use crate::plan::{LayerPlace, PodDirs, PodPlan, container_root};
 use crate::report::{Report, exit_code};
@@ -45,7 +46,13 @@ const SIGKILL: i32 = 9;
 ///
 /// The caller has a single thread (see [`fork_into`]) and may be traced by its own uid: newuidmap(1) looks at the owner
 /// of `/proc/PID`, which a process that is not dumpable gives to root.
-pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cgroup: Option<&Path>) -> Vec<Report> {
+pub fn remove_pod(
+    dirs: &PodDirs,
+    entries: &[PathBuf],
+    idmap: &IdMapPlan,
+    processes: &[ProcessId],
+    cgroup: Option<&Path>,
+) -> Vec<Report> {
     let alive = end_processes(processes);
     if !alive.is_empty() {
         // They could still write what we remove.
@@ -56,13 +63,40 @@ pub fn remove_pod(dirs: &PodDirs, idmap: &IdMapPlan, processes: &[ProcessId], cg
     if !alive.is_empty() {
         return alive;
     }
+    // Without a runtime directory (it goes with the boot) the data directory is the last by which the pod is found.
+    let is_last = !dirs.runtime.exists();
+    let left = if is_last { remove_entries(dirs, entries) } else { Vec::new() };
+    if !left.is_empty() {
+        return left;
+    }
     for directory in layers::directories(dirs).into_iter().chain([dirs.data.clone()]) {
         let left = remove_data(&directory, idmap);
         if !left.is_empty() {
             return left;
         }
     }
+    let left = if is_last { Vec::new() } else { remove_entries(dirs, entries) };
+    if !left.is_empty() {
+        return left;
+    }
     remove_runtime(&dirs.runtime)
+}
+
+/// Those of `entries` that are of the pod: its name may be another's by now.
+fn remove_entries(dirs: &PodDirs, entries: &[PathBuf]) -> Vec<Report> {
+    let id = dirs.data.file_name().unwrap_or_default();
+    let is_its = |entry: &PathBuf| match std::fs::read_link(entry) {
+        Ok(target) => id_of_target(&target).is_some_and(|of| of == id),
+        // A claim: its file name has the id.
+        Err(error) => error.kind() == std::io::ErrorKind::InvalidInput,
+    };
+    let remove = |entry: &PathBuf| match std::fs::remove_file(entry) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Some(Report::new(exit_code::FAILURE, not_removed(entry)).because(error.to_string()))
+        }
+        _ => None,
+    };
+    entries.iter().filter(|entry| is_its(entry)).filter_map(remove).collect()
 }
 
 /// What containers wrote outside volumes, as far as we can remove it as ourselves, when none of them runs any more and

@@ -39,10 +39,8 @@ impl Tool {
 /// The first one that can write maps, else the first one there is.
 pub(super) fn find(tool: Tool, search: &OsStr, caller: Caller<'_>) -> IdMapTool {
     let mut second_best = None;
-    // A name that is not UTF-8 cannot be in a plan, which is JSON; a relative one is as bad as `.` in PATH.
-    let listed = std::env::split_paths(search).filter(|dir| dir.is_absolute() && dir.to_str().is_some());
     let mut seen = Vec::new();
-    for directory in listed.chain(USUAL.map(PathBuf::from)) {
+    for directory in searched(search) {
         if seen.contains(&directory) {
             continue;
         }
@@ -57,6 +55,20 @@ pub(super) fn find(tool: Tool, search: &OsStr, caller: Caller<'_>) -> IdMapTool 
         }
     }
     second_best.unwrap_or(IdMapTool::Missing)
+}
+
+/// The directories in which [`find`] looks.
+fn searched(search: &OsStr) -> impl Iterator<Item = PathBuf> {
+    // A name that is not UTF-8 cannot be in a plan, which is JSON; a relative one is as bad as `.` in PATH.
+    let listed = std::env::split_paths(search).filter(|dir| dir.is_absolute() && dir.to_str().is_some());
+    listed.chain(USUAL.map(PathBuf::from))
+}
+
+/// Whether [`find`] could have found these tools: a plan that is read from disk names them, and they are executed.
+pub(super) fn are_where_found(newuidmap: &Path, newgidmap: &Path, search: &OsStr) -> bool {
+    [(Tool::NewUidMap, newuidmap), (Tool::NewGidMap, newgidmap)]
+        .iter()
+        .all(|(tool, path)| searched(search).any(|directory| directory.join(tool.name()) == *path))
 }
 
 /// What the kernel looks at when it executes a file (execve(2), capabilities(7)).

@@ -29,5 +29,5 @@ pub use cgroup::*;
 pub use facts::*;
 pub use network::{Ipv4Network, Ipv6Routes, NetworkFacts, Tun, UdpSockets};
 pub use port_holder::{PortHolder, Transport, port_holder};
-pub use probe::{Asked, CgroupQuery, Places, places, probe};
+pub use probe::{Asked, CgroupQuery, Places, are_idmap_tools, places, probe};
 pub use space::full_disk;

@@ -85,6 +85,12 @@ pub fn places() -> Places {
     Places { runtime, data }
 }
 
+/// Whether these are newuidmap and newgidmap where a probe looks for them, and no other programs.
+#[must_use]
+pub fn are_idmap_tools(newuidmap: &Path, newgidmap: &Path) -> bool {
+    idmap_tool::are_where_found(newuidmap, newgidmap, &Environment::of_this_process().path)
+}
+
 fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let (uid, gid) = (source.uid, source.gid);
     let proc = source.root.join("proc");

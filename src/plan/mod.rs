@@ -6,7 +6,7 @@
 //! give), `layers` (where the writable layers are), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `ports` and
 //! `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces), `downward` (what a
 //! container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `storage` (limits
-//! of what is on disk), `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the
+//! of what is on disk), `dirs` (where a pod is on disk, and the index of all pods), `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the
 //! plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
@@ -17,6 +17,7 @@ mod arguments;
 pub mod cgroup;
 mod container;
 pub mod degradation;
+pub mod dirs;
 mod dns;
 mod downward;
 mod expansion;
@@ -43,6 +44,7 @@ mod tests;
 mod types;
 pub mod update;
 
+pub use dirs::PodDirs;
 pub use types::*;
 
 use crate::host::{Facts, UserNamespaces};

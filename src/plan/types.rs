@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupPlan, Claim, QosClass, Setting};
+use super::dirs::PodDirs;
 use super::idmap::{ContainerId, IdMapPlan};
 use super::network::NetworkPlan;
 use super::ports::PublishedPort;
@@ -96,17 +97,6 @@ pub enum NamespaceMode {
     Container,
     /// The host's.
     Node,
-}
-
-/// Where a pod lives on disk. Both end in the pod's id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodDirs {
-    /// `lock`, `record.json`, `control.sock`; also the mount point of the pod's tmpfs in pause's mount namespace.
-    pub runtime: PathBuf,
-    /// `plan.json`, `<container>.root/{upper,work}`, `<container>.log`, `volumes/<name>`. Flat, since a directory on disk
-    /// costs more than all else that sandpod does for it (docs/decisions/0007). No two can collide: a container's name is a
-    /// DNS label and has no dot.
-    pub data: PathBuf,
 }
 
 /// Where the writable layers of containers are. What is not an overlay (a copy, the new directory of `host:`) is always in

@@ -30,13 +30,32 @@ impl Store {
         Ok(AdmissionLock { _held: held })
     }
 
-    /// Name and claim of every pod that lives. One whose plan cannot be read any more claims nothing that could be told.
+    /// What the other pods claim, at the most: one that has ended counts until it is removed, or until
+    /// [`claims`](Self::claims) has found it. Reads no pod. `None`: an older version has made a pod that is not counted.
+    #[must_use]
+    pub fn most_claims(&self) -> Option<Vec<(String, Claim)>> {
+        self.is_indexed().then(|| self.index().claims())
+    }
+
+    /// Name and claim of every pod but `except` that lives and claims something. One whose plan cannot be read any more
+    /// claims nothing that could be told.
     ///
     /// # Errors
     /// What [`Store::list`] says.
-    pub fn claims(&self) -> Result<Vec<(String, Claim)>, Report> {
-        let living = self.list()?.into_iter().filter(|pod| pod.status().is_live());
-        Ok(living.filter_map(|pod| Some((pod.name, pod.plan?.sandbox.claim))).collect())
+    pub fn claims(&self, except: Option<&str>) -> Result<Vec<(String, Claim)>, Report> {
+        let ids = self.list_ids()?;
+        let ids = if self.is_indexed() { self.index().claims().into_iter().map(|(id, _)| id).collect() } else { ids };
+        let mut living = Vec::new();
+        for pod in ids.iter().filter_map(|id| self.by_id(id)) {
+            let is_live = pod.status().is_live();
+            let Some(claim) = pod.plan.map(|plan| plan.sandbox.claim) else { continue };
+            if !is_live {
+                self.index().drop_claim(&pod.id, &claim);
+            } else if Some(pod.id.as_str()) != except && claim != Claim::default() {
+                living.push((pod.name, claim));
+            }
+        }
+        Ok(living)
     }
 }
 
@@ -53,7 +72,7 @@ mod tests {
     fn the_living_claim_and_the_ended_do_not() {
         let top = tempfile::tempdir().expect("tempdir");
         let store = Store::new(&top.path().join("run"), &top.path().join("data"));
-        assert_eq!(store.claims().expect("no directory is no pod"), []);
+        assert_eq!(store.claims(None).expect("no directory is no pod"), []);
         let claim = Claim { cpu_millis: 500, memory: 1 << 30 };
         let mut plan = fixture::plan(&store, "0123456789ab", "web");
         plan.sandbox.claim = claim;
@@ -61,9 +80,9 @@ mod tests {
         let lock = store.lock_admission().expect("lock");
         let created = store.create(&plan, Timestamp::UNIX_EPOCH).expect("create");
         drop(lock);
-        assert_eq!(store.claims().expect("claims"), [("web".to_owned(), claim)]);
+        assert_eq!(store.claims(None).expect("claims"), [("web".to_owned(), claim)]);
         drop(created);
-        assert_eq!(store.claims().expect("claims"), []);
+        assert_eq!(store.claims(None).expect("claims"), []);
     }
 
     #[test]

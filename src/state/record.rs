@@ -25,6 +25,10 @@ pub struct Record {
     /// Of a pod that publishes ports.
     #[serde(default)]
     pub publishing: Option<PortsRecord>,
+    /// The pod's data directory, for a caller with another `$XDG_DATA_HOME`, who does not find it. Only to say so:
+    /// nothing is read or removed there.
+    #[serde(default)]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::error::{Doing, Error};
-use super::find;
+use super::index::Index;
 use super::record::{ContainerRecord, ContainerState, Phase, Record};
 use super::spare;
-use super::stored::{StoredPod, read_plan, read_pod};
-use crate::plan::{PodDirs, PodPlan};
+use super::stored::StoredPod;
+use crate::plan::{PodDirs, PodPlan, SandboxPlan};
 use crate::report::{Report, exit_code};
 use crate::sys::private_dir::{self, Flaw};
 
@@ -57,13 +57,13 @@ impl Store {
     /// # Errors
     /// The name or the id is taken.
     pub fn refuse_taken(&self, plan: &PodPlan) -> Result<(), Report> {
-        let (name, id) = (&plan.sandbox.name, &plan.sandbox.id);
-        match self.read_all().into_iter().find(|pod| pod.name == *name || pod.id == *id) {
-            None => Ok(()),
-            Some(taken) => Err(Report::new(exit_code::FAILURE, format!("there is already a pod `{}`", taken.name))
-                .because(format!("its id is {}, it is {}", taken.id, taken.status()))
-                .hint(removal_hint(&taken))),
-        }
+        self.named(&plan.sandbox.name).or_else(|| self.by_id(&plan.sandbox.id)).map_or(Ok(()), |pod| Err(taken(&pod)))
+    }
+
+    /// Whether a pod has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.indexed(name).is_some()
     }
 
     /// Reserves the pod's name and directories, takes its lock, and writes plan and record, before anything else of the
@@ -72,46 +72,72 @@ impl Store {
     /// # Errors
     /// The name is taken; a directory is not ours alone; the disk is full, and the like.
     pub fn create(&self, plan: &PodPlan, created_at: Timestamp) -> Result<CreatedPod, Report> {
-        let name = &plan.sandbox.name;
+        let SandboxPlan { id, name, dirs, .. } = &plan.sandbox;
         let what = || format!("could not create pod `{name}`");
+        let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", &dirs.data);
+        let text = text.map_err(|error| error.into_report(what()))?;
         self.make_private(what)?;
         let one_at_a_time = self.lock_file(true).map_err(|error| error.into_report(what()))?;
         one_at_a_time.lock().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
-        self.refuse_taken(plan)?;
-        let dirs = plan.sandbox.dirs.clone();
-        reserve(plan, &dirs, created_at).map_err(|error| {
+        self.repair_index();
+        if let Some(pod) = self.indexed(name).or_else(|| self.by_id(id)) {
+            return Err(taken(&pod));
+        }
+        if let Some(gone) = self.index().id_of(name) {
+            self.index().drop_stale(name, &gone);
+        }
+        self.reserve(plan, &text, created_at).map_err(|error| {
             // Only what `reserve` itself made can be there: no pod has this id.
             let _ = fs::remove_dir_all(&dirs.runtime);
+            for entry in plan.sandbox.entries().iter().filter(|_| self.index().id_of(name).as_deref() == Some(id)) {
+                let _ = fs::remove_file(entry);
+            }
             let _ = fs::remove_dir_all(&dirs.data);
             error.into_report(what())
         })
     }
 
-    /// Every pod, by name. Damaged ones and ones without a runtime directory included.
-    ///
-    /// # Errors
-    /// A directory is not ours alone, or cannot be read. That there is none yet is no error.
-    pub fn list(&self) -> Result<Vec<StoredPod>, Report> {
-        let what = || "could not list the pods".to_owned();
-        self.check_private(what)?;
-        // Shared: a pod that is being made is seen either not at all or whole.
-        let lock = match self.lock_file(false) {
-            Ok(lock) => Some(lock),
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into_report(what())),
-        };
-        if let Some(lock) = &lock {
-            lock.lock_shared().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
+    fn reserve(&self, plan: &PodPlan, text: &[u8], created_at: Timestamp) -> Result<CreatedPod, Error> {
+        let SandboxPlan { id, name, dirs, claim, .. } = &plan.sandbox;
+        let make = |directory: &Path| fs::DirBuilder::new().mode(0o700).create(directory).doing("mkdir", directory);
+        make(&dirs.data)?;
+        if !self.index().take(name, id)? {
+            // By somebody with another runtime directory, who does not know our lock.
+            let source = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(Error { doing: format!("take the name `{name}`"), source });
         }
-        Ok(self.read_all())
+        self.index().claim(id, claim)?;
+        make(&dirs.runtime)?;
+        let path = dirs.runtime.join("lock");
+        let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+        // Nobody else can hold it for longer than a look (`liveness`).
+        lock.lock().doing("flock", &path)?;
+        let path = dirs.data.join("plan.json");
+        let mut plan_lock =
+            File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+        plan_lock.lock().doing("flock", &path)?;
+        // In place: nobody looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
+        plan_lock.write_all(text).doing("write", &path)?;
+        let record = Record {
+            id: id.clone(),
+            name: name.clone(),
+            created_at,
+            phase: Phase::Starting,
+            supervisor: None,
+            pause: None,
+            cgroup: None,
+            network: None,
+            publishing: None,
+            containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
+            data: Some(dirs.data.clone()),
+        };
+        let length = commit(dirs, &record)?;
+        spare::reserve(&dirs.runtime, length).doing("write", &dirs.runtime.join("record.spare"))?;
+        Ok(CreatedPod { dirs: dirs.clone(), record, locks: [lock, plan_lock] })
     }
 
-    /// The pod of this name, or of this unique beginning of an id.
-    ///
-    /// # Errors
-    /// None or several; what [`list`](Self::list) says.
-    pub fn find(&self, typed: &str) -> Result<StoredPod, Report> {
-        find::find(self.list()?, typed)
+    pub(super) fn index(&self) -> Index {
+        Index::of(&self.data)
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -125,34 +151,19 @@ impl Store {
         options.open(&path).doing("open", &path)
     }
 
-    fn dirs(&self, id: &str) -> PodDirs {
+    /// While it is held, no pod is being made. `None`: none ever was.
+    pub(super) fn lock_to_read(&self, what: impl Fn() -> String) -> Result<Option<File>, Report> {
+        let lock = match self.lock_file(false) {
+            Ok(lock) => lock,
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into_report(what())),
+        };
+        lock.lock_shared().doing("flock", &self.lock_path()).map_err(|error| error.into_report(what()))?;
+        Ok(Some(lock))
+    }
+
+    pub(super) fn dirs(&self, id: &str) -> PodDirs {
         PodDirs { runtime: self.runtime.join("pods").join(id), data: self.data.join("pods").join(id) }
-    }
-
-    /// Where a pod really is. One that was started with another `$XDG_RUNTIME_DIR` (by cron, say) has its lock there: it
-    /// must not be taken for one that a reboot has ended.
-    fn existing_dirs(&self, id: &str) -> PodDirs {
-        let here = self.dirs(id);
-        if here.runtime.is_dir() {
-            return here;
-        }
-        match read_plan(&here).map(|plan| plan.sandbox.dirs.runtime) {
-            // Below /tmp somebody else can have made that path since: what stands there must not name what `rm` kills.
-            Some(elsewhere) if matches!(private_dir::check_private(&elsewhere), Ok(None)) => {
-                PodDirs { runtime: elsewhere, data: here.data }
-            }
-            _ => here,
-        }
-    }
-
-    fn read_all(&self) -> Vec<StoredPod> {
-        let mut ids: Vec<String> =
-            [&self.runtime, &self.data].iter().flat_map(|dir| ids_in(&dir.join("pods"))).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut pods: Vec<StoredPod> = ids.into_iter().map(|id| read_pod(self.existing_dirs(&id), id)).collect();
-        pods.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        pods
     }
 
     pub(super) fn make_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
@@ -165,14 +176,16 @@ impl Store {
                     .doing("mkdir", parent)
                     .map_err(|error| error.into_report(what()))?;
             }
-            for directory in [top.clone(), top.join("pods")] {
-                refuse_flaw(&directory, private_dir::make_private(&directory), &what)?;
-            }
+        }
+        let [names, claims] = self.index().directories();
+        let pods = [&self.runtime, &self.data].into_iter().flat_map(|top| [top.clone(), top.join("pods")]);
+        for directory in pods.chain([names, claims]) {
+            refuse_flaw(&directory, private_dir::make_private(&directory), &what)?;
         }
         Ok(())
     }
 
-    fn check_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
+    pub(super) fn check_private(&self, what: impl Fn() -> String) -> Result<(), Report> {
         for directory in [&self.runtime, &self.data] {
             match private_dir::check_private(directory) {
                 Err(error) if io::Error::from_raw_os_error(error.number()).kind() == io::ErrorKind::NotFound => {}
@@ -216,40 +229,11 @@ fn refuse_flaw(
         .hint(fix))
 }
 
-fn removal_hint(pod: &StoredPod) -> String {
+fn taken(pod: &StoredPod) -> Report {
     let force = if pod.status().is_live() { " -f" } else { "" };
-    format!("remove it with `sandpod rm{force} {}`, or choose another name with `--name`", pod.name)
-}
-
-fn reserve(plan: &PodPlan, dirs: &PodDirs, created_at: Timestamp) -> Result<CreatedPod, Error> {
-    for directory in [&dirs.data, &dirs.runtime] {
-        fs::DirBuilder::new().mode(0o700).create(directory).doing("mkdir", directory)?;
-    }
-    let path = dirs.runtime.join("lock");
-    let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
-    // Nobody else can hold it for longer than a look (`liveness`).
-    lock.lock().doing("flock", &path)?;
-    let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", &dirs.data)?;
-    let path = dirs.data.join("plan.json");
-    let mut plan_lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
-    plan_lock.lock().doing("flock", &path)?;
-    // In place: nobody looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
-    plan_lock.write_all(&text).doing("write", &path)?;
-    let record = Record {
-        id: plan.sandbox.id.clone(),
-        name: plan.sandbox.name.clone(),
-        created_at,
-        phase: Phase::Starting,
-        supervisor: None,
-        pause: None,
-        cgroup: None,
-        network: None,
-        publishing: None,
-        containers: plan.containers.iter().map(|container| waiting(&container.name)).collect(),
-    };
-    let length = commit(dirs, &record)?;
-    spare::reserve(&dirs.runtime, length).doing("write", &dirs.runtime.join("record.spare"))?;
-    Ok(CreatedPod { dirs: dirs.clone(), record, locks: [lock, plan_lock] })
+    Report::new(exit_code::FAILURE, format!("there is already a pod `{}`", pod.name))
+        .because(format!("its id is {}, it is {}", pod.id, pod.status()))
+        .hint(format!("remove it with `sandpod rm{force} {}`, or choose another name with `--name`", pod.name))
 }
 
 fn waiting(name: &str) -> ContainerRecord {
@@ -279,8 +263,9 @@ pub fn commit(dirs: &PodDirs, record: &Record) -> Result<usize, Error> {
 ///
 /// # Errors
 /// What the file system says; the old one is still there then.
-pub fn replace_plan(plan: &PodPlan) -> Result<File, Error> {
-    let directory = &plan.sandbox.dirs.data;
+pub fn replace_plan(before: &PodPlan, plan: &PodPlan) -> Result<File, Error> {
+    let SandboxPlan { id, claim, dirs, .. } = &plan.sandbox;
+    let directory = &dirs.data;
     let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", directory)?;
     let (path, unfinished) = (directory.join("plan.json"), directory.join("plan.tmp"));
     let mut file = File::options();
@@ -288,7 +273,13 @@ pub fn replace_plan(plan: &PodPlan) -> Result<File, Error> {
         file.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).doing("open", &unfinished)?;
     file.lock().doing("flock", &unfinished)?;
     file.write_all(&text).doing("write", &unfinished)?;
-    fs::rename(&unfinished, &path).doing("rename", &path)?;
+    let index = dirs.store().map(Index::of).filter(|_| before.sandbox.claim != *claim);
+    // For a moment both count: never too little.
+    index.as_ref().map_or(Ok(()), |index| index.claim(id, claim))?;
+    fs::rename(&unfinished, &path).doing("rename", &path).inspect_err(|_| {
+        index.iter().for_each(|index| index.drop_claim(id, claim));
+    })?;
+    index.iter().for_each(|index| index.drop_claim(id, &before.sandbox.claim));
     Ok(file)
 }
 
@@ -304,17 +295,6 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let _ = fs::remove_file(&unfinished);
     }
     replaced
-}
-
-/// Directories named like an id; anything else there is not ours to list or to remove.
-fn ids_in(pods: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(pods) else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| {
-            name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        })
-        .collect()
 }
 
 #[cfg(test)]

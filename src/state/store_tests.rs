@@ -2,6 +2,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::super::{Liveness, Status, StoredRecord};
 use super::*;
+use crate::plan::cgroup::Claim;
 use crate::state::fixture;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -34,9 +35,10 @@ fn a_created_pod_is_starting_until_its_lock_is_dropped() {
 fn a_plan_that_is_replaced_is_locked_as_the_first_was() {
     let (_dir, store) = store();
     let created = create(&store, "0123456789ab", "web");
-    let mut plan = fixture::plan(&store, "0123456789ab", "web");
+    let before = fixture::plan(&store, "0123456789ab", "web");
+    let mut plan = before.clone();
     plan.sandbox.claim.memory = 1 << 20;
-    let lock = replace_plan(&plan).expect("replaced");
+    let lock = replace_plan(&before, &plan).expect("replaced");
     drop(created);
     // The runtime directory goes with the login session, and what is left must say that the pod lives.
     std::fs::remove_dir_all(&plan.sandbox.dirs.runtime).expect("rm");
@@ -103,6 +105,86 @@ fn an_id_prefix_must_be_unique_and_a_name_wins() {
     let none = store.find("onne").expect_err("unknown");
     assert!(none.hint.expect("hint").contains("`one`"));
     assert!(store.find("").is_err());
+}
+
+/// What an older version made, without an index.
+fn forget_index(store: &Store) {
+    for directory in store.index().directories() {
+        fs::remove_dir_all(directory).expect("rm");
+    }
+}
+
+#[test]
+fn a_pod_of_an_older_version_is_found_and_its_name_is_taken() {
+    let (_dir, store) = store();
+    let claim = Claim { cpu_millis: 500, memory: 0 };
+    let mut plan = fixture::plan(&store, "0123456789ab", "web");
+    plan.sandbox.claim = claim;
+    let _web = store.create(&plan, Timestamp::UNIX_EPOCH).expect("created");
+    let _db = create(&store, "ba9876543210", "db");
+    forget_index(&store);
+    for typed in ["web", "0123456789ab", "0123", "pod/web"] {
+        assert_eq!(store.find(typed).expect(typed).name, "web");
+    }
+    assert_eq!(store.most_claims(), None, "they are not all counted");
+    assert_eq!(store.claims(None).expect("claims"), [("web".to_owned(), claim)]);
+    let second = fixture::plan(&store, "111111111111", "web");
+    store.refuse_taken(&second).expect_err("taken");
+    store.create(&second, Timestamp::UNIX_EPOCH).expect_err("taken");
+    // That has made the entries, and the next look needs no other pod.
+    assert_eq!(store.index().id_of("web").as_deref(), Some("0123456789ab"));
+    assert_eq!(store.most_claims(), Some(vec![("0123456789ab".to_owned(), claim)]));
+}
+
+#[test]
+fn the_name_of_a_pod_that_is_gone_is_free() {
+    let (_dir, store) = store();
+    let gone = create(&store, "0123456789ab", "web");
+    // A crash in the middle of a removal, or files removed by hand.
+    fs::remove_dir_all(&gone.dirs.runtime).expect("rm");
+    fs::remove_dir_all(&gone.dirs.data).expect("rm");
+    assert!(store.find("web").is_err());
+    let _db = create(&store, "ba9876543210", "db");
+    assert_eq!(store.index().id_of("web"), None, "the next start drops what is left over");
+    let web = create(&store, "111111111111", "web");
+    assert_eq!(store.find("web").expect("found").id, "111111111111");
+    drop(web);
+    // Without that: nothing else happened in between.
+    fs::remove_dir_all(store.data().join("pods/111111111111")).expect("rm");
+    fs::remove_dir_all(store.runtime().join("pods/111111111111")).expect("rm");
+    let _web = create(&store, "222222222222", "web");
+    assert_eq!(store.find("web").expect("found").id, "222222222222");
+}
+
+#[test]
+fn an_entry_that_lies_is_not_believed() {
+    let (dir, store) = store();
+    let _web = create(&store, "0123456789ab", "web");
+    fs::create_dir(dir.path().join("mine")).expect("mkdir");
+    let names = store.data().join("names");
+    symlink("../pods/0123456789ab", names.join("db")).expect("symlink");
+    symlink("../../../mine", names.join("evil")).expect("symlink");
+    for name in ["db", "evil", "../names/web", "..", "", "."] {
+        assert!(store.find(name).is_err(), "{name}");
+    }
+    let _db = create(&store, "ba9876543210", "db");
+    assert_eq!(store.find("db").expect("found").id, "ba9876543210");
+    assert_eq!(store.find("web").expect("found").id, "0123456789ab");
+}
+
+#[test]
+fn a_pod_without_a_readable_name_has_the_one_of_its_entry() {
+    let (_dir, store) = store();
+    let pod = create(&store, "0123456789ab", "web");
+    fs::write(pod.dirs.runtime.join("record.json"), "x").expect("damage");
+    fs::write(pod.dirs.data.join("plan.json"), "x").expect("damage");
+    let found = store.find("web").expect("found");
+    assert_eq!((found.name.as_str(), found.entries()), ("web", vec![store.data().join("names/web")]));
+    forget_index(&store);
+    assert_eq!(store.find("0123").expect("found").name, "0123456789ab");
+    let _db = create(&store, "ba9876543210", "db");
+    assert_eq!(store.index().name_of("0123456789ab").as_deref(), Some("0123456789ab"));
+    assert!(store.is_indexed());
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::checked;
+use super::index::Index;
 use super::record::Record;
 use super::status::{Liveness, Status, effective_phase};
 use crate::plan::cgroup::CgroupPlan;
@@ -40,15 +42,36 @@ impl StoredPod {
     #[must_use]
     pub fn cgroup(&self) -> Option<PathBuf> {
         let recorded = self.record().and_then(|record| record.cgroup.clone());
-        // Whatever a damaged record says, nothing but a cgroup of this pod is ever removed.
-        let is_ours = |path: &PathBuf| {
-            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-            name.starts_with("sandpod-") && name.ends_with(&format!("-{}", self.id))
-        };
-        recorded.filter(is_ours).or_else(|| match &self.plan.as_ref()?.sandbox.cgroup {
-            CgroupPlan::Tree(tree) => tree.directory(),
-            CgroupPlan::Inherited => None,
+        recorded.filter(|path| checked::is_cgroup_of(path, &self.id)).or_else(|| {
+            match &self.plan.as_ref()?.sandbox.cgroup {
+                CgroupPlan::Tree(tree) => tree.directory(),
+                CgroupPlan::Inherited => None,
+            }
         })
+    }
+
+    /// The entries that the index has for it.
+    #[must_use]
+    pub fn entries(&self) -> Vec<PathBuf> {
+        match (&self.plan, self.dirs.store()) {
+            (Some(plan), _) => plan.sandbox.entries(),
+            (None, Some(store)) => Index::of(store).entries_of(&self.id),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Where its files are, when that is not where this caller looks for them: it was started with another
+    /// `$XDG_DATA_HOME`.
+    #[must_use]
+    pub fn data_elsewhere(&self) -> Option<&Path> {
+        let recorded = self.record()?.data.as_deref()?;
+        (recorded != self.dirs.data && !self.dirs.data.exists() && recorded.exists()).then_some(recorded)
+    }
+
+    /// Whether anything of it is left on disk.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.dirs.runtime.exists() || self.dirs.data.exists()
     }
 
     #[must_use]
@@ -77,7 +100,7 @@ impl StoredPod {
     /// The same pod as it is on disk now.
     #[must_use]
     pub fn reload(&self) -> StoredPod {
-        read_pod(self.dirs.clone(), self.id.clone())
+        read_pod(self.dirs.clone(), self.id.clone(), || Some(self.name.clone()))
     }
 
     #[must_use]
@@ -86,28 +109,24 @@ impl StoredPod {
     }
 }
 
-pub(super) fn read_pod(dirs: PodDirs, id: String) -> StoredPod {
+/// `otherwise`: its name, where its own files do not say it.
+pub(super) fn read_pod(dirs: PodDirs, id: String, otherwise: impl FnOnce() -> Option<String>) -> StoredPod {
     // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
     let liveness = liveness(&dirs);
-    let record = read_record(&dirs);
-    let plan = read_plan(&dirs);
+    let record = read_record(&dirs, &id);
+    let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| checked::plan(&bytes, &dirs, &id).ok());
     let name = match (&record, &plan) {
         (StoredRecord::Read(record), _) => record.name.clone(),
         (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
-        _ => id.clone(),
+        _ => otherwise().unwrap_or_else(|| id.clone()),
     };
     StoredPod { id, name, dirs, record, plan, liveness }
 }
 
-/// `None`: missing or damaged.
-pub(super) fn read_plan(dirs: &PodDirs) -> Option<PodPlan> {
-    fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-}
-
-fn read_record(dirs: &PodDirs) -> StoredRecord {
+fn read_record(dirs: &PodDirs, id: &str) -> StoredRecord {
     match fs::read(dirs.runtime.join("record.json")) {
         Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
+        Ok(bytes) => match checked::record(&bytes, id) {
             Ok(record) => StoredRecord::Read(Box::new(record)),
             Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
         },
@@ -131,7 +150,8 @@ pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
         return true;
     }
     let deadline = Instant::now() + timeout;
-    let supervisor = match read_record(dirs) {
+    let id = dirs.runtime.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let supervisor = match read_record(dirs, id) {
         StoredRecord::Read(record) => record.supervisor.and_then(|process| process.open().ok().flatten()),
         StoredRecord::Damaged(_) | StoredRecord::Missing => None,
     };

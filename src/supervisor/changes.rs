@@ -25,7 +25,7 @@ impl Supervisor<'_> {
         cgroup::change(&writes).map_err(|failure| {
             failure.into_report(what()).hint("nothing was changed: values that had been written were set back")
         })?;
-        match state::replace_plan(&after) {
+        match state::replace_plan(before, &after) {
             Ok(lock) => self.plan_lock = Some(lock),
             Err(error) => {
                 // In force and not written down would be forgotten by `inspect`: back to what is written.

@@ -130,5 +130,5 @@ const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The same teardown as `sandpod rm`; what it cannot remove, the next `rm` names.
 pub(super) fn remove_everything(plan: &PodPlan, cgroup: Option<&Path>) {
-    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], cgroup);
+    let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.entries(), &plan.sandbox.idmap, &[], cgroup);
 }

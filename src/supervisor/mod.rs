@@ -36,8 +36,8 @@ use jiff::Timestamp;
 use crate::engine::cgroup::{self, Cgroups};
 use crate::engine::ports::Sockets;
 use crate::engine::{During, Failure, Result, remove};
-use crate::plan::PodPlan;
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::{PodPlan, SandboxPlan};
 use crate::state::CreatedPod;
 use crate::step::Step;
 use crate::sys::socket::Channel;
@@ -91,7 +91,8 @@ pub fn spawn(created: CreatedPod, plan: &PodPlan, handover: Handover) -> Result<
             CgroupPlan::Inherited => None,
         };
         // The failure is what to tell; what stays has the pod's name.
-        let _ = remove::remove_pod(&plan.sandbox.dirs, &plan.sandbox.idmap, &[], made.as_deref());
+        let SandboxPlan { dirs, idmap, .. } = &plan.sandbox;
+        let _ = remove::remove_pod(dirs, &plan.sandbox.entries(), idmap, &[], made.as_deref());
     }
     started
 }

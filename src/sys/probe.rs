@@ -141,6 +141,12 @@ pub fn takes_user_attributes(path: &Path) -> bool {
     length >= 0 || Errno::last() != Errno::EOPNOTSUPP
 }
 
+/// Whether a path is in a cgroup v2 file system (statfs(2)).
+#[must_use]
+pub fn is_cgroup2(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+}
+
 /// The raw `security.capability` attribute of a file (capabilities(7)); `None` when it has none, or its file system
 /// knows none.
 pub fn file_capability(path: &Path) -> Result<Option<Vec<u8>>> {

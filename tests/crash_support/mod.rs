@@ -205,7 +205,8 @@ impl Ground {
             walk(&top, &mut found);
         }
         let shared = ["lock", "pods", "data", "data/pods"].map(|name| self.runtime().join(name));
-        found.retain(|path| !shared.contains(path) && *path != self.data().join("pods"));
+        let of_all = ["pods", "names", "claims"].map(|name| self.data().join(name));
+        found.retain(|path| !shared.contains(path) && !of_all.contains(path));
         found
     }
 

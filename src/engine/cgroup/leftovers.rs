@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::remove::{is_populated, remove_empty_tree};
 use crate::plan::SandboxPlan;
 use crate::plan::cgroup::{CgroupParent, CgroupPlan, CgroupTree, SUPERVISOR, of_supervisor};
+use crate::plan::dirs::is_id;
 
 /// A sweep takes a millisecond: what it took for a leftover is soon gone, and can be made again.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -96,8 +97,7 @@ pub(super) fn sweep(delegated: &Path) {
 fn pod_of(name: &str) -> Option<&str> {
     let pod = name.strip_suffix(SUPERVISOR).unwrap_or(name);
     let (_, id) = pod.strip_prefix("sandpod-")?.rsplit_once('-')?;
-    let is_id = id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    is_id.then_some(pod)
+    is_id(id).then_some(pod)
 }
 
 #[cfg(test)]

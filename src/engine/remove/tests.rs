@@ -84,7 +84,7 @@ fn a_pod_that_wrote_nothing_goes_without_a_user_namespace_and_again() {
     let fixture = Fixture::new();
     let nobody_can = IdMapPlan { mode: UsernsMode::Isolated, ..single() };
     for _ in 0..2 {
-        fixture.assert_gone(&remove_pod(&fixture.dirs, &nobody_can, &[], None));
+        fixture.assert_gone(&remove_pod(&fixture.dirs, &[], &nobody_can, &[], None));
     }
 }
 
@@ -101,7 +101,7 @@ fn what_an_isolated_pod_wrote_goes_without_root() {
     fixture.fill_as_subordinate_ids("1:1");
     let owner = fs::metadata(fixture.dirs.data.join("web.root/upper")).expect("it is there").uid();
     assert_eq!(owner, uid, "the test must remove what is not its own");
-    fixture.assert_gone(&remove_pod(&fixture.dirs, &idmap, &[], None));
+    fixture.assert_gone(&remove_pod(&fixture.dirs, &[], &idmap, &[], None));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_a_root_is_you_pod_wrote_goes_without_root() {
     let idmap = idmap(UsernsMode::RootIsYou, map(me.0, uid, uids), map(me.1, gid, gids));
     let fixture = Fixture::new();
     fixture.fill_as_subordinate_ids("0:0");
-    fixture.assert_gone(&remove_pod(&fixture.dirs, &idmap, &[], None));
+    fixture.assert_gone(&remove_pod(&fixture.dirs, &[], &idmap, &[], None));
 }
 
 #[test]
@@ -127,17 +127,17 @@ fn what_cannot_be_removed_is_said_and_the_record_stays() {
     }
     let fixture = Fixture::new();
     fixture.fill_as_subordinate_ids("1:1");
-    let reports = remove_pod(&fixture.dirs, &single(), &[], None);
+    let reports = remove_pod(&fixture.dirs, &[], &single(), &[], None);
     assert!(!reports.is_empty() && reports.iter().all(|report| report.chain[0].contains("EACCES")), "{reports:?}");
     assert!(fixture.dirs.runtime.join("record.json").exists());
     // With tools that refuse, their own words are the reason.
     let refusing = MapWriter::Tools { newuidmap: "/bin/false".into(), newgidmap: "/bin/false".into() };
     let refusing = IdMapPlan { mode: UsernsMode::Isolated, writer: refusing, ..single() };
-    let reports = remove_pod(&fixture.dirs, &refusing, &[], None);
+    let reports = remove_pod(&fixture.dirs, &[], &refusing, &[], None);
     assert!(reports[0].chain[1].starts_with("false "), "{reports:?}");
     let ((uid, uids), (gid, gids)) = (range("/etc/subuid"), range("/etc/subgid"));
     let right = idmap(UsernsMode::Isolated, vec![entry(0, uid, uids)], vec![entry(0, gid, gids)]);
-    fixture.assert_gone(&remove_pod(&fixture.dirs, &right, &[], None));
+    fixture.assert_gone(&remove_pod(&fixture.dirs, &[], &right, &[], None));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn living_processes_are_killed_first_and_another_one_with_their_pid_is_not() {
     let (mut ours, mut other) = (sleep(), sleep());
     let id = |child: &std::process::Child| ProcessId::of(child.id().cast_signed()).expect("it lives");
     let recycled = ProcessId { start_time: id(&other).start_time + 1, ..id(&other) };
-    fixture.assert_gone(&remove_pod(&fixture.dirs, &single(), &[id(&ours), recycled], None));
+    fixture.assert_gone(&remove_pod(&fixture.dirs, &[], &single(), &[id(&ours), recycled], None));
     assert!(!id(&ours).is_alive());
     assert!(other.try_wait().expect("it is ours").is_none(), "an innocent process was killed");
     other.kill().expect("killed");
