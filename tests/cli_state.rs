@@ -209,3 +209,27 @@ fn a_runtime_directory_that_is_not_ours_alone_is_refused() {
         refused("belongs to uid 12345");
     }
 }
+
+#[test]
+fn several_rm_at_once_all_succeed() {
+    let home = Home::new();
+    for round in 0..5 {
+        for number in 0..40 {
+            drop(home.pod(&format!("{round:02}{number:010}"), &format!("pod-{number}"), &["main"]));
+        }
+        let commands: Vec<_> = (0..4)
+            .map(|_| {
+                let mut command = home.command(&["rm", "-f", "-a"]);
+                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+                command.spawn().expect("it starts")
+            })
+            .collect();
+        for command in commands {
+            let said = cli_support::Said::from("rm -f -a".to_owned(), command.wait_with_output().expect("wait"));
+            said.ends_with(0);
+        }
+        for directory in [home.runtime().join("pods"), home.data().join("pods"), home.data().join("names")] {
+            assert_eq!(fs::read_dir(&directory).expect("readdir").count(), 0, "{}", directory.display());
+        }
+    }
+}

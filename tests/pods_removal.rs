@@ -1,8 +1,7 @@
-//! `rm` beside another `rm`, and where it cannot remove everything.
+//! `rm` where it cannot remove everything.
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
-mod cli_support;
 mod support;
 
 use std::fs;
@@ -13,30 +12,6 @@ use support::{Home, idle, is_live};
 
 fn spec() -> Value {
     json!({ "terminationGracePeriodSeconds": 0, "containers": [idle("main")] })
-}
-
-#[test]
-fn several_rm_at_once_all_succeed() {
-    let home = cli_support::Home::new();
-    for round in 0..5 {
-        for number in 0..40 {
-            drop(home.pod(&format!("{round:02}{number:010}"), &format!("pod-{number}"), &["main"]));
-        }
-        let commands: Vec<_> = (0..4)
-            .map(|_| {
-                let mut command = home.command(&["rm", "-f", "-a"]);
-                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-                command.spawn().expect("it starts")
-            })
-            .collect();
-        for command in commands {
-            let said = cli_support::Said::from("rm -f -a".to_owned(), command.wait_with_output().expect("wait"));
-            said.ends_with(0);
-        }
-        for directory in [home.runtime().join("pods"), home.data().join("pods"), home.data().join("names")] {
-            assert_eq!(fs::read_dir(&directory).expect("readdir").count(), 0, "{}", directory.display());
-        }
-    }
 }
 
 #[test]
