@@ -97,7 +97,7 @@ fn take_down(pod: &StoredPod) -> Vec<Report> {
 fn idmap_of(pod: &StoredPod) -> Option<&IdMapPlan> {
     let idmap = &pod.plan.as_ref()?.sandbox.idmap;
     let trusted = match &idmap.writer {
-        MapWriter::Direct => true,
+        MapWriter::Direct | MapWriter::Privileged => true,
         MapWriter::Tools { newuidmap, newgidmap } => host::are_idmap_tools(newuidmap, newgidmap),
     };
     trusted.then_some(idmap)
