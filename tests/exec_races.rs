@@ -2,20 +2,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
+mod rounds;
 mod support;
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rounds::rounds;
 use sandpod::supervisor::protocol::{Reply, Request};
 use sandpod::sys::socket::Channel;
 use serde_json::json;
 use support::{Home, LONG, Pod, Said, and, idle, until};
-
-/// Of each race; `SANDPOD_TEST_LONG=1` runs more.
-fn rounds() -> usize {
-    if std::env::var("SANDPOD_TEST_LONG").as_deref() == Ok("1") { 200 } else { 4 }
-}
 
 /// The line that says what went wrong, and the one below it.
 fn what_was_said(said: &Said) -> (String, String) {
@@ -84,7 +81,7 @@ fn all_true(pod: &str, said: &[Said]) {
 /// Starts a pod for each round, races, removes what is left.
 fn rounds_of(home: &Home, how: &str, end: impl Fn(&Pod<'_>) + Sync) {
     let spec = json!({ "terminationGracePeriodSeconds": 1, "containers": [idle("main")] });
-    for round in 0..rounds() {
+    for round in 0..rounds(&format!("exec against {how}"), 4, 60) {
         let pod = home.start_with(&format!("{how}{round}"), &spec, &[]);
         let said = race(&pod, || end(&pod));
         all_true(&pod.name, &said);
@@ -124,7 +121,7 @@ fn against_the_end_of_a_container() {
     let Some(home) = Home::new("against_a_container") else { return };
     let main = and(idle("main"), json!({}));
     let spec = json!({ "terminationGracePeriodSeconds": 0, "containers": [main, idle("other")] });
-    for round in 0..rounds() {
+    for round in 0..rounds("exec against a container", 4, 60) {
         let pod = home.start_with(&format!("restarts{round}"), &spec, &[]);
         let said = race(&pod, || drop(pod.does(&["kill", "-c", "main", "-s", "KILL"])));
         all_true(&pod.name, &said);
@@ -165,7 +162,7 @@ fn four_hundred_clients_at_once() {
 fn many_commands_at_once() {
     let Some(home) = Home::new("many_commands") else { return };
     let pod = home.start(&json!({ "terminationGracePeriodSeconds": 0, "containers": [idle("main")] }));
-    let count = if rounds() > 4 { 400 } else { 40 };
+    let count = rounds("commands at once", 40, 400);
     let script = "echo >>/tmp/here; while [ ! -e /tmp/go ]; do sleep 0.2; done; echo went";
     let words = ["exec", &pod.name, "--", "busybox", "sh", "-c", script];
     let spawn = || home.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
