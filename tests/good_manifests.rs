@@ -123,6 +123,8 @@ fn every_container_field() -> Container {
             capabilities_drop: strings(&["ALL"]),
         },
         resources: every_amount(),
+        termination_message_path: "/var/last-words".to_owned(),
+        termination_message_policy: TerminationMessagePolicy::FallbackToLogsOnError,
     }
 }
 
@@ -203,6 +205,8 @@ fn bare_container(name: &str) -> Container {
         ports: vec![],
         security_context: ContainerSecurityContext::default(),
         resources: Resources::default(),
+        termination_message_path: "/dev/termination-log".to_owned(),
+        termination_message_policy: TerminationMessagePolicy::File,
     }
 }
 

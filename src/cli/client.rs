@@ -178,12 +178,9 @@ pub(crate) fn container(pod: &StoredPod, named: Option<&str>) -> Result<String, 
 /// The code with which the pod (its main container) or one container ended, from the record.
 pub(crate) fn recorded_exit(pod: &StoredPod, container: &str) -> Result<u8, Report> {
     use crate::state::ContainerState;
-    let state = pod
-        .record()
-        .and_then(|record| record.containers.iter().find(|found| found.name == container))
-        .map(|found| &found.state);
-    match state {
-        Some(ContainerState::Terminated { exit, .. }) => Ok(exit_byte(exit.code())),
+    let found = pod.record().and_then(|record| record.containers.iter().find(|found| found.name == container));
+    match found.map(|found| (&found.state, found.start_code)) {
+        Some((ContainerState::Terminated { exit, .. }, start_code)) => Ok(exit_byte(start_code.unwrap_or(exit.code()))),
         _ => Err(Report::new(exit_code::FAILURE, format!("the exit code of pod `{}` is not known", pod.name))
             .because(format!("the pod is {}", pod.status()))
             .hint(format!("`sandpod rm {}` removes it", pod.name))),

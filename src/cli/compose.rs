@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::arguments::SingleArguments;
 use crate::manifest::{
     self, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, HostPathType, Image, Metadata,
-    Pod, PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
+    Pod, PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, TerminationMessagePolicy, Volume,
+    VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
 
@@ -64,6 +65,8 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
         ports: Vec::new(),
         security_context: ContainerSecurityContext { run_as_user, run_as_group, ..Default::default() },
         resources: limits(memory.as_deref(), cpus.as_deref())?,
+        termination_message_path: Container::TERMINATION_MESSAGE_PATH.to_owned(),
+        termination_message_policy: TerminationMessagePolicy::File,
     };
     Ok(Pod {
         metadata: Metadata {

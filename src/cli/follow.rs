@@ -11,6 +11,7 @@ use crate::state::{ContainerState, StoredPod};
 use crate::supervisor::protocol::{Reply, Request};
 use crate::sys::inotify::DirectoryWatch;
 use crate::sys::poll::{self, Want};
+use crate::sys::process::Exit;
 
 /// Prints logs until `container` (or the pod) has ended for good, and all that was written until then.
 pub(crate) fn until_end(pod: &StoredPod, container: Option<String>, shown: &mut Shown) -> Result<(), Failure> {
@@ -74,12 +75,12 @@ pub(crate) fn container_exit(before: &StoredPod, container: &str) -> Result<u8, 
     loop {
         let now = found(&before.reload());
         let exit = now.and_then(|now| match now.state {
-            ContainerState::Terminated { exit, .. } => Some(exit),
+            ContainerState::Terminated { exit, .. } => Some(now.start_code.unwrap_or(exit.code())),
             ContainerState::Running { .. } if now.restarts == restarts => None,
-            ContainerState::Running { .. } | ContainerState::Waiting { .. } => now.last_exit,
+            ContainerState::Running { .. } | ContainerState::Waiting { .. } => now.last_exit.map(Exit::code),
         });
-        if let Some(exit) = exit {
-            return Ok(exit_byte(exit.code()));
+        if let Some(code) = exit {
+            return Ok(exit_byte(code));
         }
         if Instant::now() >= deadline {
             return Err(Report::new(exit_code::FAILURE, format!("container `{container}` closed its output"))

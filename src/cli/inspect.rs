@@ -57,6 +57,8 @@ fn container(pod: &StoredPod, container: &ContainerRecord) -> Value {
     shown["reason"] = json!(reason);
     shown["lastExit"] = json!(container.last_exit.map(Exit::code));
     shown["lastReason"] = json!(container.last_reason);
+    shown["message"] = json!(container.message);
+    shown["lastMessage"] = json!(container.last_message);
     shown["cgroup"] = json!(cgroups::of_container(pod, container).as_deref().map(cgroup));
     shown["paused"] = json!(cgroups::is_paused(pod, container));
     shown

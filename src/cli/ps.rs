@@ -91,6 +91,8 @@ fn states(record: &Record) -> Map<String, Value> {
         let mut shown = state(container);
         shown["lastExit"] = json!(container.last_exit.map(Exit::code));
         shown["lastReason"] = json!(container.last_reason);
+        shown["message"] = json!(container.message);
+        shown["lastMessage"] = json!(container.last_message);
         (container.name.clone(), shown)
     };
     record.containers.iter().map(with_last).collect()

@@ -63,19 +63,21 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let handover = Handover { at_end, attach: theirs, window, sockets };
     let channel = supervisor::spawn(created, &plan, handover)
         .map_err(|failure| failure.into_report(format!("could not start pod `{}`", plan.sandbox.name)))?;
-    let Ready { master, early } = ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
-        // The supervisor of a start that failed cannot remove the cgroup that it is in.
-        if let CgroupPlan::Tree(tree) = &plan.sandbox.cgroup
-            && let Some(made) = tree.directory()
-        {
-            let _ = cgroup::remove(&made, &plan.sandbox.idmap);
-        }
-    })?;
+    let Ready { master, early, not_started } =
+        ready(&store, &plan.sandbox.id, &channel, &signals).inspect_err(|_| {
+            // The supervisor of a start that failed cannot remove the cgroup that it is in.
+            if let CgroupPlan::Tree(tree) = &plan.sandbox.cgroup
+                && let Some(made) = tree.directory()
+            {
+                let _ = cgroup::remove(&made, &plan.sandbox.idmap);
+            }
+        })?;
     tell_of_the_network(&store, &plan.sandbox.id);
     if asked.detach {
         print::text(&format!("{}\n", plan.sandbox.id))?;
-        return Ok(0);
+        return if not_started.is_empty() { Ok(0) } else { Err(Failure::Reports(not_started)) };
     }
+    not_started.iter().for_each(print::report);
     let pod = store.find(&plan.sandbox.id)?;
     let names = logs::all_containers(&pod);
     let labels = if names.len() > 1 { labels(&names) } else { Vec::new() };
@@ -188,6 +190,8 @@ struct Ready {
     master: Option<OwnedFd>,
     /// Signals that are for the pod, and came while it started.
     early: Vec<Sent>,
+    /// Of containers whose command cannot be executed.
+    not_started: Vec<Report>,
 }
 
 /// Waits until the pod is ready. An interrupted start leaves nothing.
@@ -206,12 +210,14 @@ fn ready(store: &Store, id: &str, channel: &Channel, signals: &ForegroundSignals
             None => {}
         }
         if woken[0] {
-            return Ok(Ready { master: started(channel)?, early });
+            let (master, not_started) = started(channel)?;
+            return Ok(Ready { master, early, not_started });
         }
     }
 }
 
-fn started(channel: &Channel) -> Result<Option<OwnedFd>, Report> {
+/// The main container's terminal, and the containers of the running pod whose command cannot be executed.
+fn started(channel: &Channel) -> Result<(Option<OwnedFd>, Vec<Report>), Report> {
     let died = |why: String| {
         Report::new(exit_code::FAILURE, "the pod's supervisor died while the pod was starting")
             .because(why)
@@ -222,7 +228,8 @@ fn started(channel: &Channel) -> Result<Option<OwnedFd>, Report> {
         return Err(died("it closed its socket without a word".to_owned()));
     };
     match serde_json::from_slice(&message.bytes).map_err(|error| died(error.to_string()))? {
-        StartReply::Ready => Ok(message.fds.into_iter().next()),
+        StartReply::Ready => Ok((message.fds.into_iter().next(), Vec::new())),
+        StartReply::ReadyBut(reports) => Ok((message.fds.into_iter().next(), reports)),
         StartReply::Failed(report) => Err(report),
     }
 }

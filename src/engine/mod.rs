@@ -28,6 +28,7 @@ mod sources;
 pub mod storage;
 pub mod sweep;
 mod sysctls;
+pub mod termination;
 mod tree;
 mod user;
 pub mod volumes;

@@ -154,6 +154,7 @@ fn create(kind: &MountKind, destination: &Path, read_only: bool) -> Result<Detac
         | MountKind::MqueueBind
         | MountKind::PodTmpfs { .. }
         | MountKind::DiskVolume { .. }
+        | MountKind::TerminationMessage { .. }
         | MountKind::HostPath { .. } => {
             unreachable!("Sources::open opens every mount that has a source")
         }

@@ -102,6 +102,7 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         MountKind::MqueueBind => Path::new("/dev/mqueue").to_owned(),
         MountKind::PodTmpfs { source } => pod.dirs.runtime.join(source),
         MountKind::DiskVolume { name } => pod.dirs.data.join("volumes").join(name),
+        MountKind::TerminationMessage { file } => pod.dirs.data.join(file),
         MountKind::HostPath { source } => source.clone(),
         MountKind::Proc
         | MountKind::Sysfs

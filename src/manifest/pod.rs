@@ -97,6 +97,23 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     pub security_context: ContainerSecurityContext,
     pub resources: Resources,
+    /// Absolute, without `..`.
+    pub termination_message_path: String,
+    pub termination_message_policy: TerminationMessagePolicy,
+}
+
+/// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TerminationMessagePolicy {
+    /// What the container has written to its termination message path.
+    File,
+    /// Where that is empty and the container has failed: the end of its log.
+    FallbackToLogsOnError,
+}
+
+impl Container {
+    /// Kubernetes' default of `terminationMessagePath`.
+    pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 }
 
 /// As written; no request is greater than the limit of the same resource.

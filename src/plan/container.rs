@@ -2,11 +2,11 @@
 
 use super::resources::OfContainer;
 use super::{
-    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, container_log, downward, mounts, process, root,
-    security,
+    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, TerminationPlan, container_log, downward, mounts,
+    process, root, security,
 };
 use crate::host::Facts;
-use crate::manifest::{Container, ContainerPort, PodSecurityContext, Volume};
+use crate::manifest::{Container, ContainerPort, PodSecurityContext, TerminationMessagePolicy, Volume};
 use crate::report::Report;
 
 /// The kubelet's containerLogMaxSize, in bytes, and containerLogMaxFiles.
@@ -42,13 +42,16 @@ pub(super) fn plan(
         ports,
         security_context,
         resources: asked,
+        termination_message_path,
+        termination_message_policy,
     } = container;
     let index = scope.siblings.iter().position(|sibling| std::ptr::eq(sibling, container)).unwrap_or_default();
     let place = &format!("spec.containers[{index}]");
     let about = |field: &'static str| move |report: Report| report.about(format!("{place}.{field}"));
     let security = security::plan(name, security_context, scope).map_err(about("securityContext"))?;
     let root = root::plan(name, image, scope.facts).map_err(about("image"))?;
-    let mounts = mounts::plan(name, volume_mounts, security.root_access, scope).map_err(about("volumeMounts"))?;
+    let mounts = mounts::plan(name, volume_mounts, termination_message_path, security.root_access, scope)
+        .map_err(about("volumeMounts"))?;
     let process = process::plan(process::Wish {
         container: name,
         place,
@@ -84,7 +87,18 @@ pub(super) fn plan(
         process,
         ports: ports.iter().map(port).collect(),
         log,
+        termination: TerminationPlan {
+            falls_back_to_log: *termination_message_policy == TerminationMessagePolicy::FallbackToLogsOnError,
+            limit: message_limit(scope.siblings.len()),
+        },
     })
+}
+
+/// Bytes of one container's termination message: 4096, and 12 KiB for all containers of a pod together
+/// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
+fn message_limit(containers: usize) -> u32 {
+    let share = (12 << 10) / u32::try_from(containers.max(1)).unwrap_or(u32::MAX);
+    share.min(4096)
 }
 
 fn port(port: &ContainerPort) -> PortPlan {

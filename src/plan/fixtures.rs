@@ -14,7 +14,8 @@ use crate::host::{
 };
 use crate::manifest::{
     Amounts, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, Image, Metadata, Pod,
-    PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, Volume, VolumeMount, VolumeSource,
+    PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, TerminationMessagePolicy, Volume,
+    VolumeMount, VolumeSource,
 };
 use crate::report::Report;
 
@@ -127,6 +128,8 @@ pub(super) fn container(name: &str) -> Container {
         ports: Vec::new(),
         security_context: ContainerSecurityContext::default(),
         resources: Resources::default(),
+        termination_message_path: Container::TERMINATION_MESSAGE_PATH.to_owned(),
+        termination_message_policy: TerminationMessagePolicy::File,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::container::PodScope;
 use super::security::RootAccess;
-use super::{Mount, MountKind, NamespaceMode};
+use super::{Mount, MountKind, NamespaceMode, container_message};
 use crate::host::ProcVisibility;
 use crate::manifest::{Volume, VolumeMount, VolumeSource};
 use crate::report::{Report, exit_code};
@@ -14,10 +14,11 @@ mod tests;
 
 /// Kernel file systems first; then the pod's files and the volumes, parents before children (as containerd sorts them),
 /// so that a volume at `/etc` does not hide the pod's `/etc/hosts`. A volume at the very place of a default mount
-/// takes its place.
+/// takes its place; at that of the termination message, too, which is then empty.
 pub(super) fn plan(
     container: &str,
     volume_mounts: &[VolumeMount],
+    termination_message_path: &str,
     root_access: RootAccess,
     scope: &PodScope<'_>,
 ) -> Result<Vec<Mount>, Report> {
@@ -28,6 +29,7 @@ pub(super) fn plan(
     }
     let replaced = |mount: &Mount| volumes.iter().any(|volume| volume.destination == mount.destination);
     let mut later = etc(root_access);
+    later.push(termination_message(container, termination_message_path)?);
     later.retain(|mount| !replaced(mount));
     let mut mounts = kernel_file_systems(scope);
     mounts.retain(|mount| !replaced(mount));
@@ -82,6 +84,17 @@ fn etc(root_access: RootAccess) -> Vec<Mount> {
             read_only: root_access.is_read_only(),
         })
         .into()
+}
+
+/// Writable also where the root is not.
+fn termination_message(container: &str, path: &str) -> Result<Mount, Report> {
+    let destination = plain(path);
+    if let Some(why) = forbidden(&destination) {
+        let what = format!("container `{container}`: terminationMessagePath cannot be {path}");
+        return Err(Report::new(exit_code::USAGE, what).because(why));
+    }
+    let kind = MountKind::TerminationMessage { file: container_message(container) };
+    Ok(Mount { destination, kind, read_only: false })
 }
 
 fn volume_mount(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> Result<Mount, Report> {

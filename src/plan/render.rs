@@ -276,6 +276,7 @@ fn source(kind: &MountKind) -> String {
         }
         MountKind::PodTmpfs { source } => format!("the pod's {}, in memory", path(source)),
         MountKind::DiskVolume { name } => format!("the pod's volumes/{}, on disk", word(name)),
+        MountKind::TerminationMessage { file } => format!("the pod's {}, for its termination message", word(file)),
         MountKind::HostPath { source } => format!("the host's {}", path(source)),
     }
 }

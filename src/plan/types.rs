@@ -123,6 +123,12 @@ pub fn container_root(container: &str) -> String {
     format!("{container}.root")
 }
 
+/// What a container is to leave its termination message in, in [`PodDirs::data`].
+#[must_use]
+pub fn container_message(container: &str) -> String {
+    format!("{container}.message")
+}
+
 /// A container's log, in [`PodDirs::data`]; rotated files are beside it, with `.1` and so on after this name.
 #[must_use]
 pub fn container_log(container: &str) -> String {
@@ -182,6 +188,17 @@ pub struct ContainerPlan {
     /// As asked for: what an update starts from.
     #[serde(default)]
     pub resources: Resources,
+    /// Which part of its termination message is kept.
+    #[serde(default)]
+    pub termination: TerminationPlan,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminationPlan {
+    /// Without a message a container that failed leaves the end of its log.
+    pub falls_back_to_log: bool,
+    /// Bytes of a message.
+    pub limit: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,6 +289,8 @@ pub enum MountKind {
     PodTmpfs { source: PathBuf },
     /// `dirs.data/volumes/<name>`.
     DiskVolume { name: String },
+    /// `dirs.data/<file>`, where the container leaves its termination message; made anew for each of its lives.
+    TerminationMessage { file: String },
     /// A path of the host, seen with your rights.
     HostPath { source: PathBuf },
 }

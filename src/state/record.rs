@@ -100,6 +100,15 @@ pub struct ContainerRecord {
     pub last_reason: Option<String>,
     /// Its leaf below the pod's cgroup, in this life or the last: `web.1`.
     pub leaf: Option<String>,
+    /// Of `state`: why it could not be started, or its termination message.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// The same of the life before this one.
+    #[serde(default)]
+    pub last_message: Option<String>,
+    /// What `run` and `wait` end with where it could not be started: 127, 126 or 125. Its `exit` is then Kubernetes' 128.
+    #[serde(default)]
+    pub start_code: Option<i32>,
 }
 
 /// Kubernetes' three (ContainerState of the Pod API).

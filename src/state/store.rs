@@ -238,7 +238,17 @@ fn taken(pod: &StoredPod) -> Report {
 
 fn waiting(name: &str) -> ContainerRecord {
     let state = ContainerState::Waiting { reason: "ContainerCreating".to_owned() };
-    ContainerRecord { name: name.to_owned(), state, restarts: 0, last_exit: None, last_reason: None, leaf: None }
+    ContainerRecord {
+        name: name.to_owned(),
+        state,
+        restarts: 0,
+        last_exit: None,
+        last_reason: None,
+        leaf: None,
+        message: None,
+        last_message: None,
+        start_code: None,
+    }
 }
 
 /// Replaces the pod's record: a reader, and a crash at any moment, sees the old one or the new one. Not synced: nothing

@@ -228,9 +228,9 @@ impl Supervisor<'_> {
     /// Answers who waits for a container that has ended for good.
     pub(super) fn answer_waiting(&mut self) {
         for index in 0..self.containers.len() {
-            let Some(exit) = self.pod.exit_of(index) else { continue };
+            let Some(code) = self.pod.code_of(index) else { continue };
             for id in self.waiting(|waits_for| *waits_for == WaitsFor::Container { index }) {
-                self.reply(id, &Reply::Exited { code: exit.code() }, &[]);
+                self.reply(id, &Reply::Exited { code }, &[]);
                 self.drop_client(id);
             }
         }
@@ -245,7 +245,8 @@ impl Supervisor<'_> {
                 // Its process was in the pod, and the pod has been killed.
                 WaitsFor::Command if self.commands.has_begun(id) => Reply::Exited { code: Exit::Signal(9).code() },
                 WaitsFor::Command => Reply::Failed(self.pod_ended_first()),
-                WaitsFor::Pod | WaitsFor::News | WaitsFor::Container { .. } => Reply::Exited { code },
+                WaitsFor::Container { index } => Reply::Exited { code: self.pod.code_of(index).unwrap_or(code) },
+                WaitsFor::Pod | WaitsFor::News => Reply::Exited { code },
                 WaitsFor::Request | WaitsFor::Pause | WaitsFor::Nothing => continue,
             };
             client.reply(&reply, &[]);

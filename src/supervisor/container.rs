@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::lifecycle::{Cause, ContainerStatus};
+use super::lifecycle::{Cause, ContainerStatus, WaitingReason};
 use super::output::Output;
 use crate::engine::cgroup::Leaf;
 use crate::engine::pending::Pending;
 use crate::engine::sweep::{self, MountNamespace};
+use crate::report::Report;
 use crate::state::ContainerState;
 use crate::sys::process::{PidFd, ProcessId};
 use crate::sys::terminal::WindowSize;
@@ -32,6 +33,10 @@ pub(super) struct Container {
     /// Its cgroup, in this life or the last.
     pub(super) leaf: Option<Leaf>,
     pub(super) starts: u32,
+    /// Why it could not be started, until it is.
+    pub(super) start_failure: Option<Report>,
+    /// What it said of its last end, and of the end before that.
+    pub(super) messages: [Option<String>; 2],
     /// What its terminal, if it has one, is as large as at every start.
     pub(super) window: WindowSize,
 }
@@ -45,6 +50,21 @@ impl Container {
         if let Some(mark) = &running.mark {
             // One that forks faster than we look stays until the pod ends.
             let _ = sweep::kill_all(mark);
+        }
+    }
+
+    pub(super) fn life_ended(&mut self, message: Option<String>) {
+        let [last, _] = std::mem::take(&mut self.messages);
+        self.messages = [message, last];
+    }
+
+    /// Of its state, and of the life before that: a container that waits or runs is between two ends.
+    pub(super) fn messages(&self, status: ContainerStatus) -> [Option<String>; 2] {
+        let [last, before] = self.messages.clone();
+        match status {
+            ContainerStatus::Terminated { .. } => [last, before],
+            ContainerStatus::Waiting(WaitingReason::RunContainerError) => [last.clone(), last],
+            ContainerStatus::Waiting(_) | ContainerStatus::Running => [None, last],
         }
     }
 

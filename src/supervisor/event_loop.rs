@@ -22,7 +22,7 @@ use crate::engine::cgroup::{Cgroups, Leaf};
 use crate::engine::programs::Programs;
 use crate::engine::sandbox::Sandbox;
 use crate::engine::volumes::Pinned;
-use crate::engine::{Failure, Result};
+use crate::engine::{Failure, Result, termination};
 use crate::plan::PodPlan;
 use crate::report::Report;
 use crate::state::{self, Record};
@@ -186,6 +186,9 @@ impl Supervisor<'_> {
         let started_at = ended.map(|running| running.started_at);
         self.containers[index].ended = Some((started_at, Timestamp::now()));
         self.close_output(index);
+        let plan = &self.plan.containers[index];
+        let message = termination::message(&self.plan.sandbox.dirs, plan, exit != Exit::Code(0));
+        self.containers[index].life_ended(message);
         self.handle(Event::ContainerExited { index, exit, cause });
     }
 
@@ -198,7 +201,7 @@ impl Supervisor<'_> {
             }
         }
         self.commit();
-        if self.pod.is_up() {
+        if self.pod.came_up() {
             self.tell_starter();
         }
         self.answer_waiting();
@@ -251,15 +254,20 @@ impl Supervisor<'_> {
             record.last_reason = view.last_reason.map(|reason| reason.as_str().to_owned());
             record.leaf = container.leaf.as_ref().map(Leaf::name);
             record.state = container.state(view.status);
+            [record.message, record.last_message] = container.messages(view.status);
+            record.start_code = view.start_code;
         }
         // A runtime directory that cannot be written must not end a running pod; `ps` then shows an older state.
         let _ = state::commit(&self.plan.sandbox.dirs, &self.record);
     }
 
-    /// All containers run: whoever started us may go.
+    /// Every container has been started, or its command could not be executed: whoever started us may go.
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
-        let reply = serde_json::to_vec(&StartReply::Ready).unwrap_or_default();
+        let failures: Vec<Report> =
+            self.containers.iter().filter_map(|container| container.start_failure.clone()).collect();
+        let reply = if failures.is_empty() { StartReply::Ready } else { StartReply::ReadyBut(failures) };
+        let reply = serde_json::to_vec(&reply).unwrap_or_default();
         let master = self.first_master.take();
         let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
         let _ = starter.send(&reply, &fds);

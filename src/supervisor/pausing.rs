@@ -43,7 +43,7 @@ impl Supervisor<'_> {
         }
         let meant = match name {
             Some(name) => vec![self.running_container(name)?],
-            None => (0..self.containers.len()).filter(|index| self.pod.exit_of(*index).is_none()).collect(),
+            None => (0..self.containers.len()).filter(|index| self.pod.code_of(*index).is_none()).collect(),
         };
         let fresh: Vec<usize> = meant.iter().copied().filter(|index| !self.pod.is_paused(*index)).collect();
         let mut waits = Vec::new();

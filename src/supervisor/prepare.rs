@@ -124,6 +124,8 @@ impl BesideTheIdMap {
                 ended: None,
                 leaf: None,
                 starts: 0,
+                start_failure: None,
+                messages: [None, None],
                 window: WindowSize::default(),
             })
         });

@@ -97,6 +97,8 @@ pub enum FromCaller {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StartReply {
+    /// Every container was started, except these, whose command cannot be executed.
+    ReadyBut(Vec<Report>),
     /// All containers run.
     Ready,
     /// Nothing is left of the pod.

@@ -13,7 +13,7 @@ use super::network::Connection;
 use super::watch::Source;
 use crate::engine::cgroup::oom_kills;
 use crate::engine::pending::{Pending, Started};
-use crate::engine::{Failure, launcher};
+use crate::engine::{Failure, launcher, termination};
 use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, ProcessId};
@@ -27,7 +27,9 @@ pub(super) enum Progress {
 impl Supervisor<'_> {
     /// Sends a container on its way. The event, where it is over already.
     pub(super) fn start(&mut self, index: usize) -> Option<Event> {
-        let started = self.fresh_leaf(index).and_then(|()| {
+        let name = &self.plan.containers[index].name;
+        let prepared = termination::prepare(&self.plan.sandbox.dirs, name).and_then(|()| self.fresh_leaf(index));
+        let started = prepared.and_then(|()| {
             let plan = &self.plan_now().containers[index];
             let leaf = self.containers[index].leaf.as_ref();
             let gate = self.connection.as_ref().map(Connection::gate);
@@ -104,6 +106,7 @@ impl Supervisor<'_> {
         let identity = ProcessId::of(pid);
         let started_at = Timestamp::now();
         self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
+        self.containers[index].start_failure = None;
         self.open_output(index, stdio);
         if plan.name == self.plan.main && self.starter.is_some() {
             self.first_master = self.containers[index].output.terminal();
@@ -119,8 +122,11 @@ impl Supervisor<'_> {
             report = with_oom_hint(report);
         }
         self.containers[index].ended = Some((None, Timestamp::now()));
-        self.containers[index].output.note(&format!("{report}: {}", report.chain.join(": ")));
+        let message = format!("{report}: {}", report.chain.join(": "));
+        self.containers[index].output.note(&message);
+        self.containers[index].life_ended(Some(message));
         let exit_code = i32::from(report.exit_code);
+        self.containers[index].start_failure = Some(report.clone());
         self.start_failure.get_or_insert(report);
         Event::StartFailed { index, exit_code }
     }

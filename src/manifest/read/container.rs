@@ -12,7 +12,7 @@ use super::security::{self, UserRules};
 use super::spec::UniqueNames;
 use crate::manifest::names;
 use crate::manifest::object::{Object, Slot};
-use crate::manifest::pod::{Container, Image, VolumeMount};
+use crate::manifest::pod::{Container, Image, TerminationMessagePolicy, VolumeMount};
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::schema;
 use crate::manifest::tree::Position;
@@ -105,6 +105,14 @@ fn fields<'t>(
             .take("resources")
             .map(|slot| resources::read(&slot, Level::Container, problems).resources())
             .unwrap_or_default(),
+        termination_message_path: object
+            .take("terminationMessagePath")
+            .and_then(|slot| termination_message_path(&slot, problems))
+            .unwrap_or_else(|| Container::TERMINATION_MESSAGE_PATH.to_owned()),
+        termination_message_policy: object
+            .take("terminationMessagePolicy")
+            .and_then(|slot| slot.choice(&TERMINATION_MESSAGE_POLICIES, problems))
+            .unwrap_or(TerminationMessagePolicy::File),
     }
 }
 
@@ -129,6 +137,20 @@ fn command(
         problems.absent(slot.position(), &slot.path, message);
     }
     (command, args)
+}
+
+const TERMINATION_MESSAGE_POLICIES: [(&str, TerminationMessagePolicy); 3] = [
+    ("File", TerminationMessagePolicy::File),
+    ("FallbackToLogsOnError", TerminationMessagePolicy::FallbackToLogsOnError),
+    ("", TerminationMessagePolicy::File),
+];
+
+/// Empty is as good as absent, as in Kubernetes.
+fn termination_message_path(slot: &Slot<'_>, problems: &mut Problems) -> Option<String> {
+    if slot.string(problems)?.is_empty() {
+        return None;
+    }
+    mount_path(slot, problems)
 }
 
 fn flag(object: &mut Object<'_>, name: &'static str, problems: &mut Problems) -> bool {

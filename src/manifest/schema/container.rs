@@ -25,6 +25,8 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
         "ports",
         "securityContext",
         "resources",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
     ],
     others: &[
         Field::not_yet("envFrom", "without it these variables are not set; write them in `env`"),
@@ -43,13 +45,6 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
         Field::not_yet("restartPolicy", POD_RESTART_POLICY),
         Field::not_yet("restartPolicyRules", POD_RESTART_POLICY),
         Field::not_yet("startupProbe", "without it the container counts as started as soon as it runs"),
-        Field::not_yet(
-            "terminationMessagePath",
-            "without it no message is read from that file; `sandpod logs` has the output",
-        )
-        .accepts(Accepted::Words(&["/dev/termination-log"])),
-        Field::not_yet("terminationMessagePolicy", "`sandpod logs` has what the container wrote")
-            .accepts(Accepted::Words(&["File"])),
         Field::not_yet("volumeDevices", "write a hostPath with `type: BlockDevice` and a mount of it"),
     ],
 };

@@ -25,19 +25,34 @@ enum Life {
     },
 }
 
+/// What a container that never ran is shown with: `errorStartExitCode` of containerd's CRI plugin.
+pub(super) const START_ERROR: Exit = Exit::Code(128);
+
 #[derive(Debug)]
 pub(super) struct Container {
     name: String,
     life: Life,
     starts: u32,
     last: Option<(Exit, TerminatedReason)>,
+    /// What `run` ends with for a start that failed, as a shell would; `None` after a start that did not.
+    start_code: Option<i32>,
     backoff: BackOff,
     paused: bool,
+    has_run: bool,
 }
 
 impl Container {
     pub(super) fn new(name: String) -> Container {
-        Container { name, life: Life::Pending, starts: 0, last: None, backoff: BackOff::default(), paused: false }
+        Container {
+            name,
+            life: Life::Pending,
+            starts: 0,
+            last: None,
+            start_code: None,
+            backoff: BackOff::default(),
+            paused: false,
+            has_run: false,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -92,6 +107,25 @@ impl Container {
 
     pub(super) fn started(&mut self, now: Duration) {
         self.life = Life::Running { since: now };
+        self.start_code = None;
+        self.has_run = true;
+    }
+
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run
+    }
+
+    pub(super) fn start_failed(&mut self, code: i32) {
+        self.start_code = Some(code);
+    }
+
+    /// What `run` and `wait` end with once it has ended for good. [`START_ERROR`] is for Kubernetes' tools; a shell's user
+    /// expects 127 or 126.
+    pub(super) fn code(&self) -> Option<i32> {
+        match self.life {
+            Life::Terminated { exit, .. } => Some(self.start_code.unwrap_or(exit.code())),
+            Life::Pending | Life::Starting | Life::Running { .. } | Life::BackingOff { .. } => None,
+        }
     }
 
     pub(super) fn wait_for_restart(&mut self, exit: Exit, ended: TerminatedReason, now: Duration) {
@@ -149,6 +183,13 @@ impl Container {
             Life::Terminated { exit, reason } => ContainerStatus::Terminated { exit, reason },
         };
         let (last_exit, last_reason) = self.last.unzip();
-        ContainerView { name: &self.name, status, restarts: self.starts.saturating_sub(1), last_exit, last_reason }
+        ContainerView {
+            name: &self.name,
+            status,
+            restarts: self.starts.saturating_sub(1),
+            last_exit,
+            last_reason,
+            start_code: self.start_code,
+        }
     }
 }

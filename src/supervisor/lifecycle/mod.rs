@@ -27,7 +27,7 @@ use crate::plan::{LifecyclePlan, PodPlan, RestartPolicy};
 use crate::report::exit_code;
 use crate::state::{EVICTED, Phase};
 use crate::sys::process::Exit;
-use container::Container;
+use container::{Container, START_ERROR};
 
 pub use event::{Action, Cause, Event, Outcome};
 pub use status::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason};
@@ -72,6 +72,8 @@ pub struct Pod {
     policy: RestartPolicy,
     grace: Duration,
     course: Course,
+    /// Every container has been started once, or its command could not be executed.
+    came_up: bool,
     /// Kept apart from the course so that it outlives the end.
     failure_code: Option<i32>,
 }
@@ -91,6 +93,7 @@ impl Pod {
             policy: lifecycle.restart_policy,
             grace: lifecycle.termination_grace_period,
             course: Course::Starting,
+            came_up: false,
             failure_code: None,
         }
     }
@@ -155,30 +158,36 @@ impl Pod {
         matches!(self.course, Course::Running)
     }
 
+    /// True for a pod that has been up, also after its end. One that ended without a single command executed never was.
+    #[must_use]
+    pub fn came_up(&self) -> bool {
+        let is_over = matches!(self.course, Course::Finished(_));
+        self.came_up && (!is_over || self.containers.iter().any(Container::has_run))
+    }
+
     /// Whether the container is paused.
     #[must_use]
     pub fn is_paused(&self, index: usize) -> bool {
         self.containers.get(index).is_some_and(Container::is_paused)
     }
 
-    /// How the container ended for good; `None`: it has not, or it never ran.
+    /// The code `wait` ends with for a container that has ended for good; `None`: it has not.
     #[must_use]
-    pub fn exit_of(&self, index: usize) -> Option<Exit> {
-        match self.containers.get(index)?.view().status {
-            ContainerStatus::Terminated { exit, .. } => Some(exit),
-            ContainerStatus::Waiting(_) | ContainerStatus::Running => None,
-        }
+    pub fn code_of(&self, index: usize) -> Option<i32> {
+        self.containers.get(index)?.code()
     }
 
-    /// The code `run` and `wait` end with, once the pod has finished: of the container whose first start failed, else
-    /// the main container's, else [`exit_code::FAILURE`] where that never ran, or where the pod was killed after it.
+    /// The code `run` and `wait` end with, once the pod has finished: what ended the pod as a whole, else the main
+    /// container's own, else [`exit_code::FAILURE`] where that never ran. A main container that ended well does not hide
+    /// that another one could never be started.
     #[must_use]
     pub fn main_exit(&self) -> Option<i32> {
         if !matches!(self.course, Course::Finished(_)) {
             return None;
         }
-        let main = || self.exit_of(self.main).map(Exit::code);
-        Some(self.failure_code.or_else(main).unwrap_or(i32::from(exit_code::FAILURE)))
+        let code = self.failure_code.or_else(|| self.code_of(self.main)).unwrap_or(i32::from(exit_code::FAILURE));
+        let not_started = || self.containers.iter().find_map(|container| container.view().start_code);
+        Some(if code == 0 { not_started().unwrap_or(0) } else { code })
     }
 
     /// The next container's first start; when there is none left, the pod is up.
@@ -192,7 +201,10 @@ impl Pod {
                 self.containers[index].start();
                 actions.push(Action::Start { index });
             }
-            None => self.course = Course::Running,
+            None => {
+                self.course = Course::Running;
+                self.came_up = true;
+            }
         }
     }
 
@@ -216,20 +228,23 @@ impl Pod {
         if !container.is_starting() {
             return;
         }
-        let first = container.is_first_starting();
-        let exit = Exit::Code(exit_code);
-        let restart = !first && self.policy != RestartPolicy::Never && !matches!(self.course, Course::Ending(_));
+        // A mount or a cgroup that cannot be made is this host's, and no restart helps. A command that cannot be executed
+        // is the container's own failure, as with containerd: the others go on, and the restart policy decides.
+        let is_command = [exit_code::NOT_FOUND, exit_code::CANNOT_EXECUTE].map(i32::from).contains(&exit_code);
+        let ends_the_pod = container.is_first_starting() && !is_command;
+        container.start_failed(exit_code);
+        let restart = !ends_the_pod && self.policy != RestartPolicy::Never && !matches!(self.course, Course::Ending(_));
         if restart {
-            container.wait_for_restart(exit, TerminatedReason::StartError, now);
-            self.restart_due(now, actions);
-            return;
+            container.wait_for_restart(START_ERROR, TerminatedReason::StartError, now);
+        } else {
+            container.terminate(START_ERROR, TerminatedReason::StartError);
         }
-        container.terminate(exit, TerminatedReason::StartError);
-        if first && matches!(self.course, Course::Starting) {
-            // All or nothing: a pod with a container missing from the start is not the pod that was asked for.
+        if ends_the_pod && matches!(self.course, Course::Starting) {
             let reason = format!("container `{}` could not be started", container.name());
-            self.fail(reason, Some(exit_code), actions);
+            return self.fail(reason, Some(exit_code), actions);
         }
+        self.start_next(actions);
+        self.restart_due(now, actions);
     }
 
     fn exited(&mut self, index: usize, exit: Exit, cause: Cause, now: Duration, actions: &mut Vec<Action>) {
@@ -363,7 +378,7 @@ impl Pod {
         let outcome = match failure {
             Some(Failure { reason, code }) => {
                 // A pod that was killed while its main container was between two lives has not done what the last one did.
-                let good = self.exit_of(self.main) == Some(Exit::Code(0));
+                let good = self.code_of(self.main) == Some(0);
                 self.failure_code = code.or(good.then_some(i32::from(exit_code::FAILURE)));
                 Outcome::Failed { reason }
             }

@@ -7,7 +7,7 @@ use crate::sys::process::Exit;
 pub enum WaitingReason {
     ContainerCreating,
     CrashLoopBackOff,
-    /// The restart itself failed; another follows after the back-off.
+    /// The start itself failed; another follows after the back-off.
     RunContainerError,
 }
 
@@ -70,4 +70,6 @@ pub struct ContainerView<'a> {
     /// How the life before this one ended.
     pub last_exit: Option<Exit>,
     pub last_reason: Option<TerminatedReason>,
+    /// What `run` ends with where the last start failed: 127, 126, 125.
+    pub start_code: Option<i32>,
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod eviction_tests;
+mod start_tests;
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -38,6 +39,10 @@ fn status(pod: &Pod, index: usize) -> ContainerStatus {
     pod.containers().nth(index).expect("it exists").status
 }
 
+/// A start that failed, and for good.
+const NEVER_RAN: ContainerStatus =
+    ContainerStatus::Terminated { exit: Exit::Code(128), reason: TerminatedReason::StartError };
+
 const SUCCEEDED: Action = Action::Finish { outcome: Outcome::Succeeded };
 
 #[test]
@@ -54,31 +59,6 @@ fn containers_start_one_after_the_other_in_the_manifests_order() {
 }
 
 #[test]
-fn a_first_start_that_fails_takes_the_whole_pod_down() {
-    let mut pod = pod(RestartPolicy::Always, 3);
-    pod.handle(Event::SandboxReady, s(0));
-    pod.handle(Event::ContainerStarted { index: 0 }, s(0));
-    let actions = pod.handle(Event::StartFailed { index: 1, exit_code: 127 }, s(0));
-    assert_eq!(actions, [Action::Kill { index: 0 }]);
-    assert_eq!(pod.main_exit(), None);
-    let exit = Exit::Signal(9);
-    let actions = pod.handle(Event::ContainerExited { index: 0, exit, cause: Cause::Itself }, s(0));
-    assert_eq!(actions, [failed("container `c1` could not be started")]);
-    assert_eq!(pod.main_exit(), Some(127), "not the 137 of the one that we killed");
-    assert_eq!(status(&pod, 2), ContainerStatus::Waiting(WaitingReason::ContainerCreating));
-}
-
-#[test]
-fn the_only_container_failing_to_start_finishes_at_once() {
-    let mut pod = pod(RestartPolicy::Always, 1);
-    pod.handle(Event::SandboxReady, s(0));
-    let actions = pod.handle(Event::StartFailed { index: 0, exit_code: 126 }, s(0));
-    assert_eq!(actions, [failed("container `c0` could not be started")]);
-    let reason = TerminatedReason::StartError;
-    assert_eq!(status(&pod, 0), ContainerStatus::Terminated { exit: Exit::Code(126), reason });
-}
-
-#[test]
 fn an_end_that_overtakes_the_news_of_its_start_still_starts_the_next() {
     let mut pod = pod(RestartPolicy::Never, 2);
     pod.handle(Event::SandboxReady, s(0));
@@ -92,7 +72,7 @@ fn an_end_that_overtakes_the_news_of_its_start_still_starts_the_next() {
 fn never_ends_when_the_last_container_has_ended() {
     let mut pod = up(RestartPolicy::Never, 2);
     assert_eq!(pod.handle(exited(1, 3), s(1)), []);
-    assert_eq!(pod.exit_of(1), Some(Exit::Code(3)));
+    assert_eq!(pod.code_of(1), Some(3));
     assert_eq!(pod.handle(exited(0, 0), s(2)), [failed("container `c1` ended with exit code 3")]);
     assert_eq!(pod.main_exit(), Some(0), "the main container's own code");
     assert_eq!(pod.phase(), Phase::Failed { reason: "container `c1` ended with exit code 3".to_owned() });
@@ -144,8 +124,8 @@ fn a_restart_that_fails_backs_off_and_leaves_the_pod_alone() {
     assert_eq!(pod.next_deadline(), Some(s(10)));
     assert_eq!(status(&pod, 1), ContainerStatus::Running);
     pod.handle(Event::StopRequested { grace: None }, s(1));
-    let reason = TerminatedReason::StartError;
-    assert_eq!(status(&pod, 0), ContainerStatus::Terminated { exit: Exit::Code(125), reason });
+    assert_eq!(status(&pod, 0), NEVER_RAN);
+    assert_eq!(pod.code_of(0), Some(125));
 }
 
 #[test]
@@ -290,7 +270,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => Just(Event::SandboxReady),
         20 => (0..4_usize).prop_map(|index| Event::ContainerStarted { index }),
-        3 => (0..4_usize).prop_map(|index| Event::StartFailed { index, exit_code: 127 }),
+        3 => (0..4_usize, 125..128).prop_map(|(index, exit_code)| Event::StartFailed { index, exit_code }),
         20 => (0..4_usize, exit).prop_map(|(index, exit)| Event::ContainerExited { index, exit, cause: Cause::Itself }),
         1 => prop::option::of(0..40_u64).prop_map(|grace| Event::StopRequested { grace: grace.map(s) }),
         3 => (0..4_usize).prop_map(|index| Event::Frozen { index }),
