@@ -26,7 +26,7 @@ fn kind(plan: PodPlan, destination: &str) -> MountKind {
     first(plan).mounts.into_iter().find(|mount| mount.destination == Path::new(destination)).unwrap().kind
 }
 
-const DEFAULT: [&str; 10] = [
+const DEFAULT: [&str; 11] = [
     "/proc",
     "/sys",
     "/dev",
@@ -37,6 +37,7 @@ const DEFAULT: [&str; 10] = [
     "/etc/hostname",
     "/etc/hosts",
     "/etc/resolv.conf",
+    "/dev/termination-log",
 ];
 
 #[test]
@@ -54,11 +55,21 @@ fn parents_come_before_children() {
     let order = destinations(planned(&at(&["/a/b/c/d", "/z/y", "/a/b", "/a/b/c", "/z"])));
     assert_eq!(
         order[7..],
-        ["/z", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/z/y", "/a/b", "/a/b/c", "/a/b/c/d"]
+        [
+            "/z",
+            "/etc/hostname",
+            "/etc/hosts",
+            "/etc/resolv.conf",
+            "/dev/termination-log",
+            "/z/y",
+            "/a/b",
+            "/a/b/c",
+            "/a/b/c/d"
+        ]
     );
     // A volume over the whole of /etc leaves the pod's own files visible.
     let order = destinations(planned(&at(&["/etc"])));
-    assert_eq!(order[7..], ["/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]);
+    assert_eq!(order[7..], ["/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/dev/termination-log"]);
 }
 
 #[test]
