@@ -79,14 +79,16 @@ fn pods_that_this_host_cannot_give() {
         "nowhere",
         "{name: a, image: \"rootfs:/nowhere\"}",
         125,
-        "error: container `a`: cannot use /nowhere as a root file system\n  No such file or directory (os error 2)\n",
+        "error: container `a`: cannot use /nowhere as a root file system\n  nowhere.yaml:6:22: spec.containers[0].image\n  \
+         No such file or directory (os error 2)\n",
     );
     let file = ground.write("file", "");
     says(
         "file",
         &format!("{{name: a, image: \"rootfs:{file}\"}}"),
         125,
-        "error: container `a`: cannot use DIR/file as a root file system\n  not a directory\n",
+        "error: container `a`: cannot use DIR/file as a root file system\n  file.yaml:6:22: spec.containers[0].image\n  \
+         not a directory\n",
     );
     for field in ["runAsUser", "runAsGroup"] {
         let file = pod("user", &format!("{{name: a, image: \"host:\", securityContext: {{{field}: 1000}}}}"));

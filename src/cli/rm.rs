@@ -133,26 +133,26 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
         }
     };
     if pod.liveness == Liveness::Supervised && !leaves {
-        match supervisor(pod) {
-            Some(supervisor) => {
-                kill(supervisor).map_err(failed)?;
-                // It starts nothing any more. A child of its that was on its way into a container and stands still there
-                // (frozen) holds on to the lock; in the pod's cgroups the kernel finds it.
-                if let Some(cgroup) = own_cgroup(&pod.reload()) {
-                    cgroup::kill(&cgroup);
-                }
-                if !wait_released(&pod.dirs, DEATH) {
-                    return Err(Report::new(exit_code::FAILURE, what())
-                        .because(format!("process {} was killed but has not gone", supervisor.pid)));
-                }
+        let supervisor = supervisor(pod);
+        if let Some(supervisor) = supervisor {
+            kill(supervisor).map_err(failed)?;
+        }
+        // It starts nothing any more. A child of its that is on its way into a container holds on to the lock, also after
+        // another `rm` has killed the supervisor; if it is frozen there, the kernel finds it in the pod's cgroups.
+        if let Some(cgroup) = own_cgroup(&pod.reload()) {
+            cgroup::kill(&cgroup);
+        }
+        match supervisor {
+            Some(supervisor) if !wait_released(&pod.dirs, DEATH) => {
+                return Err(Report::new(exit_code::FAILURE, what())
+                    .because(format!("process {} was killed but has not gone", supervisor.pid)));
             }
-            // Another `rm`, or its own end, was faster.
-            None if wait_released(&pod.dirs, Duration::ZERO) => {}
-            None => {
+            None if !wait_released(&pod.dirs, PATIENCE) => {
                 return Err(Report::new(exit_code::FAILURE, what())
                     .because("it is supervised, but its record does not say by which process")
-                    .hint(format!("`fuser -k {}` kills whoever holds it", pod.dirs.data.join("plan.json").display())));
+                    .hint(format!("`fuser -k {}` kills what holds it", pod.dirs.data.join("plan.json").display())));
             }
+            Some(_) | None => {}
         }
     }
     // The lock may have been deleted (a cleaner of /tmp): what the record names is killed all the same.

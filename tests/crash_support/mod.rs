@@ -204,7 +204,8 @@ impl Ground {
         for top in [self.runtime(), self.data(), self.path().join("tmp")] {
             walk(&top, &mut found);
         }
-        let shared = ["lock", "pods", "data", "data/pods"].map(|name| self.runtime().join(name));
+        let shared =
+            ["lock", "pods", "data", "data/pods", "data/names", "data/claims"].map(|name| self.runtime().join(name));
         let of_all = ["pods", "names", "claims"].map(|name| self.data().join(name));
         found.retain(|path| !shared.contains(path) && !of_all.contains(path));
         found
