@@ -252,6 +252,7 @@ fn the_devices_of_a_container() {
         "stderr symbolic link",
         "stdin symbolic link",
         "stdout symbolic link",
+        "termination-log regular empty file",
         "tty character special file",
         "urandom character special file",
         "zero character special file",

@@ -26,7 +26,7 @@ mod tree;
 pub(crate) use amount::written;
 pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
-pub(crate) use names::{dns_label, label_key, label_value};
+pub(crate) use names::{dns_label, dns_subdomain, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use proxy_protocol::{ChosenPort, ProxyProtocol};

@@ -16,7 +16,7 @@ pub(crate) fn dns_label(name: &str) -> Rule {
 }
 
 /// A Pod's name.
-pub(super) fn dns_subdomain(name: &str) -> Rule {
+pub(crate) fn dns_subdomain(name: &str) -> Rule {
     if name.len() > 253 {
         return Err("be at most 253 characters long");
     }

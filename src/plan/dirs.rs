@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxPlan;
 use super::cgroup::Claim;
-use crate::manifest::dns_label;
+use crate::manifest::{dns_label, dns_subdomain};
 
 /// The directory of the names, in the data directory.
 pub const NAMES: &str = "names";
@@ -87,7 +87,7 @@ pub fn is_id(text: &str) -> bool {
 /// A DNS-1123 subdomain: one that is safe as a file name, too.
 #[must_use]
 pub fn is_pod_name(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_container_name)
+    dns_subdomain(text).is_ok()
 }
 
 /// A DNS-1123 label.
@@ -122,5 +122,8 @@ mod tests {
             assert!(!is_pod_name(name), "{name}");
         }
         assert!(is_pod_name("web-1.example") && !is_container_name("web.1"));
+        // Only the whole of a subdomain is bounded, to 253 bytes, and not its labels.
+        let long = "a".repeat(253);
+        assert!(is_pod_name(&long) && !is_container_name(&long) && !is_pod_name(&format!("{long}a")));
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Container {
     /// Its cgroup, in this life or the last.
     pub(super) leaf: Option<Leaf>,
     pub(super) starts: u32,
+    /// Its command has been executed at least once.
+    pub(super) has_run: bool,
     /// Why it could not be started, until it is.
     pub(super) start_failure: Option<Report>,
     /// What it said of its last end, and of the end before that.

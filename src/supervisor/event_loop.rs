@@ -264,8 +264,9 @@ impl Supervisor<'_> {
     /// Every container has been started, or its command could not be executed: whoever started us may go.
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
-        let failures: Vec<Report> =
-            self.containers.iter().filter_map(|container| container.start_failure.clone()).collect();
+        // A restart that failed meanwhile is not for the caller: the container has run.
+        let failures = self.containers.iter().filter(|container| !container.has_run);
+        let failures: Vec<Report> = failures.filter_map(|container| container.start_failure.clone()).collect();
         let reply = if failures.is_empty() { StartReply::Ready } else { StartReply::ReadyBut(failures) };
         let reply = serde_json::to_vec(&reply).unwrap_or_default();
         let master = self.first_master.take();

@@ -124,6 +124,7 @@ impl BesideTheIdMap {
                 ended: None,
                 leaf: None,
                 starts: 0,
+                has_run: false,
                 start_failure: None,
                 messages: [None, None],
                 window: WindowSize::default(),

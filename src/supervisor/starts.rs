@@ -106,6 +106,7 @@ impl Supervisor<'_> {
         let identity = ProcessId::of(pid);
         let started_at = Timestamp::now();
         self.containers[index].running = Some(Running { pid, process, identity, started_at, mark });
+        self.containers[index].has_run = true;
         self.containers[index].start_failure = None;
         self.open_output(index, stdio);
         if plan.name == self.plan.main && self.starter.is_some() {
