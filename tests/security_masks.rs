@@ -177,9 +177,9 @@ fn pause_has_no_capabilities() {
     let pause = pod.inspect()["pause"]["pid"].as_u64().expect("a pid");
     let status = fs::read_to_string(format!("/proc/{pause}/status")).expect("it runs");
     let found: Vec<_> =
-        status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("NoNewPrivs")).collect();
+        status.lines().filter(|l| ["Cap", "NoNewPrivs", "Seccomp:"].iter().any(|start| l.starts_with(start))).collect();
     let none = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|set| format!("{set}:\t0000000000000000"));
-    assert_eq!(found, none.iter().map(String::as_str).chain(["NoNewPrivs:\t1"]).collect::<Vec<_>>());
+    assert_eq!(found, none.iter().map(String::as_str).chain(["NoNewPrivs:\t1", "Seccomp:\t2"]).collect::<Vec<_>>());
     // Not dumpable: its directory in /proc belongs to root of the pod's user namespace, and only CAP_SYS_PTRACE there opens it.
     let said = pod.sh("main", "readlink /proc/1/exe || echo closed");
     assert_eq!(said, "closed");

@@ -190,3 +190,39 @@ fn names_in_a_record_lead_nowhere() {
     home.sandpod(&["rm", &pod.id]).ends_with(0);
     assert!(home.path().join("secret.log").exists());
 }
+
+/// What a container writes there decides what the next command reads, removes and executes as the user.
+#[test]
+fn no_volume_leads_to_the_directories_of_sandpod() {
+    let Some(home) = Home::new("no_volume_leads_to_sandpod") else { return };
+    // Both directories are there once a pod has run.
+    ended(&home, "true", &[]);
+    let (data, runtime) = (home.path().join("share/sandpod"), home.path().join("run/sandpod"));
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).expect("symlink");
+    for path in [&data, &runtime, &data.join("pods"), &link] {
+        let main = json!({ "name": "main", "image": "host:", "command": ["true"],
+            "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
+        let spec = json!({ "restartPolicy": "Never", "containers": [main],
+            "volumes": [{ "name": "v", "hostPath": { "path": path } }] });
+        let manifest = home.manifest_of("intruder", &spec);
+        let said = home.sandpod(&["run", "-q", "--network=none", manifest.to_str().expect("UTF-8")]);
+        said.ends_with(125).complains("where sandpod keeps its pods");
+    }
+}
+
+/// A FIFO would stop every command, and /dev/zero would fill the memory.
+#[test]
+fn what_is_no_file_in_a_pods_place_stops_no_command() {
+    let Some(home) = Home::new("no_file_stops_a_command") else { return };
+    ended(&home, "true", &[]);
+    let planted = home.path().join("share/sandpod/pods").join(ID);
+    fs::create_dir(&planted).expect("mkdir");
+    let fifo = std::process::Command::new("mkfifo").arg(planted.join("plan.json")).status().expect("mkfifo");
+    assert!(fifo.success());
+    home.sandpod(&["ps", "-a"]).ends_with(0).says(ID);
+    fs::remove_file(planted.join("plan.json")).expect("unlink");
+    std::os::unix::fs::symlink("/dev/zero", planted.join("plan.json")).expect("symlink");
+    home.sandpod(&["ps", "-a"]).ends_with(0).says(ID);
+    home.sandpod(&["rm", "-f", "-a"]).ends_with(0);
+}

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What a supervisor is called (proc_pid_comm(5)).
 const SANDPOD: &str = "sandpod";
 /// What the processes that it starts are called, or how their names begin; pause has its own name after its exec.
-const HELPERS: [&str; 5] = ["memfd:pause", SANDPOD, "slirp4netns", "pasta", "passt"];
+const HELPERS: [&str; 5] = ["memfd:pause", "sandpod:", "slirp4netns", "pasta", "passt"];
 
 /// Removes every named pod, names each that is gone, and goes on after a failure.
 pub(crate) fn rm(asked: &RmArguments) -> Outcome {
@@ -164,7 +164,7 @@ pub(crate) fn end(pod: &StoredPod) -> Result<(), Report> {
     let network = record.network.as_ref().and_then(|network| network.program);
     let proxy = record.publishing.as_ref().and_then(|publishing| publishing.proxy);
     let others = [record.pause, network, proxy].into_iter().flatten();
-    let others = others.filter(|process| is_helper(*process, record.supervisor));
+    let others = others.filter(|process| is_helper(*process, supervisor));
     for process in supervisor.into_iter().chain(others) {
         kill(process).map_err(failed)?;
     }
@@ -183,14 +183,20 @@ fn is_supervisor(process: ProcessId, id: &str) -> bool {
     holds_lock(process.pid, is_lock) && process.is_alive()
 }
 
-/// Whether it is one of the processes that a supervisor starts, and not of the supervisor of another pod.
+/// Whether it is one of the processes that a supervisor starts, and not of the supervisor of another pod. `supervisor` is
+/// this pod's, where it lives: what the record says of it is not believed.
 fn is_helper(process: ProcessId, supervisor: Option<ProcessId>) -> bool {
     let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let parent = process.parent();
     let is_anothers = parent.is_some_and(|parent| {
         Some(parent) != supervisor.map(|supervisor| supervisor.pid) && name(parent).trim_end() == SANDPOD
     });
-    HELPERS.iter().any(|helper| name(process.pid).starts_with(helper)) && !is_anothers
+    // Each is executed from memory, or cannot be looked into: another program's slirp4netns is neither.
+    let is_from_memory = match std::fs::read_link(format!("/proc/{}/exe", process.pid)) {
+        Ok(target) => target.to_string_lossy().starts_with("/memfd:"),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
+    HELPERS.iter().any(|helper| name(process.pid).starts_with(helper)) && is_from_memory && !is_anothers
 }
 
 /// Asks the supervisor to end the pod at once: it reaps what it kills, which is quicker than leaving that to pid 1.

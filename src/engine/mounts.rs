@@ -34,6 +34,10 @@ pub fn mount_all(container: &ContainerPlan, sources: &Sources, root: &Root) -> R
     for (mount, source) in container.mounts.iter().zip(&sources.mounts) {
         if let Some(source) = source {
             inside.attach(&mount.destination, source)?;
+            if matches!(mount.kind, MountKind::TerminationMessage { .. }) {
+                // A message is read. Also where the root is read-only, it is no place to execute something from.
+                source.add(QUIET, Reach::ThisMount).during(STEP, mount.destination.display())?;
+            }
             continue;
         }
         let mounted = create(&mount.kind, &mount.destination, mount.read_only)?;

@@ -22,13 +22,13 @@ use super::programs::{Programs, pause_argv};
 use super::sysctls;
 use crate::plan::idmap::IdMapPlan;
 use crate::plan::network::{NetworkPlan, Prohibition};
-use crate::plan::{LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan};
+use crate::plan::{LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan, syscall_filter};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
-use crate::sys::{Errno, Error, Namespaces, clone, memfd, mount, net, path, poll, privileges, stdio};
+use crate::sys::{Errno, Error, Namespaces, clone, memfd, mount, net, path, poll, privileges, seccomp, stdio};
 
 /// A running pause.
 #[derive(Debug)]
@@ -214,6 +214,10 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     clone::unshare(Namespaces::CLONE_NEWNS).during(step, "")?;
     enter_empty_root().during(step, "")?;
     stdio::close_from_on_exec(3).during(step, "")?;
+    // A container that shares its pid namespace and was given SYS_PTRACE can make pause's calls: it gets the filter that every
+    // container has, and does not keep your session keyring. The filter comes last; pause itself sets no_new_privs.
+    privileges::leave_session_keyring().during(step, "")?;
+    seccomp::install(&syscall_filter::program()).during(step, "")?;
     let error = memfd::execute(programs.pause(), &[pause_argv()], &[]);
     Err(Failure::new(step, "", &error))
 }

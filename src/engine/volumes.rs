@@ -29,7 +29,9 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     layers::prepare(plan)?;
     let mut pinned = BTreeMap::new();
     for host_path in &plan.sandbox.host_paths {
-        pinned.insert(host_path.path.clone(), check_host_path(host_path)?);
+        let opened = check_host_path(host_path)?;
+        refuse_our_directories(host_path, opened.as_fd(), plan)?;
+        pinned.insert(host_path.path.clone(), opened);
     }
     for container in &plan.containers {
         if let RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } = &container.root {
@@ -92,6 +94,25 @@ fn check_host_path(host_path: &HostPathPlan) -> Result<OwnedFd> {
         }
         _ => Ok(opened),
     }
+}
+
+/// What sandpod keeps of its pods is not for a container: who may write there decides what the next command reads, removes and
+/// executes as you. What contains these directories, such as your home, is not refused: that is your account already.
+fn refuse_our_directories(host_path: &HostPathPlan, opened: BorrowedFd<'_>, plan: &PodPlan) -> Result<()> {
+    let HostPathPlan { volume, path, kind: _ } = host_path;
+    // As the kernel names it, links resolved; one that cannot be named is not below a directory of ours.
+    let Ok(real) = std::fs::read_link(path::through_proc(opened)) else { return Ok(()) };
+    let dirs = &plan.sandbox.dirs;
+    // …/sandpod/pods/ID
+    let ours = [&dirs.data, &dirs.runtime].into_iter().filter_map(|pod| pod.parent()?.parent()?.canonicalize().ok());
+    for own in ours {
+        if real.starts_with(&own) {
+            let call = format!("{} is in {}, where sandpod keeps its pods", path.display(), own.display());
+            let on = format!("volume `{volume}`: hostPath {}", path.display());
+            return Err(Failure::new(STEP, on, &Error { call, errno: Errno::EPERM }));
+        }
+    }
+    Ok(())
 }
 
 fn io_failure(on: &str, call: &str, path: &Path, error: &std::io::Error) -> Failure {

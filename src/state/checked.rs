@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::record::{ContainerRecord, Record};
+use super::stored::MOST_PLAN;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::dirs::{is_container_name, is_pod_name};
 use crate::plan::{PodDirs, PodPlan, container_log};
-use crate::sys::private_dir;
+use crate::sys::{private_dir, probe};
 
 /// The plan of the pod in `dirs`.
 pub(super) fn plan(bytes: &[u8], dirs: &PodDirs, id: &str) -> Result<PodPlan, String> {
@@ -70,7 +71,7 @@ pub(super) fn is_cgroup_of(directory: &Path, id: &str) -> bool {
 /// The runtime directory of a pod that has none here, as its plan has it. Only `…/pods/<id>` with a lock and a record in
 /// it, all of them ours alone: it is going to be removed as a whole one day.
 pub(super) fn runtime_elsewhere(here: &PodDirs, id: &str) -> Option<PathBuf> {
-    let bytes = fs::read(here.data.join("plan.json")).ok()?;
+    let bytes = probe::read_bounded(&here.data.join("plan.json"), MOST_PLAN).ok()?;
     let PodDirs { runtime, data: _ } = serde_json::from_slice::<PodPlan>(&bytes).ok()?.sandbox.dirs;
     let is_its = runtime.is_absolute()
         && runtime.file_name().is_some_and(|name| name == id)

@@ -1,8 +1,7 @@
 //! A pod as it is found on disk, and what can be looked up about it.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,12 @@ use super::record::Record;
 use super::status::{Liveness, Status, effective_phase};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{PodDirs, PodPlan};
+use crate::sys::{Errno, probe};
+
+/// Bytes that are read of a plan and of a record. Others may have made the files: a plan is far below the first
+/// (plan/arguments.rs), and a record below the second.
+pub(super) const MOST_PLAN: usize = 64 << 20;
+const MOST_RECORD: usize = 16 << 20;
 
 /// What `record.json` gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +119,8 @@ pub(super) fn read_pod(dirs: PodDirs, id: String, otherwise: impl FnOnce() -> Op
     // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
     let liveness = liveness(&dirs);
     let record = read_record(&dirs, &id);
-    let plan = fs::read(dirs.data.join("plan.json")).ok().and_then(|bytes| checked::plan(&bytes, &dirs, &id).ok());
+    let plan = probe::read_bounded(&dirs.data.join("plan.json"), MOST_PLAN).ok();
+    let plan = plan.and_then(|bytes| checked::plan(&bytes, &dirs, &id).ok());
     let name = match (&record, &plan) {
         (StoredRecord::Read(record), _) => record.name.clone(),
         (_, Some(PodPlan { sandbox, .. })) => sandbox.name.clone(),
@@ -124,22 +130,22 @@ pub(super) fn read_pod(dirs: PodDirs, id: String, otherwise: impl FnOnce() -> Op
 }
 
 fn read_record(dirs: &PodDirs, id: &str) -> StoredRecord {
-    match fs::read(dirs.runtime.join("record.json")) {
+    match probe::read_bounded(&dirs.runtime.join("record.json"), MOST_RECORD) {
         Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
         Ok(bytes) => match checked::record(&bytes, id) {
             Ok(record) => StoredRecord::Read(Box::new(record)),
             Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => StoredRecord::Missing,
+        Err(error) if error.errno == Errno::ENOENT => StoredRecord::Missing,
         Err(error) => StoredRecord::Damaged(format!("record.json: {error}")),
     }
 }
 
 /// A shared lock, so that two who look do not take each other for the supervisor.
 pub(super) fn liveness(dirs: &PodDirs) -> Liveness {
-    let held = [dirs.runtime.join("lock"), dirs.data.join("plan.json")]
-        .iter()
-        .any(|path| File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))));
+    let held = [dirs.runtime.join("lock"), dirs.data.join("plan.json")].iter().any(|path| {
+        probe::open_regular(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    });
     if held { Liveness::Supervised } else { Liveness::Unsupervised }
 }
 

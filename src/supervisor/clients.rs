@@ -110,7 +110,9 @@ impl Supervisor<'_> {
             Ok(None) | Err(_) => return self.drop_client(id),
         };
         let answer = match (request(message), &client.waits_for) {
-            (Ok((Request::Signal { signal }, _)), WaitsFor::Command) => return self.signal_command(id, signal),
+            (Ok((Request::Signal { signal: signal @ 1..=64 }, _)), WaitsFor::Command) => {
+                return self.signal_command(id, signal);
+            }
             (Ok((request, fds)), WaitsFor::Request) => self.serve(id, request, fds),
             (Err(report), WaitsFor::Request) => Err(report),
             // It talks out of turn.
