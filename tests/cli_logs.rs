@@ -130,6 +130,30 @@ fn a_half_written_record_is_not_among_the_last_lines() {
     }
 }
 
+/// What is written between counting and printing is not among the last lines.
+#[test]
+fn the_last_lines_are_as_many_while_the_container_writes() {
+    let home = Home::new();
+    let pod = home.pod("0123456789ab", "web", &["nginx"]);
+    let plan = LogPlan { path: pod.dirs.data.join("nginx.log"), max_size: 10 << 20, max_files: 3 };
+    let mut log = LogFile::open(&plan).expect("open");
+    numbered(&mut log, 0..10);
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut from = 10;
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) && from < 2_000_000 {
+                numbered(&mut log, from..from + 20);
+                from += 20;
+            }
+        });
+        let lines = |_| home.run(&["logs", "--tail", "3", "web"]).ends_with(0).stdout.lines().count();
+        let counted: Vec<usize> = (0..40).map(lines).collect();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(counted, vec![3; 40]);
+    });
+}
+
 #[test]
 fn a_follower_that_is_too_slow_says_how_much_it_skipped_and_where() {
     let home = Home::new();

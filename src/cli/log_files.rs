@@ -27,6 +27,8 @@ pub(crate) struct LogReader {
     ahead: VecDeque<LogFile>,
     /// Files that come later are read, too.
     follows: bool,
+    /// Where the newest file ended when the last lines were counted: those after it are not among them.
+    seen: Option<u64>,
     buffer: Vec<u8>,
     /// The header of a line whose first parts were handed on.
     long_line: Option<Record>,
@@ -69,6 +71,7 @@ impl LogReader {
     /// From the beginning, or from the last `tail` lines on. A log that is not there yet is empty.
     pub(crate) fn open(path: &Path, tail: Option<u64>) -> io::Result<LogReader> {
         let mut files = open_all(path);
+        let mut seen = None;
         if let Some(lines) = tail {
             let mut opened = Vec::with_capacity(files.len());
             for (index, file) in files.iter().enumerate() {
@@ -76,6 +79,7 @@ impl LogReader {
                 let newest = index + 1 == files.len();
                 opened.push((&file.file, if newest { log_tail::whole(&file.file, length)? } else { length }));
             }
+            seen = opened.last().map(|(_, length)| *length);
             let start = log_tail::find(&opened, lines)?;
             files.drain(..start.file);
             if let Some(first) = files.front_mut() {
@@ -87,6 +91,7 @@ impl LogReader {
             current: files.pop_front(),
             ahead: files,
             follows: true,
+            seen,
             buffer: Vec::new(),
             long_line: None,
             peeked: None,
@@ -99,7 +104,10 @@ impl LogReader {
     pub(crate) fn end_here(&mut self) -> io::Result<()> {
         self.follows = false;
         if let Some(newest) = self.ahead.back_mut().or(self.current.as_mut()) {
-            newest.end = Some(log_tail::whole(&newest.file, newest.file.metadata()?.len())?);
+            newest.end = Some(match self.seen {
+                Some(seen) => seen,
+                None => log_tail::whole(&newest.file, newest.file.metadata()?.len())?,
+            });
         }
         Ok(())
     }

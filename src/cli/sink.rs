@@ -14,6 +14,8 @@ const PIPE_BUF: usize = 4096;
 pub(crate) struct Sink {
     file: File,
     way: Way,
+    /// As it was at the start: one that was hung up answers EIO to every call, and is no terminal to isatty(3) any more.
+    terminal: bool,
 }
 
 /// How a write does not wait.
@@ -30,22 +32,23 @@ enum Way {
 impl Sink {
     pub(crate) fn new(file: File) -> Sink {
         let kind = file.metadata().map(|found| found.file_type());
-        let waits = kind.as_ref().is_ok_and(FileTypeExt::is_fifo) || file.is_terminal();
+        let terminal = file.is_terminal();
+        let waits = kind.as_ref().is_ok_and(FileTypeExt::is_fifo) || terminal;
         if kind.as_ref().is_ok_and(FileTypeExt::is_socket) {
-            return Sink { file, way: Way::Socket };
+            return Sink { file, way: Way::Socket, terminal };
         }
         if !waits || stdio::is_nonblocking(file.as_fd()).unwrap_or(false) {
-            return Sink { file, way: Way::Whole };
+            return Sink { file, way: Way::Whole, terminal };
         }
         match stdio::open_again_for_writing(file.as_fd()) {
-            Ok(ours) => Sink { file: ours.into(), way: Way::Whole },
+            Ok(ours) => Sink { file: ours.into(), way: Way::Whole, terminal },
             // EACCES: another user made it (sudo). ENXIO: it has no reader, which the first write finds, too.
-            Err(_) => Sink { file, way: Way::Pieces },
+            Err(_) => Sink { file, way: Way::Pieces, terminal },
         }
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
-        self.file.is_terminal()
+        self.terminal
     }
 
     /// How many bytes were taken; 0 when there is no room now. Call it when poll(2) has called the descriptor writable.

@@ -125,6 +125,10 @@ impl Supervisor<'_> {
         self.containers[index].ended = Some((None, Timestamp::now()));
         let message = format!("{report}: {}", report.chain.join(": "));
         self.containers[index].output.note(&message);
+        // Until the caller has its answer, that says so.
+        if self.starter.is_none() {
+            self.tell("not started", &message);
+        }
         self.containers[index].life_ended(Some(message));
         let exit_code = i32::from(report.exit_code);
         self.containers[index].start_failure = Some(report.clone());
