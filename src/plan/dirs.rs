@@ -21,9 +21,10 @@ pub const CLAIMS: &str = "claims";
 /// Where a pod lives on disk. Both end in the pod's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodDirs {
-    /// `lock`, `record.json`, `control.sock`; also the mount point of the pod's tmpfs in pause's mount namespace.
+    /// `lock`, `record.json`, `record.spare`, `control.sock`; also the mount point of the pod's tmpfs in pause's mount namespace.
     pub runtime: PathBuf,
-    /// `plan.json`, `<container>.root/{upper,work}`, `<container>.log`, `volumes/<name>`. Flat, since a directory on disk
+    /// `plan.json`, `<container>.root/{upper,work}`, `<container>.log`, its rotated files and `<container>.log.index`,
+    /// `<container>.message`, `volumes/<name>`. Flat, since a directory on disk
     /// costs more than all else that sandpod does for it (docs/decisions/0007). No two can collide: a container's name is a
     /// DNS label and has no dot.
     pub data: PathBuf,

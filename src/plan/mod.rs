@@ -1,13 +1,14 @@
 //! Decides everything, does nothing: no file, environment, process, clock or chance in here.
 //!
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
-//! One file per concern: `idmap` (which host id stands behind which id), `sandbox` (puts what pause holds
-//! together), `container` (puts one container together from `root`, `mounts`, `security` and `process`), `degradation` (what this host cannot
-//! give), `layers` (where the writable layers are), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for names), `ports` and
-//! `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces), `downward` (what a
-//! container is told of its pod), `resources` (limits and requests), `cgroup` (where they are written), `storage` (limits
-//! of what is on disk), `dirs` (where a pod is on disk, and the index of all pods), `admission` (whether there is room), `render` (a plan as text). A refusal is a [`Report`]; the
-//! plan never weakens what the manifest asks.
+//! One file per concern: `idmap` (which host id each id is), `sandbox` (puts what pause holds together), `container`
+//! (puts one container together from `root`, `mounts`, `security` and `process`), `arguments` (how much execve(2) takes),
+//! `syscall_filter` (which system calls no container makes), `degradation` (what this host cannot give), `layers` (where
+//! the writable layers are), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for
+//! names), `ports` and `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces),
+//! `downward` (what a container learns of its pod), `resources` (limits and requests), `cgroup` (where they are written),
+//! `storage` (limits of what is on disk), `dirs` (where a pod is on disk, and the index of all pods), `admission` (whether
+//! there is room), `render` (a plan as text). A refusal is a [`Report`]; the plan never weakens what the manifest asks.
 //!
 //! Every manifest struct is destructured without `..` on its way in, so a field that nobody enforces does not compile.
 
