@@ -33,6 +33,8 @@ fn who_has_more_on_disk_than_it_may_is_evicted() {
     );
     let log =
         home.start_with("log", &json!({ "containers": [limited("yes | head -c 3000000; sleep 1000", "2Mi")] }), &[]);
+    let message = "dd if=/dev/urandom of=/dev/termination-log bs=1M count=3 2>/dev/null; sleep 1000";
+    let message = home.start_with("message", &json!({ "containers": [limited(message, "2Mi")] }), &[]);
     let fill = "dd if=/dev/urandom of=/cache/x bs=1M count=4 2>/dev/null; chmod 700 /cache; sleep 1000";
     let mounted = json!({ "volumeMounts": [{ "name": "cache", "mountPath": "/cache" }] });
     let volume = home.start_with(
@@ -53,14 +55,16 @@ fn who_has_more_on_disk_than_it_may_is_evicted() {
 
     let why = ended(&layer);
     assert_eq!(why, "Evicted: container `main` has 4Mi on disk, more than the ephemeral-storage limit of 2Mi");
-    let why = ended(&log);
-    assert!(why.starts_with("Evicted: container `main` has"), "{why}");
+    for pod in [&log, &message] {
+        let why = ended(pod);
+        assert!(why.starts_with("Evicted: container `main` has"), "{}: {why}", pod.name);
+    }
     let why = ended(&volume);
     assert_eq!(why, "Evicted: emptyDir `cache` has 4Mi on disk, more than the sizeLimit of 2Mi");
     home.sandpod(&["ps", "-a"]).ends_with(0).says("   Evicted   ");
     assert_eq!(volume.recorded("main")["restarts"], 0, "{}", volume.inspect());
     assert_eq!(modest.inspect()["status"], "Running");
-    for pod in [layer, log, volume] {
+    for pod in [layer, log, message, volume] {
         pod.does(&["rm"]);
     }
 }

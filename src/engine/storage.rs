@@ -9,7 +9,7 @@ use super::failure::{During, Failure, Result};
 use super::layers;
 use super::sandbox::{Sandbox, root_of};
 use crate::plan::storage::StorageUsage;
-use crate::plan::{ContainerPlan, LayerPlace, SandboxPlan, container_log, container_root};
+use crate::plan::{ContainerPlan, LayerPlace, SandboxPlan, container_log, container_message, container_root};
 use crate::step::Step;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
@@ -89,6 +89,8 @@ fn measure(
             0 => container_log(name),
             _ => format!("{}.{number}", container_log(name)),
         });
+        // The container writes its termination message outside of its root: it counts, or a limit could be passed there.
+        let logs = logs.chain([container_message(name)]);
         let logs = logs.filter_map(|log| extent(data.as_fd(), log.as_ref()).ok()).map(|found| found.bytes).sum();
         // In memory: not to be reached from here.
         let root = match pod.place_of(root) {

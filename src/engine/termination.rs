@@ -62,7 +62,8 @@ fn end_of(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(ErrorKind::InvalidInput.into());
     }
-    let mut file = File::open(path)?;
+    let opened = crate::sys::path::open_regular(path);
+    let mut file = opened.map_err(|error| io::Error::from_raw_os_error(error.number()))?;
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
     let mut end = Vec::new();

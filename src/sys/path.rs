@@ -214,11 +214,11 @@ pub fn copy_file(from: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &Path) -> Resul
     nix::sys::stat::fchmod(&target, Mode::from_bits_truncate(mode(from)?)).named(call)
 }
 
-/// The first `limit` bytes of a regular file. Anything else is ENOENT, and a FIFO does not make us wait.
+/// A regular file, to be read. Anything else is ENOENT, and a FIFO does not make us wait.
 ///
 /// A magic link on the way is ELOOP (openat2(2)): while we set a container up we hold descriptors of the host, and its
 /// `/etc/passwd` may be a link to `/proc/self/fd/8/../../..`.
-pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
+pub fn open_regular(path: &Path) -> Result<std::fs::File> {
     let call = || format!("open({})", path.display());
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -226,8 +226,13 @@ pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
     if file_kind(fd.as_fd())? != FileKind::Regular {
         return Err(Error { call: call(), errno: Errno::ENOENT });
     }
+    Ok(fd.into())
+}
+
+/// The first `limit` bytes of what [`open_regular`] opens.
+pub fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut file = std::io::Read::take(std::fs::File::from(fd), limit as u64);
+    let mut file = std::io::Read::take(open_regular(path)?, limit as u64);
     std::io::Read::read_to_end(&mut file, &mut bytes).named(|| format!("read({})", path.display()))?;
     Ok(bytes)
 }
