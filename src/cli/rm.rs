@@ -26,8 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a supervisor is called (proc_pid_comm(5)).
 const SANDPOD: &str = "sandpod";
-/// What the processes that it starts are called, or how their names begin; pause has its own name after its exec.
-const HELPERS: [&str; 5] = ["memfd:pause", "sandpod:", "slirp4netns", "pasta", "passt"];
+/// What the processes that it starts are called, or how their names begin.
+const HELPERS: [&str; 4] = ["sandpod:", "slirp4netns", "pasta", "passt"];
+/// The programs that are pause (`engine/programs.rs`), as /proc/PID/exe shows them. Its name does not say it on every kernel:
+/// before Linux 6.14 and its backports it is the number of the descriptor that was executed (execveat(2)).
+const PAUSES: [&str; 2] = ["/memfd:pause", "/memfd:sandpod"];
 
 /// Removes every named pod, names each that is gone, and goes on after a failure.
 pub(crate) fn rm(asked: &RmArguments) -> Outcome {
@@ -191,12 +194,13 @@ fn is_helper(process: ProcessId, supervisor: Option<ProcessId>) -> bool {
     let is_anothers = parent.is_some_and(|parent| {
         Some(parent) != supervisor.map(|supervisor| supervisor.pid) && name(parent).trim_end() == SANDPOD
     });
+    let program = std::fs::read_link(format!("/proc/{}/exe", process.pid));
+    let begins = |begin: &str| program.as_ref().is_ok_and(|program| program.to_string_lossy().starts_with(begin));
+    let is_pause = PAUSES.iter().any(|pause| begins(pause));
     // Each is executed from memory, or cannot be looked into: another program's slirp4netns is neither.
-    let is_from_memory = match std::fs::read_link(format!("/proc/{}/exe", process.pid)) {
-        Ok(target) => target.to_string_lossy().starts_with("/memfd:"),
-        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-    };
-    HELPERS.iter().any(|helper| name(process.pid).starts_with(helper)) && is_from_memory && !is_anothers
+    let is_closed = program.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    let is_named = HELPERS.iter().any(|helper| name(process.pid).starts_with(helper));
+    (is_pause || (is_named && (begins("/memfd:") || is_closed))) && !is_anothers
 }
 
 /// Asks the supervisor to end the pod at once: it reaps what it kills, which is quicker than leaving that to pid 1.
