@@ -19,7 +19,7 @@ const LONGEST_JOINED: usize = 256 << 10;
 /// As much as a pipe takes without waiting once it is writable (PIPE_BUF).
 const CHUNK: usize = 4096;
 
-/// What stands before the lines of each container. Colours only for terminals, and not with NO_COLOR.
+/// The prefix of each container's lines. Colours only for terminals, and not with NO_COLOR.
 pub(crate) fn labels(names: &[String]) -> Vec<String> {
     let coloured = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
@@ -42,6 +42,10 @@ pub(crate) struct Printer {
     timestamps: bool,
     /// They go to a terminal, which is to get text and colours only.
     filtered: bool,
+    /// Stdout is a terminal: a person waits for a prompt.
+    interactive: bool,
+    /// A line with a name that is shown up to here, without its newline.
+    open_line: Option<(usize, Stream)>,
     /// For each container and stream: a line that was begun.
     begun: Vec<[Begun; 2]>,
 }
@@ -50,6 +54,8 @@ pub(crate) struct Printer {
 struct Begun {
     open: bool,
     text: Vec<u8>,
+    /// Of its first record.
+    time: Option<Timestamp>,
     /// An escape sequence may go on in the next record.
     filter: TerminalText,
 }
@@ -61,6 +67,8 @@ impl Printer {
         let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
         let filtered = stdout.is_terminal();
         Ok(Printer {
+            interactive: stdout.is_terminal(),
+            open_line: None,
             stdout,
             stderr,
             filtered,
@@ -98,12 +106,21 @@ impl Printer {
         };
         let mut bytes = Vec::with_capacity(text.len() + 64);
         if self.named {
+            if begun.text.is_empty() {
+                begun.time = *time;
+            }
             begun.text.extend_from_slice(text);
             if *tag == Tag::Partial && begun.text.len() < LONGEST_JOINED {
                 return;
             }
-            bytes.extend_from_slice(self.names[container].as_bytes());
-            stamp(&mut bytes, *time, self.timestamps);
+            let line = (container, *stream);
+            if self.open_line.is_some_and(|open| open != line) {
+                bytes.push(b'\n');
+            }
+            if self.open_line.take() != Some(line) {
+                bytes.extend_from_slice(self.names[container].as_bytes());
+                stamp(&mut bytes, begun.time, self.timestamps);
+            }
             bytes.append(&mut begun.text);
             bytes.push(b'\n');
         } else {
@@ -127,6 +144,31 @@ impl Printer {
         }
     }
 
+    /// There is no more now: a person sees the lines that were begun. Elsewhere they are joined first.
+    pub(crate) fn show_begun(&mut self) {
+        if !self.named || !self.interactive {
+            return;
+        }
+        for container in 0..self.begun.len() {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let begun = &mut self.begun[container][stream as usize];
+                let (mut text, time) = (std::mem::take(&mut begun.text), begun.time);
+                if text.is_empty() {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                let before = self.open_line.replace((container, stream));
+                if before != self.open_line {
+                    bytes.extend_from_slice(if before.is_some() { b"\n" } else { b"" });
+                    bytes.extend_from_slice(self.names[container].as_bytes());
+                    stamp(&mut bytes, time, self.timestamps);
+                }
+                bytes.append(&mut text);
+                self.queue(bytes);
+            }
+        }
+    }
+
     /// What was begun and will not end: its container has gone.
     pub(crate) fn add_unfinished(&mut self) {
         for container in 0..self.begun.len() {
@@ -139,7 +181,8 @@ impl Printer {
                 } else if !held.is_empty() {
                     self.queue(held);
                 }
-                if !self.begun[container][stream as usize].text.is_empty() {
+                let is_open = self.open_line == Some((container, stream));
+                if is_open || !self.begun[container][stream as usize].text.is_empty() {
                     self.add(container, &Record { time: None, stream, tag: Tag::Full, text: Vec::new() });
                 }
             }
@@ -210,6 +253,27 @@ mod tests {
     }
 
     #[test]
+    fn a_person_sees_a_prompt_and_its_line_goes_on_where_it_can() {
+        let names = ["web".to_owned(), "db".to_owned()];
+        let mut printer = Printer::new(&names, true, false).expect("printer");
+        printer.interactive = true;
+        printer.add(0, &record(Stream::Stdout, Tag::Partial, "name? "));
+        assert_eq!(queued(&printer), []);
+        printer.show_begun();
+        printer.show_begun();
+        printer.add(0, &record(Stream::Stdout, Tag::Full, "bob"));
+        printer.add(0, &record(Stream::Stdout, Tag::Partial, "age? "));
+        printer.show_begun();
+        printer.add(1, &record(Stream::Stdout, Tag::Full, "x"));
+        printer.add(0, &record(Stream::Stdout, Tag::Full, "7"));
+        printer.add(1, &record(Stream::Stdout, Tag::Partial, "y? "));
+        printer.show_begun();
+        printer.add_unfinished();
+        let expected = "web | name? bob\nweb | age? \ndb  | x\nweb | 7\ndb  | y? \n".to_owned();
+        assert_eq!(queued(&printer), [(Stream::Stdout, expected)]);
+    }
+
+    #[test]
     fn without_names_the_bytes_are_the_programs_own() {
         let mut printer = Printer::new(&["main".to_owned()], false, false).expect("printer");
         printer.add(0, &record(Stream::Stdout, Tag::Partial, "$ "));
@@ -219,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_stands_once_before_a_line_in_parts() {
+    fn a_line_in_parts_has_its_time_once() {
         let mut printer = Printer::new(&["main".to_owned()], false, true).expect("printer");
         printer.add(0, &record(Stream::Stdout, Tag::Partial, "a"));
         printer.add(0, &record(Stream::Stdout, Tag::Full, "b"));

@@ -80,7 +80,12 @@ impl Shown {
     /// Hands some records to the printer, earliest first; false when there are none now.
     pub(crate) fn advance(&mut self) -> io::Result<bool> {
         for taken in 0..BATCH {
-            let Some((container, record)) = self.next()? else { return Ok(taken > 0) };
+            let Some((container, record)) = self.next()? else {
+                if taken == 0 {
+                    self.printer.show_begun();
+                }
+                return Ok(taken > 0);
+            };
             if let Some(missed) = self.readers[container].take_missed() {
                 self.printer.add_warning(&warning(&self.names[container], missed, record.time));
             }
