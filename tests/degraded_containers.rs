@@ -1,6 +1,6 @@
 //! sandpod inside a container: the quickstart's pod runs there, and what a container's runtime refuses is named with its
 //! fix. The container is made here by unshare(1) and overlays, with what a runtime takes away: no subordinate ids, no
-//! newuidmap, parts of /proc and /sys masked, no XDG_RUNTIME_DIR, no cgroup, no TUN, a PID 1 that reaps nobody.
+//! newuidmap, parts of /proc and /sys masked, no XDG_RUNTIME_DIR, no cgroup, no TUN, a PID 1 that reaps no process.
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 

@@ -73,7 +73,7 @@ fn a_command_cannot_make_the_callers_streams_nonblocking() {
 fn a_command_gets_streams_that_wait_whatever_the_callers_do() {
     let Some(home) = Home::with("waiting_streams", &["perl"]) else { return };
     let pod = home.start(&json!({ "containers": [idle("main")] }));
-    // A pipe holds 64 kB; nobody reads before it is full.
+    // A pipe holds 64 kB; it is not read before it is full.
     let script = "exec 3>&1; perl -e 'use Fcntl; fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK) or die' || exit 9
         \"$SANDPOD\" exec \"$POD\" -- busybox seq 1 200000";
     let mut command = home.program("/bin/sh", &["-c", script]);

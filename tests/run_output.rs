@@ -129,7 +129,7 @@ fn a_stopped_reader_holds_up_its_container_and_nothing_else() {
     let (line, stdout) = first_line(&mut child.0);
     assert_eq!(line, "loud  | line 1\n");
     let pod = support::Pod { home: &home, name: home.test.clone() };
-    // It writes no more: its log stands still.
+    // It writes no more: its log does not grow.
     let size = || {
         fs::metadata(pod.inspect()["dirs"]["data"].as_str().map_or_else(String::new, |data| format!("{data}/loud.log")))
             .map(|found| found.len())

@@ -35,7 +35,7 @@ fn thief() {
             if Path::new(STOP).exists() {
                 break;
             }
-            // Whoever was missed is missed.
+            // A process that was missed stays missed.
             next = next.max(newest() - 2);
         }
         let Some((pid, pidfd)) = (next..next + 4).find_map(|pid| Some((pid, pidfd_open(pid)?))) else { continue };
@@ -56,7 +56,7 @@ fn newest() -> i32 {
 fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: integers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor and nothing else owns it.
     i32::try_from(fd).ok().filter(|fd| *fd >= 0).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -92,7 +92,7 @@ fn takes(pidfd: &OwnedFd, number: i32) -> bool {
     // SAFETY: integers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
     let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else { return false };
-    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor and nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let kind = SFlag::from_bits_truncate(fstat(fd.as_fd()).expect("fstat").st_mode & SFlag::S_IFMT.bits());
     kind == SFlag::S_IFSOCK || kind == SFlag::S_IFIFO

@@ -36,8 +36,8 @@ pub(crate) fn stay(
 ) -> Result<Ending, Failure> {
     let mut foreground = Foreground {
         pod,
-        // Text of ours would be shown anyhow on a terminal in raw mode.
-        tells: attachment.master.is_none(),
+        // In raw mode a newline does not return to the first column, and the container writes to the same screen.
+        shows_news: attachment.master.is_none(),
         news: client::ask(pod, &Request::Follow, &[])?,
         exited: None,
         stopper: Stopper::new(pod),
@@ -61,7 +61,7 @@ pub(crate) fn stay(
 
 struct Foreground<'a> {
     pod: &'a StoredPod,
-    tells: bool,
+    shows_news: bool,
     /// Until the pod's end.
     news: Option<Conversation>,
     exited: Option<u8>,
@@ -83,7 +83,7 @@ impl Owner for Foreground<'_> {
 
     fn on_trouble(&mut self, trouble: Trouble) -> Result<(), Failure> {
         match trouble {
-            // The readers of our output were told to go, too, or went since the pod ends: that is no reason for haste.
+            // Ctrl-C reaches the reader of our output, too, and a reader may end with the pod: the grace stays as it is.
             Trouble::ReaderGone if self.stopper.has_asked() => Ok(()),
             Trouble::ReaderGone => {
                 self.reader_gone = true;
@@ -107,7 +107,7 @@ impl Owner for Foreground<'_> {
         let Some(news) = &self.news else { return Ok(()) };
         match news.reply()? {
             Some((Reply::Told { what, why }, _)) => {
-                if self.tells {
+                if self.shows_news {
                     print::notice(&what, &why);
                 }
                 return Ok(());

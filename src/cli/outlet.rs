@@ -57,7 +57,7 @@ struct Source {
     label: Option<Label>,
 }
 
-/// What stands before every line.
+/// The prefix of every line, and the line that is begun.
 #[derive(Default)]
 struct Label {
     text: String,

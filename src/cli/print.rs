@@ -41,7 +41,7 @@ pub(crate) fn notice(label: &str, message: &str) {
     let _ = anstream::stderr().write_all(labelled(label, message).as_bytes());
 }
 
-/// A warning for whoever writes to stderr in an order of their own; with colours where stderr has them.
+/// A warning as text, for a caller that writes to stderr in an order of its own; with colours where stderr has them.
 pub(crate) fn warning(message: &str) -> String {
     let text = labelled("warning", message);
     match anstream::AutoStream::choice(&std::io::stderr()) {

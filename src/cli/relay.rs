@@ -40,7 +40,7 @@ impl Ends {
 /// Containers that we are attached to.
 pub(crate) struct Attachment<'a> {
     pub(crate) ends: &'a [Ends],
-    /// What stands before the lines of each; empty: bytes pass as they are.
+    /// The prefix of each container's lines; empty: bytes pass as they are.
     pub(crate) labels: &'a [String],
     /// The one that our stdin is for.
     pub(crate) main: usize,
@@ -111,8 +111,8 @@ pub(crate) fn write_failed(stream: Stream, error: &io::Error) -> Report {
     Report::new(exit_code::FAILURE, format!("could not write to {name}")).because(why)
 }
 
-/// Relays an attached container until it ends. `on_signal` is told of SIGINT and the like, which a raw terminal sends as
-/// bytes instead.
+/// Relays an attached container until it ends. `on_signal` gets SIGINT and the like, which a raw terminal sends as bytes
+/// instead.
 pub(crate) fn attached(
     attachment: Attachment<'_>,
     options: Options,

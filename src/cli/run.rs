@@ -44,8 +44,8 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         replaced.iter().for_each(|line| print::notice("replaced", line));
         ports::in_the_way(&plan, &facts, &store).iter().for_each(|line| print::notice("warning", line));
     }
-    let told = |lost: &&Degradation| !asked.quiet || degradation::is_of_security(&lost.name);
-    plan.degradations.iter().filter(told).for_each(|lost| print::notice("degraded", &at_start(lost)));
+    let shown = |lost: &&Degradation| !asked.quiet || degradation::is_of_security(&lost.name);
+    plan.degradations.iter().filter(shown).for_each(|lost| print::notice("degraded", &at_start(lost)));
     let at_end = match (asked.rm, asked.detach) {
         (true, true) => AtEnd::Remove,
         (true, false) => AtEnd::KeepForCaller,
@@ -225,7 +225,7 @@ fn started(channel: &Channel) -> Result<(Option<OwnedFd>, Vec<Report>), Report> 
     };
     let Some(message) = channel.receive_within(Duration::from_secs(10)).map_err(|error| died(error.to_string()))?
     else {
-        return Err(died("it closed its socket without a word".to_owned()));
+        return Err(died("it closed its socket without an answer".to_owned()));
     };
     match serde_json::from_slice(&message.bytes).map_err(|error| died(error.to_string()))? {
         StartReply::Ready => Ok((message.fds.into_iter().next(), Vec::new())),
@@ -234,7 +234,7 @@ fn started(channel: &Channel) -> Result<(Option<OwnedFd>, Vec<Report>), Report> 
     }
 }
 
-/// As a shell tells of a writer whose reader had gone: 128 + SIGPIPE.
+/// The status that a shell gives a writer whose reader has gone: 128 + SIGPIPE.
 const READER_GONE: u8 = 141;
 
 fn finish(pod: &StoredPod, ending: Result<Ending, Failure>, remove: bool, supervisor: &Channel) -> Outcome {

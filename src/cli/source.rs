@@ -160,8 +160,8 @@ fn admission(
     Ok((others(&store, None, fits)?, lock))
 }
 
-/// The claims of the pods that run, but for `except`. Where there is room beside all that were ever claimed, nobody looks
-/// which of those pods have ended: that takes a look at each.
+/// The claims of the pods that run, but for `except`. Where there is room beside all claims that are on disk, no pod is
+/// read to learn whether it has ended.
 pub(crate) fn others(
     store: &Store,
     except: Option<&str>,

@@ -56,8 +56,8 @@ pub(super) fn open_in_memory(sandbox: &Sandbox, pod: &SandboxPlan) -> Result<Opt
     path::open_host_path(&place).during(STEP, place.display()).map(Some)
 }
 
-/// Every directory on the host in which this pod can have layers. Not read from its plan, which may be damaged, or somebody
-/// else's: what is below these directories is ours.
+/// Every directory on the host in which this pod can have layers. Not read from its plan, which may be damaged, or written by
+/// another program: what is below these directories is ours.
 pub(super) fn directories(dirs: &PodDirs) -> Vec<PathBuf> {
     let Some((runtime, id)) = dirs.runtime.parent().and_then(Path::parent).zip(dirs.runtime.file_name()) else {
         return Vec::new();

@@ -65,7 +65,7 @@ pub fn mount_all(container: &ContainerPlan, sources: &Sources, root: &Root) -> R
 /// What the kernel's own file systems are mounted below. A volume may only be there by its own path.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// The root file system of a container, which was made by somebody else, while mounts are put into it.
+/// The root file system of a container, whose content is not trusted, while mounts are put into it.
 struct Inside<'a> {
     root: BorrowedFd<'a>,
     /// The mounts below [`RESERVED`] so far.

@@ -19,7 +19,7 @@ use crate::sys::process::{Exit, PidFd};
 use crate::sys::socket::Channel;
 use crate::sys::{Errno, Error, stdio};
 
-/// How long the end of the report may be delayed by somebody who holds the pipe before we look which program runs.
+/// How long a process that holds the pipe may delay the end of the report before we look which program runs.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The supervisor's ends of what a child says: messages until it executes `enter`, then the report of that.
@@ -188,8 +188,8 @@ impl Pending {
         }
     }
 
-    /// Nothing is reported, and not the end either: it is being executed, or somebody in the container has got hold of the pipe
-    /// and keeps it open. So look which program runs.
+    /// Nothing is reported, and not the end either: it is being executed, or a process in the container has got the pipe and
+    /// keeps it open. So look which program runs.
     fn look_at_program(&mut self) -> Result<bool> {
         let now = Instant::now();
         if self.look.is_none_or(|look| now < look) {

@@ -130,7 +130,7 @@ pub enum UserNamespaces {
 /// What is in force around this process that can refuse what the kernel allows; for advice only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
-    /// Whose container this is, where it can be told.
+    /// Which program made the container, where it is known.
     pub container: Option<Container>,
     /// A seccomp filter: `Seccomp: 2` of /proc/self/status.
     pub seccomp: bool,

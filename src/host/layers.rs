@@ -64,7 +64,7 @@ fn unsafe_or_closed(base: &Path, there: &Path) -> Option<String> {
     }
 }
 
-/// Without the sticky bit, anybody who may write to a directory can replace ours in it.
+/// Without the sticky bit, every user who may write to a directory can replace ours in it.
 fn replaceable(parent: &Path) -> Option<String> {
     const STICKY: u32 = 0o1000;
     let mode = std::fs::metadata(parent).ok()?.mode();

@@ -1,6 +1,6 @@
 //! Every field of Kubernetes' Pod (`core/v1/types.go` of Kubernetes v1.37): what sandpod does with it.
 //!
-//! A field is supported (its reader takes it), or stands among the `others`: refused by name, with what to write instead,
+//! A field is supported (its reader takes it), or is one of the `others`: refused by name, with what to write instead,
 //! unless its value is one that says what is so anyway ([`Accepted`]). The lists of supported fields serve the messages
 //! alone: the reader decides, and what it does not take is refused (see [`super::object`]).
 

@@ -269,7 +269,7 @@ fn full(facts: &Facts, mode: UsernsMode, why: String) -> Result<IdMapPlan, Degra
     Ok(IdMapPlan { mode, why, uids, gids, writer })
 }
 
-/// The ids that the pod may have beside the caller's own. In a user namespace below the initial one whoever may write maps
+/// The ids that the pod may have beside the caller's own. In a user namespace below the initial one a process that may write maps
 /// needs no ranges: the ids of that namespace were given to it, as a container's are to the container.
 fn subordinate(facts: &Facts, ranges: &[SubIdRange], own_map: &[MapLine], own: u32) -> Vec<SubIdRange> {
     if !ranges.is_empty() || !facts.may_write_maps || facts.own_map.is_initial() {

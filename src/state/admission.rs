@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// Name and claim of every pod but `except` that lives and claims something. One whose plan cannot be read any more
-    /// claims nothing that could be told.
+    /// has no claim that is known.
     ///
     /// # Errors
     /// What [`Store::list`] says.

@@ -60,7 +60,7 @@ fn container_name(name: &str) -> Result<(), String> {
     if is_container_name(name) { Ok(()) } else { Err(format!("`{name}` is no name of a container")) }
 }
 
-/// By its name alone; whether it is a cgroup at all is for whoever changes it to look up.
+/// By its name alone; the caller checks that it is on a cgroup file system before it changes anything.
 pub(super) fn is_cgroup_of(directory: &Path, id: &str) -> bool {
     let plain = directory.is_absolute()
         && directory.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
@@ -77,7 +77,7 @@ pub(super) fn runtime_elsewhere(here: &PodDirs, id: &str) -> Option<PathBuf> {
         && runtime.file_name().is_some_and(|name| name == id)
         && runtime.parent().and_then(Path::file_name).is_some_and(|pods| pods == "pods")
         && runtime.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    // Below /tmp somebody else can have made that path since.
+    // Below /tmp another user can have made that path since.
     let is_private = |path: &Path| matches!(private_dir::check_private(path), Ok(None));
     let is_file = |name: &str| fs::symlink_metadata(runtime.join(name)).is_ok_and(|found| found.is_file());
     let found = is_its && is_private(runtime.parent()?) && is_private(&runtime);

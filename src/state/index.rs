@@ -1,7 +1,7 @@
 //! Names and claims of all pods as entries of two directories: looking one up reads no other pod.
 //!
 //! An entry is made after the pod's data directory and removed before its last directory, so an entry without any
-//! directory is a leftover of a crash. Whoever starts the next pod removes it. An entry is a hint, never the truth: what
+//! directory is a leftover of a crash. The start of the next pod removes it. An entry is a hint, never the truth: what
 //! it leads to is read, and must say the same name.
 
 use std::fs::{self, File};

@@ -102,7 +102,7 @@ impl Store {
         let make = |directory: &Path| fs::DirBuilder::new().mode(0o700).create(directory).doing("mkdir", directory);
         make(&dirs.data)?;
         if !self.index().take(name, id)? {
-            // By somebody with another runtime directory, who does not know our lock.
+            // By a command with another runtime directory, which has another lock.
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(Error { doing: format!("take the name `{name}`"), source });
         }
@@ -110,13 +110,13 @@ impl Store {
         make(&dirs.runtime)?;
         let path = dirs.runtime.join("lock");
         let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
-        // Nobody else can hold it for longer than a look (`liveness`).
+        // Others hold it no longer than a look takes (`liveness`).
         lock.lock().doing("flock", &path)?;
         let path = dirs.data.join("plan.json");
         let mut plan_lock =
             File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
         plan_lock.lock().doing("flock", &path)?;
-        // In place: nobody looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
+        // In place: no reader looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
         plan_lock.write_all(text).doing("write", &path)?;
         let record = Record {
             id: id.clone(),

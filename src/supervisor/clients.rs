@@ -282,7 +282,7 @@ impl Supervisor<'_> {
     pub(super) fn too_many_clients(&self) -> Report {
         let max = self.clients.max;
         refuse(format!("pod `{}` has {max} clients, and there is no room for another", self.plan.sandbox.name))
-            .because("commands of `exec`, and whoever is attached or waits, are clients")
+            .because("commands of `exec`, `attach`, `wait` and `run` in the foreground are clients")
             .hint("try again when some of them have ended; a higher `ulimit -Hn` of `run` allows more, up to 4096")
     }
 

@@ -83,7 +83,7 @@ impl Supervisor<'_> {
         if self.pod.is_paused(index) {
             let hint = format!("`sandpod unpause {}` first", self.plan.sandbox.name);
             let refusal = refuse(format!("could not run a command in container `{}`", request.container));
-            return Err(refusal.because("it is paused: a new process in it would stand still, too").hint(hint));
+            return Err(refusal.because("it is paused: a new process in it would not run either").hint(hint));
         }
         let streams = if request.tty {
             Streams::Terminal(request.window.unwrap_or_default())
@@ -114,7 +114,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Something was heard of a command on its way, or its time is up.
+    /// A command on its way has sent something, or its time is up.
     pub(super) fn on_command_starting(&mut self, id: u64) {
         let Some(Command { index, init, terminal, detached, stage }) = self.commands.0.remove(&id) else { return };
         let Stage::Starting(pending) = stage else {
@@ -222,7 +222,7 @@ impl Supervisor<'_> {
     }
 
     /// Why a command did not begin. When its container or the pod is just ending, that is the reason, whatever the call
-    /// was that failed: a pid namespace without its first process takes no other (ENOMEM, fork(2)), and whoever is in it
+    /// was that failed: a pid namespace without its first process takes no other (ENOMEM, fork(2)), and what is in it
     /// is killed (pid_namespaces(7)).
     fn command_failed(&self, index: usize, init: Option<ProcessId>, failure: Failure) -> Report {
         let name = &self.plan.containers[index].name;

@@ -51,7 +51,7 @@ impl Supervisor<'_> {
         if at_end == AtEnd::Remove
             && let Some(cgroups) = &self.cgroups
         {
-            // Nobody waits for us who would remove the cgroup that we are in. If that fails, it has the pod's name.
+            // No caller waits for us that would remove the cgroup that we are in. If that fails, it has the pod's name.
             let _ = cgroups.leave();
         }
         if never_up.is_some() || at_end == AtEnd::Remove {

@@ -62,7 +62,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) starter: Option<Channel>,
     /// The same, afterwards, where it is to remove the pod.
     pub(super) caller: Option<Channel>,
-    /// The terminal of the main container, for whoever started us.
+    /// The terminal of the main container, for the command that started us.
     pub(super) first_master: Option<OwnedFd>,
     /// Why the first start of a container failed.
     pub(super) start_failure: Option<Report>,
@@ -261,7 +261,7 @@ impl Supervisor<'_> {
         let _ = state::commit(&self.plan.sandbox.dirs, &self.record);
     }
 
-    /// Every container has been started, or its command could not be executed: whoever started us may go.
+    /// Every container has been started, or its command could not be executed: the command that started us may go.
     fn tell_starter(&mut self) {
         let Some(starter) = self.starter.take() else { return };
         // A restart that failed meanwhile is not for the caller: the container has run.

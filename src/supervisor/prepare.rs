@@ -27,7 +27,7 @@ use crate::sys::socket::Listener;
 use crate::sys::terminal::WindowSize;
 
 const STEP: Step = Step::StartSupervisor;
-/// The number of whoever runs the pod in the foreground; those of other clients begin with 1.
+/// The number of the client that runs the pod in the foreground; those of other clients begin with 1.
 const CALLER: u64 = 0;
 
 impl<'a> Supervisor<'a> {

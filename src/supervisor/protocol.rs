@@ -85,7 +85,7 @@ pub enum Reply {
     Failed(Report),
 }
 
-/// What the caller of `run --rm` says on the channel on which it was told that the pod is ready.
+/// What the caller of `run --rm` says on the channel on which it got [`StartReply::Ready`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromCaller {

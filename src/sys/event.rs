@@ -42,7 +42,7 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Poller(Epoll);
 
-/// For another instance, or poll(2): readable while there is something to tell.
+/// For another instance, or poll(2): readable while there are events.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.0.as_fd()

@@ -32,7 +32,7 @@ pub fn sealed_bytes(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     seal(fd, bytes).named(call)
 }
 
-/// What somebody else has handed over by [`sealed_bytes`]: nothing that could change while it is read, or make us wait.
+/// What another process has handed over by [`sealed_bytes`]: nothing that could change while it is read, or make us wait.
 pub fn read_sealed(fd: OwnedFd, limit: u64) -> Result<Vec<u8>> {
     use std::os::unix::fs::FileExt;
     let call = || "read(memfd)".to_owned();

@@ -1,6 +1,6 @@
 //! Paths below a descriptor, one component at a time, never through a symlink that the kernel would follow for us.
 //!
-//! A root file system belongs to whoever made the image, and a shared volume changes while we look at it. Each
+//! The content of a root file system is not trusted, and a shared volume changes while we look at it. Each
 //! component is opened with O_NOFOLLOW; a symlink is read and walked by us, from the root that we hold; `..` goes back
 //! along the descriptors we came by. So no step can leave the root, whatever is swapped underneath.
 
@@ -65,7 +65,7 @@ pub fn open_in_root_within(root: BorrowedFd<'_>, path: &Path, missing: Missing, 
             Err(Errno::ENOENT) if missing != Missing::Fail => {
                 let make_file = ahead.is_empty() && missing == Missing::MakeFile;
                 make(here, &name, make_file).map_err(call)?;
-                // Somebody may have put something else there in the meantime: it is treated as what it is.
+                // Another process may have put something else there in the meantime: it is treated as what it is.
                 open_path(here, &name)
             }
             other => other,

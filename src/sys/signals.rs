@@ -8,7 +8,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::Result;
 use super::error::Named;
 
-/// Those that a command is sent by who wants it to end, or to do what it does for them.
+/// Signals by which a user or a script asks a command to end, or to do what its handler does.
 const FOR_A_COMMAND: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
@@ -50,7 +50,7 @@ impl Drop for PassedSignals {
     }
 }
 
-fn is_ignored(signal: Signal) -> bool {
+pub(super) fn is_ignored(signal: Signal) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action nothing is changed; the kernel writes one sigaction, which outlives the call.
     unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };

@@ -1,4 +1,4 @@
-//! The terminal of whoever runs a command: raw mode, window size, and the signals it sends (termios(3),
+//! The terminal of the user who runs a command: raw mode, window size, and the signals it sends (termios(3),
 //! ioctl_tty(2), signalfd(2)).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,6 +9,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Named, last};
+use super::signals::is_ignored;
 use super::{Error, Result};
 
 /// A terminal in raw mode: every key goes to the program as a byte. Dropping it puts back what was before.
@@ -154,15 +155,6 @@ impl Drop for ForegroundSignals {
         // Restoring a mask that was valid before cannot fail.
         let _ = self.before.thread_set_mask();
     }
-}
-
-fn is_ignored(signal: Signal) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action nothing is changed; the kernel writes one sigaction, which outlives the call.
-    unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: all zeroes is a valid sigaction, and what the kernel has written is one.
-    let action = unsafe { action.assume_init() };
-    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Makes reads and writes return EAGAIN instead of waiting. For descriptors that nobody else shares: the flag belongs

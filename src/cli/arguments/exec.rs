@@ -4,8 +4,8 @@ use clap::Args;
 
 /// Of a command without a terminal: with one the keys are bytes.
 const EXEC_AND_ITS_END: &str = "\
-Without -t, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command. When exec itself is killed,
-the command gets SIGHUP, and SIGKILL after the pod's grace period; with -d it goes on. What the command has put into the
+Without -t, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command. When exec itself is killed, \
+the command gets SIGHUP, and SIGKILL after the pod's grace period; with -d it goes on. What the command has put into the \
 background stays with the container.";
 
 #[derive(Debug, Args)]

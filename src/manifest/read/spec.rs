@@ -87,7 +87,7 @@ struct Shared {
 }
 
 /// A pod always has a user namespace of its own, so `false` says what is so. `true`, Kubernetes' default, means here what
-/// leaving it out means: which ids stand behind the pod's is decided by `sandpod.dev/userns`.
+/// leaving it out means: `sandpod.dev/userns` decides which host ids the pod's ids are.
 fn host_users(object: &mut Object<'_>, shared: &Shared, userns: Option<&str>, problems: &mut Problems) {
     let Some(slot) = object.take("hostUsers") else { return };
     let Some(host_users) = slot.boolean(problems) else { return };
