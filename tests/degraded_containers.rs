@@ -7,7 +7,7 @@
 mod crash_support;
 mod seccomp_support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crash_support::{Ground, Said, skip};
@@ -175,18 +175,21 @@ fn the_quickstart_as_root_of_a_container_with_many_ids() {
     assert!(others, "the map has many ids: {}", said.explain());
 }
 
+/// For tests of a `rootfs:` directory in a container of root.
+fn with_rootfs(test: &str) -> Option<(Ground, PathBuf)> {
+    let ground = Ground::new(test)?;
+    let Some(rootfs) = ground.busybox() else {
+        skip(test, "busybox is no static program");
+        return None;
+    };
+    possible(&ground, test, &["-r"]).then_some((ground, rootfs))
+}
+
 /// A root directory on the container's overlay takes one more overlay, and no third.
 #[test]
 fn a_directory_on_an_overlay_has_one_more_over_it_and_then_is_copied() {
     let test = "a_directory_on_an_overlay_has_one_more_over_it_and_then_is_copied";
-    let Some(ground) = Ground::new(test) else { return };
-    let Some(rootfs) = ground.busybox() else {
-        skip(test, "busybox is no static program");
-        return;
-    };
-    if !possible(&ground, test, &["-r"]) {
-        return;
-    }
+    let Some((ground, rootfs)) = with_rootfs(test) else { return };
     let run = "/sandpod run --rm --image rootfs:/rootfs --name one -- sh -c 'echo new >/written; cat /written'";
     let rootfs = rootfs.to_str().expect("UTF-8");
     let said = container(&ground, &["-r"], "", run, rootfs).ends_with(0).says("new");
@@ -208,14 +211,7 @@ fn a_directory_on_an_overlay_has_one_more_over_it_and_then_is_copied() {
 #[test]
 fn layers_elsewhere_are_measured_and_removed() {
     let test = "layers_elsewhere_are_measured_and_removed";
-    let Some(ground) = Ground::new(test) else { return };
-    let Some(rootfs) = ground.busybox() else {
-        skip(test, "busybox is no static program");
-        return;
-    };
-    if !possible(&ground, test, &["-r"]) {
-        return;
-    }
+    let Some((ground, rootfs)) = with_rootfs(test) else { return };
     let pod = r#"{apiVersion: v1, kind: Pod, metadata: {name: big}, spec: {restartPolicy: Never, terminationGracePeriodSeconds: 0, containers: [{name: c,
         image: "rootfs:/rootfs", resources: {limits: {ephemeral-storage: 1Mi}},
         command: [sh, -c, "busybox dd if=/dev/zero of=/big bs=1M count=8; exec sleep 1000"]}]}}"#;
