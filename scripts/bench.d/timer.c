@@ -4,7 +4,8 @@
 //
 // COMMANDS has one command a line, TAB between LABEL, program and arguments. All lines run in order, then again, so that
 // slow changes of the machine (heat, page cache, other load) meet all of them alike, and a round's times are a pair.
-// The label `-` is preparation: run, not timed. The commands' output goes to LOG.
+// The label `-` is preparation: run, not timed. The commands' output goes to LOG. Words NAME=VALUE before the program are
+// set in its environment; they stay set for later lines that do not set the same name.
 // Prints LABEL, round and nanoseconds, or `failed`, with TABs between them.
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -57,6 +58,8 @@ static long long run(char **argv, const char *log) {
     struct timespec before, after;
     pid_t child;
     int status;
+    for (; argv[0] && strchr(argv[0], '='); argv++) putenv(argv[0]);
+    if (!argv[0]) return -1;
     clock_gettime(CLOCK_MONOTONIC, &before);
     if (posix_spawnp(&child, argv[0], &actions, NULL, argv, environ)) return -1;
     if (waitpid(child, &status, 0) < 0) fail("waitpid");
