@@ -83,9 +83,11 @@ impl Store {
         Some(read_pod(dirs, id.to_owned(), || self.index().name_of(id)))
     }
 
-    /// The pod of this name.
+    /// The pod of this name. Compares the number of names and pods only, not each entry as [`find`](Self::find) does: every
+    /// start asks this.
     pub(super) fn named(&self, name: &str) -> Option<StoredPod> {
-        self.indexed(name).or_else(|| self.not_indexed(name, &self.ids()))
+        let otherwise = || if self.is_indexed() { None } else { self.not_indexed(name, &self.ids()) };
+        self.indexed(name).or_else(otherwise)
     }
 
     /// As [`named`](Self::named), by the index alone.
@@ -93,7 +95,8 @@ impl Store {
         self.by_id(&self.index().id_of(name)?).filter(|pod| pod.name == name)
     }
 
-    /// A pod that the index does not have: an older version made it. No pod is read where there is none.
+    /// A pod that the index does not have: an older version made it, or its entry was replaced. Reads the entries of all
+    /// pods, but a pod only if it has none.
     fn not_indexed(&self, name: &str, ids: &BTreeSet<String>) -> Option<StoredPod> {
         self.ids_not_indexed(ids.clone()).iter().filter_map(|id| self.by_id(id)).find(|pod| pod.name == name)
     }
