@@ -10,6 +10,7 @@
 
 mod amount;
 mod capability;
+pub mod image_reference;
 mod names;
 mod object;
 mod pod;

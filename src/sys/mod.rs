@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod clone;
+pub mod create;
 mod error;
 pub mod event;
 pub mod inet;

@@ -1,0 +1,7 @@
+//! Images: their names are parsed in `manifest`, their content is brought here.
+//!
+//! Owns what an image's layers become on disk. Must not know of pods, plans or the command line.
+
+#![allow(clippy::disallowed_methods, reason = "this layer may act")]
+
+pub mod layer;
