@@ -4,4 +4,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod compression;
+pub mod digest;
 pub mod layer;

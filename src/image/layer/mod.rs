@@ -10,6 +10,7 @@
 
 mod archive;
 mod entry;
+pub mod pipeline;
 mod tree;
 
 use std::io::Read;
