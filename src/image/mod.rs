@@ -5,5 +5,8 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 pub mod compression;
+pub mod config;
+pub mod descriptor;
 pub mod digest;
 pub mod layer;
+pub mod platform;

@@ -209,21 +209,20 @@ pub(super) struct ContentReader<'a, R> {
     size: u64,
 }
 
+/// Takes a piece of a file and its offset.
+pub(super) type Write<'a> = dyn FnMut(&[u8], u64) -> Result<(), LayerError> + 'a;
+
 /// Reads the content of one entry.
 pub(super) trait FileContent {
     /// Calls `write` with each piece and its offset in the file, in order.
-    fn for_each_piece(&mut self, write: &mut dyn FnMut(&[u8], u64) -> Result<(), LayerError>)
-    -> Result<(), LayerError>;
+    fn for_each_piece(&mut self, write: &mut Write<'_>) -> Result<(), LayerError>;
 
     /// Bytes of the file, holes included.
     fn size(&self) -> u64;
 }
 
 impl<R: Read> FileContent for ContentReader<'_, R> {
-    fn for_each_piece(
-        &mut self,
-        write: &mut dyn FnMut(&[u8], u64) -> Result<(), LayerError>,
-    ) -> Result<(), LayerError> {
+    fn for_each_piece(&mut self, write: &mut Write<'_>) -> Result<(), LayerError> {
         for SparseEntry { mut offset, mut length } in self.runs.by_ref() {
             while length > 0 {
                 let bytes = self.archive.some(length)?;

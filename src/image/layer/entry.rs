@@ -198,9 +198,12 @@ fn whiteout(path: &mut Vec<OsString>) -> Result<Option<Kind>, String> {
     Ok(Some(Kind::Whiteout))
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// The records of a PAX header: `LENGTH KEY=VALUE\n`, where LENGTH counts all of it (pax(1)). Every byte must belong to
 /// one: tar-core stops at a length that it cannot read, and other readers go on.
-fn pax_records(mut text: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+fn pax_records(mut text: &[u8]) -> Result<Vec<Record<'_>>, String> {
     let broken = || "its PAX header is malformed".to_owned();
     let mut records = Vec::new();
     while !text.is_empty() {
