@@ -10,3 +10,4 @@ pub mod descriptor;
 pub mod digest;
 pub mod layer;
 pub mod platform;
+pub mod registry;

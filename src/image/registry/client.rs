@@ -1,0 +1,290 @@
+//! One registry's HTTP: requests, redirects, authentication and retries.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Proxy};
+
+use super::challenge::{self, Challenge};
+use super::retry::{self, Retry};
+use super::{Credentials, RegistryError, SILENCE, token};
+
+/// distribution's own client follows as many.
+const MAX_REDIRECTS: usize = 10;
+const CONNECT: Duration = Duration::from_secs(30);
+/// Bytes of an error's body that are shown.
+const SHOWN_BODY: u64 = 300;
+
+/// How a registry proves that it is the one that is meant.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// TLS with a certificate that one of these has signed.
+    Verified(Vec<Certificate<'static>>),
+    /// TLS with any certificate, or plain HTTP where there is no TLS: `insecure = true` of registries.conf(5).
+    Insecure,
+}
+
+/// One registry, and what it wants to see of us.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    /// `registry-1.docker.io`, `localhost:5000`
+    host: String,
+    scheme: &'static str,
+    insecure: bool,
+    credentials: Option<Credentials>,
+    /// The header that the registry took last, and the repository that it is for.
+    authorization: Option<(String, String)>,
+}
+
+/// What is fetched.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) path: String,
+    pub(super) accept: String,
+    /// For messages.
+    pub(super) what: String,
+    pub(super) repository: String,
+    /// Bytes that are here already.
+    pub(super) from: u64,
+}
+
+/// A successful answer.
+pub(super) struct Answer {
+    pub(super) body: Box<dyn Read + Send>,
+    headers: ureq::http::HeaderMap,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        Some(self.headers.get(name)?.to_str().ok()?.to_owned())
+    }
+}
+
+type Response = ureq::http::Response<ureq::Body>;
+
+impl Client {
+    /// A client for the registry of a reference. No connection is made yet.
+    #[must_use]
+    pub fn new(registry: &str, security: &Security, credentials: Option<Credentials>, proxy: Option<Proxy>) -> Client {
+        // Docker Hub's references and its registry have different names.
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+        let (roots, insecure) = match security {
+            Security::Verified(roots) => (roots.as_slice(), false),
+            Security::Insecure => (&[][..], true),
+        };
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::new_with_certs(roots))
+            .disable_verification(insecure)
+            .build();
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // By hand: ureq would not keep us from plain HTTP.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .user_agent(concat!("sandpod/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .build()
+            .new_agent();
+        Client { agent, host: host.to_owned(), scheme: "https", insecure, credentials, authorization: None }
+    }
+
+    /// The registries of tests have no TLS, and a handshake would cost each an answer.
+    #[cfg(test)]
+    pub(super) fn use_http(&mut self) {
+        self.scheme = "http";
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn unreachable(&self, why: &str) -> RegistryError {
+        RegistryError::Unreachable { host: self.host.clone(), why: why.to_owned() }
+    }
+
+    fn protocol(&self, why: String) -> RegistryError {
+        RegistryError::Protocol { host: self.host.clone(), why }
+    }
+
+    /// Fetches from `asked.from` on.
+    pub(super) fn get(&mut self, asked: &Asked) -> Result<Answer, RegistryError> {
+        let mut retry = Retry::default();
+        let mut has_authenticated = false;
+        loop {
+            let response = match self.follow(asked) {
+                Ok(response) => response,
+                Err(RegistryError::Unreachable { .. }) if self.falls_back_to_http() => continue,
+                Err(error @ RegistryError::Unreachable { .. }) => match retry.after_failure(None) {
+                    Some(wait) => {
+                        std::thread::sleep(wait);
+                        continue;
+                    }
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            };
+            let status = response.status().as_u16();
+            match status {
+                200 | 206 => return self.answer(response, asked),
+                401 if !has_authenticated => {
+                    // A token may have run out in the middle of a pull.
+                    has_authenticated = true;
+                    self.authenticate(&response, asked)?;
+                }
+                _ if retry::can_pass(status) => {
+                    let wanted = header(&response, RETRY_AFTER.as_str()).and_then(retry::retry_after);
+                    match retry.after_failure(wanted) {
+                        Some(wait) => std::thread::sleep(wait),
+                        None => return Err(self.failed(response, asked, wanted)),
+                    }
+                }
+                _ => return Err(self.failed(response, asked, None)),
+            }
+        }
+    }
+
+    /// An insecure registry is asked by TLS first, so that one which has it is never asked in the clear.
+    fn falls_back_to_http(&mut self) -> bool {
+        let falls_back = self.insecure && self.scheme == "https" && self.authorization.is_none();
+        if falls_back {
+            self.scheme = "http";
+        }
+        falls_back
+    }
+
+    /// One request, and what it is redirected to.
+    fn follow(&self, asked: &Asked) -> Result<Response, RegistryError> {
+        let origin = format!("{}://{}", self.scheme, self.host);
+        let mut url = format!("{origin}{}", asked.path);
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.agent.get(&url).header("accept", &asked.accept);
+            if asked.from > 0 {
+                request = request.header("range", format!("bytes={}-", asked.from));
+            }
+            // Storage behind a registry has signed addresses; what authorizes us at the registry is not its business.
+            if origin_of(&url) == Some(&origin)
+                && let Some((header, repository)) = &self.authorization
+                && *repository == asked.repository
+            {
+                request = request.header(AUTHORIZATION, header);
+            }
+            let response = request.call().map_err(|error| self.unreachable(&error.to_string()))?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            url = self.redirected(&url, &response)?;
+        }
+        Err(self.protocol(format!("more than {MAX_REDIRECTS} redirects for {}", asked.what)))
+    }
+
+    fn redirected(&self, from: &str, response: &Response) -> Result<String, RegistryError> {
+        let to = header(response, LOCATION.as_str()).unwrap_or_default();
+        let url = match to.strip_prefix('/') {
+            Some(path) if !path.starts_with('/') => format!("{}{to}", origin_of(from).unwrap_or_default()),
+            _ => to.to_owned(),
+        };
+        let is_tls = url.starts_with("https://");
+        if is_tls || self.insecure && url.starts_with("http://") {
+            return Ok(url);
+        }
+        Err(self
+            .protocol(format!("it redirects to `{}`, which is not https", url.chars().take(200).collect::<String>())))
+    }
+
+    /// Learns what to put into `Authorization`.
+    fn authenticate(&mut self, response: &Response, asked: &Asked) -> Result<(), RegistryError> {
+        let wanted = header(response, WWW_AUTHENTICATE.as_str()).and_then(challenge::parse);
+        let value = match wanted {
+            Some(Challenge::Basic) => match self.basic() {
+                Some(value) if self.scheme == "https" || self.insecure => value,
+                _ => return Err(self.denied(asked, 401)),
+            },
+            Some(bearer) => format!("Bearer {}", self.token(&bearer, asked)?),
+            None => return Err(self.denied(asked, 401)),
+        };
+        self.authorization = Some((value, asked.repository.clone()));
+        Ok(())
+    }
+
+    fn token(&self, challenge: &Challenge, asked: &Asked) -> Result<String, RegistryError> {
+        let url = token::url(challenge, &asked.repository, self.insecure).map_err(|why| self.protocol(why))?;
+        let mut request = self.agent.get(&url);
+        if let Some(basic) = self.basic() {
+            request = request.header(AUTHORIZATION, basic);
+        }
+        let mut response = request.call().map_err(|error| self.unreachable(&format!("its token server: {error}")))?;
+        let status = response.status().as_u16();
+        if matches!(status, 401 | 403) {
+            return Err(self.denied(asked, status));
+        }
+        let body = response.body_mut().with_config().limit(token::MAX_ANSWER).read_to_vec();
+        let token = body.ok().filter(|_| status == 200).and_then(|body| token::of_answer(&body));
+        token.ok_or_else(|| self.protocol(format!("its token server answered {status} and no token")))
+    }
+
+    fn basic(&self) -> Option<String> {
+        let Credentials { user, password } = self.credentials.as_ref()?;
+        Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    fn answer(&self, response: Response, asked: &Asked) -> Result<Answer, RegistryError> {
+        let (parts, body) = response.into_parts();
+        let mut body: Box<dyn Read + Send> = Box::new(body.into_reader());
+        if asked.from > 0 && parts.status.as_u16() == 206 {
+            let range = parts.headers.get("content-range").and_then(|range| range.to_str().ok()).unwrap_or_default();
+            if !range.starts_with(&format!("bytes {}-", asked.from)) {
+                return Err(self.protocol(format!("asked for bytes from {} on, it sent `{range}`", asked.from)));
+            }
+        } else if asked.from > 0 {
+            // It knows no ranges: what is here already comes once more.
+            std::io::copy(&mut body.by_ref().take(asked.from), &mut std::io::sink())
+                .map_err(|error| self.unreachable(&error.to_string()))?;
+        } else if parts.status.as_u16() == 206 {
+            return Err(self.protocol(format!("it sent a part of {}, and all of it was asked for", asked.what)));
+        }
+        Ok(Answer { body, headers: parts.headers })
+    }
+
+    fn denied(&self, asked: &Asked, status: u16) -> RegistryError {
+        let (host, what) = (self.host.clone(), asked.what.clone());
+        RegistryError::Denied { host, what, status, had_credentials: self.credentials.is_some() }
+    }
+
+    fn failed(&self, response: Response, asked: &Asked, wanted: Option<Duration>) -> RegistryError {
+        let (host, what, status) = (self.host.clone(), asked.what.clone(), response.status().as_u16());
+        match (status, wanted) {
+            (401 | 403, _) => self.denied(asked, status),
+            (404, _) => RegistryError::NotFound { host, what },
+            (429, Some(wait)) if wait > retry::MAX_WAIT => RegistryError::RateLimited { host, seconds: wait.as_secs() },
+            _ => {
+                let mut said = Vec::new();
+                // The status is the error; without a body there is only less to say of it.
+                let _ = response.into_body().into_reader().take(SHOWN_BODY).read_to_end(&mut said);
+                let said = String::from_utf8_lossy(&said).trim().to_owned();
+                RegistryError::Status { host, what, status, said }
+            }
+        }
+    }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// `https://host:port` of an address.
+fn origin_of(url: &str) -> Option<&str> {
+    let host = url.find("://")? + "://".len();
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |end| host + end);
+    Some(&url[..end])
+}
