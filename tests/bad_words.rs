@@ -145,7 +145,8 @@ fn command_lines() {
         ),
         (
             vec!["run", "--image", "nope:", "--", "true"],
-            "error: --image nope:: images from a registry are not supported yet\n\
+            "error: --image nope:\n  it has an invalid tag ``: use at most 128 letters, digits, `_`, `.` and `-`, not `.` or `-` at its \
+             start\n\
              hint: `host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory\n"
                 .into(),
         ),

@@ -128,8 +128,11 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
         if typed == "host" {
             return Err(usage("--image host lacks its colon".to_owned()).hint("--image host:"));
         }
-        return Err(usage(format!("--image {typed}: images from a registry are not supported yet"))
-            .hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
+        let report = match manifest::from_registry(typed) {
+            Ok(what) => usage(format!("--image {typed} means {what}")),
+            Err(wrong) => usage(format!("--image {typed}")).because(format!("it {wrong}")),
+        };
+        return Err(report.hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
     };
     existing(dir).map(Image::Rootfs).map_err(|error| usage(format!("--image {typed}")).because(error))
 }

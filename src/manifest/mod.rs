@@ -10,7 +10,7 @@
 
 mod amount;
 mod capability;
-pub mod image_reference;
+pub(crate) mod image_reference;
 mod names;
 mod object;
 mod pod;
@@ -31,6 +31,7 @@ pub(crate) use names::{dns_label, dns_subdomain, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use proxy_protocol::{ChosenPort, ProxyProtocol};
+pub(crate) use read::from_registry;
 pub use schema::{accepted_values, supported_fields};
 pub use tree::Position;
 

@@ -2,23 +2,15 @@
 
 use std::path::PathBuf;
 
+use crate::manifest::image_reference::{self, InvalidReference};
 use crate::manifest::names;
 use crate::manifest::object::Slot;
 use crate::manifest::pod::Image;
 use crate::manifest::problem::{Problems, excerpt};
 
 /// containers-transports(5), without those that are supported.
-const OTHER_TRANSPORTS: [&str; 9] = [
-    "docker://",
-    "oci:",
-    "oci-archive:",
-    "docker-archive:",
-    "docker-daemon:",
-    "containers-storage:",
-    "dir:",
-    "sif:",
-    "ostree:",
-];
+const OTHER_TRANSPORTS: [&str; 8] =
+    ["oci:", "oci-archive:", "docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "sif:", "ostree:"];
 
 pub(super) fn read(slot: &Slot<'_>, problems: &mut Problems) -> Option<Image> {
     let text = slot.string(problems)?;
@@ -70,5 +62,17 @@ fn parse(text: &str) -> Result<Image, Refusal> {
     if let Some(transport) = OTHER_TRANSPORTS.iter().find(|transport| text.starts_with(**transport)) {
         return Err(Refusal::Unsupported(format!("`{name}`: images by `{transport}` are not supported yet; {USE}")));
     }
-    Err(Refusal::Unsupported(format!("`{name}`: images from a registry are not supported yet; {USE}")))
+    match from_registry(text) {
+        Ok(what) => Err(Refusal::Unsupported(format!("`{name}` means {what}; {USE}"))),
+        Err(wrong) => Err(Refusal::Invalid(format!("`{name}` {wrong}; {USE}"))),
+    }
+}
+
+/// What the name of an image in a registry means, and that such images are not supported yet.
+///
+/// # Errors
+/// Why it is no such name.
+pub(crate) fn from_registry(text: &str) -> Result<String, InvalidReference> {
+    let reference = image_reference::parse(text.strip_prefix("docker://").unwrap_or(text))?;
+    Ok(format!("{reference}; images from a registry are not supported yet"))
 }
