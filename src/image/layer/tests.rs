@@ -1,16 +1,17 @@
 //! Layers that are made here byte by byte, by GNU tar, and by chance.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proptest::prelude::*;
 
 use super::*;
+
+mod blobs;
+mod gnu_tar;
 
 /// A tar archive in the making.
 #[derive(Default)]
@@ -344,73 +345,6 @@ fn only_harmless_attributes_are_kept() {
     assert!(!place.is_opaque("d"));
 }
 
-/// The tree as lines: path, kind, mode, size, time, links, target or content.
-fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
-    let mut lines = BTreeMap::new();
-    let mut ahead = vec![root.to_owned()];
-    while let Some(path) = ahead.pop() {
-        let stat = fs::symlink_metadata(&path).expect("lstat");
-        let what = if stat.is_symlink() {
-            fs::read_link(&path).expect("readlink").as_os_str().as_bytes().to_vec()
-        } else if stat.is_file() {
-            fs::read(&path).expect("read")
-        } else {
-            Vec::new()
-        };
-        if stat.is_dir() {
-            ahead.extend(fs::read_dir(&path).expect("readdir").map(|entry| entry.expect("entry").path()));
-        }
-        let links = if stat.is_dir() { 0 } else { stat.nlink() };
-        let time = (stat.mtime(), stat.mtime_nsec());
-        let line = format!("{:o} {links} {time:?} {:x?}", stat.mode(), what);
-        lines.insert(path.strip_prefix(root).expect("below").to_owned(), line);
-    }
-    lines
-}
-
-/// GNU tar is the judge: what it packs in each of its formats comes out the same here.
-#[test]
-fn trees_of_gnu_tar_come_out_the_same() {
-    let place = Place::new();
-    let tree = place.0.path().join("tree");
-    fs::create_dir_all(tree.join("deep/er")).expect("mkdir");
-    fs::write(tree.join("deep/er/file"), vec![7; 300_000]).expect("write");
-    fs::write(tree.join("with\nnewline"), "x").expect("write");
-    fs::write(tree.join("l".repeat(200)), "a long name").expect("write");
-    symlink("t".repeat(180), tree.join("long-target")).expect("symlink");
-    fs::hard_link(tree.join("deep/er/file"), tree.join("again")).expect("link");
-    fs::set_permissions(tree.join("again"), fs::Permissions::from_mode(0o4755)).expect("chmod");
-    let holes = fs::File::create(tree.join("holes")).expect("create");
-    for at in 0..40_u64 {
-        std::os::unix::fs::FileExt::write_all_at(&holes, b"data", at * (1 << 18)).expect("write");
-    }
-    holes.set_len(1 << 24).expect("truncate");
-    let touched =
-        Command::new("find").arg(&tree).args(["-exec", "touch", "-h", "-d", "1961-04-12 06:07:08", "{}", "+"]).status();
-    assert!(touched.expect("find").success());
-    let expected = listing(&tree);
-    for options in [
-        &["--format=gnu"][..],
-        &["--format=gnu", "--sparse"],
-        &["--format=pax"],
-        &["--format=pax", "--sparse", "--sparse-version=0.0"],
-        &["--format=pax", "--sparse", "--sparse-version=0.1"],
-        &["--format=pax", "--sparse", "--sparse-version=1.0"],
-    ] {
-        let place = Place::new();
-        let archive =
-            Command::new("tar").args(options).arg("-C").arg(&tree).args(["-cf", "-", "."]).output().expect("tar");
-        assert!(archive.status.success(), "{options:?}: {}", String::from_utf8_lossy(&archive.stderr));
-        place.unpack(&archive.stdout).unwrap_or_else(|error| panic!("{options:?}: {error}"));
-        let found = listing(&place.root());
-        for (path, line) in &expected {
-            // A negative time has no fraction here, and all formats keep it.
-            assert_eq!(found.get(path), Some(line), "{options:?}: {}", path.display());
-        }
-        assert_eq!(found.len(), expected.len(), "{options:?}");
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -433,80 +367,5 @@ proptest! {
             header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
         }
         let _ = place.unpack(&archive);
-    }
-}
-
-mod blobs {
-    use std::io::Write;
-
-    use super::*;
-    use crate::image::compression::Compression;
-    use crate::image::digest::Digest;
-    use crate::image::layer::pipeline::{BlobError, Expected, unpack_blob};
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).expect("written");
-        encoder.finish().expect("finished")
-    }
-
-    fn expected(archive: &[u8], blob: &[u8]) -> Expected {
-        Expected {
-            digest: Digest::of(blob),
-            size: blob.len() as u64,
-            compression: Compression::Gzip,
-            diff_id: Digest::of(archive),
-        }
-    }
-
-    fn unpack(place: &Place, blob: &[u8], expected: &Expected) -> Result<Vec<u8>, BlobError> {
-        let (root, trash) = (fs::File::open(place.root()), fs::File::open(place.0.path().join("trash")));
-        let (root, trash) = (root.expect("open"), trash.expect("open"));
-        let mut copy = Vec::new();
-        let directories = (root.as_fd(), trash.as_fd());
-        unpack_blob(blob, &mut copy, expected, directories, Owners::Squash, Limits::default()).map(|_| copy)
-    }
-
-    /// Large enough to fill the channel between the threads.
-    fn large() -> Vec<u8> {
-        let content: String = (0..600_000).map(|number| format!("{number}\n")).collect();
-        Tar::default().file("first", "1").file("numbers", &content).end()
-    }
-
-    #[test]
-    fn a_blob_becomes_a_tree_and_a_copy_in_one_pass() {
-        let (archive, place) = (large(), Place::new());
-        let blob = gzip(&archive);
-        let copy = unpack(&place, &blob, &expected(&archive, &blob)).expect("unpacked");
-        assert!(copy == blob);
-        assert_eq!((place.read("first").as_str(), place.read("numbers").lines().count()), ("1", 600_000));
-    }
-
-    #[test]
-    fn a_blob_that_is_not_the_one_asked_for_is_refused() {
-        let archive = large();
-        let blob = gzip(&archive);
-        let right = expected(&archive, &blob);
-        let other = Digest::of(b"other");
-        let refuse = |blob: &[u8], expected: Expected| unpack(&Place::new(), blob, &expected).expect_err("refused");
-        assert!(matches!(refuse(&blob, Expected { digest: other, ..right }), BlobError::Digest { .. }));
-        assert!(matches!(refuse(&blob, Expected { diff_id: other, ..right }), BlobError::DiffId { .. }));
-        let short = refuse(&blob[..blob.len() / 2], right);
-        assert!(matches!(short, BlobError::Size { found, .. } if found == blob.len() as u64 / 2), "{short}");
-        let endless = [&blob[..], &[0; 100_000]].concat();
-        let long = refuse(&endless, right);
-        assert!(matches!(long, BlobError::Size { found, .. } if found == blob.len() as u64 + 1), "{long}");
-    }
-
-    /// A hostile entry at the start of a large blob: the error is the entry's, and the other thread does not hang.
-    #[test]
-    fn the_error_of_an_entry_arrives_when_the_digest_is_right() {
-        let archive = [Tar::default().file("../x", "").0, large()].concat();
-        let blob = gzip(&archive);
-        let error = unpack(&Place::new(), &blob, &expected(&archive, &blob)).expect_err("refused");
-        assert!(error.to_string().contains("a path with `..`"), "{error}");
-        let damaged = Expected { digest: Digest::of(b"other"), ..expected(&archive, &blob) };
-        let error = unpack(&Place::new(), &blob, &damaged).expect_err("refused");
-        assert!(matches!(error, BlobError::Digest { .. }), "{error}");
     }
 }
