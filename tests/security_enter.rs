@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::{Home, Pod, Said, and, idle, inside};
 
 /// A command that is stopped again and again gets little of the processor: as many as fit are tried.
-const BUDGET: Duration = Duration::from_secs(20);
+const BUDGET: Duration = Duration::from_secs(10);
 const STOP: &str = "/tmp/stop";
 
 /// What runs in the pod.
