@@ -24,7 +24,14 @@ fn supervisor(command: &Child, manifest: &str) -> Option<u32> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().find_map(|line| line.strip_prefix("PPid:\t")?.parse::<u32>().ok())
     };
-    forks.iter().copied().find(|pid| parent(*pid).is_some_and(|parent| !forks.contains(&parent)))
+    // In a session of its own, unlike the fork that tries, on a guest whose root is an overlay, whether one more may lie over it.
+    let session = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)?.parse::<u32>().ok())
+    };
+    let own = session(command.id());
+    let is_first = |pid: u32| parent(pid).is_some_and(|parent| !forks.contains(&parent));
+    forks.iter().copied().find(|pid| is_first(*pid) && session(*pid) != own)
 }
 
 fn kill(pid: u32) {
