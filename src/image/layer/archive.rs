@@ -1,7 +1,7 @@
 //! The tar stream: headers by `tar-core`, which does no I/O of its own; contents by this file.
 //!
 //! `tar-core` and not `tar`: the latter splits PAX records at newlines, so that two parsers see two names
-//! (docs/decisions of the image store; `/work/shared/images.md`, trap 1), and puts no limit on headers.
+//! (docs/decisions/0030-image-parts.md), and puts no limit on headers.
 
 use std::io::{ErrorKind, Read};
 
