@@ -207,6 +207,52 @@ fn a_directory_on_an_overlay_has_one_more_over_it_and_then_is_copied() {
     ground.is_empty(test);
 }
 
+/// No overlay can be made over a directory of the host with mounts below it, as /etc in docker, nor over the second of two
+/// overlays. A mount point that it lacks is there all the same, and what the directory has is seen as before.
+#[test]
+fn a_mount_point_that_a_read_only_directory_of_the_host_lacks_is_made() {
+    let test = "a_mount_point_that_a_read_only_directory_of_the_host_lacks_is_made";
+    let Some(ground) = Ground::new(test) else { return };
+    if !possible(&ground, test, &["-r"]) {
+        return;
+    }
+    // The link leads to a directory of another overlay. A FIFO, since not all of the entries are files or directories.
+    let etc = "mkdir -p /etc/below /etc/way/other /usr/real; echo old >/etc/way/other/file; mkfifo /etc/fifo; \
+               ln -s way /etc/link; ln -s /usr/real /etc/to-usr; echo name >\"/etc/a name\"; \
+               mkdir /vol; echo volume >/vol/in-volume; echo file >/a-file; rm -f /etc/hosts /etc/resolv.conf;";
+    let mounts = "mount -t tmpfs tmpfs /etc/below; echo mounted >/etc/below/file; \
+                  mkdir /usr/mounted; mount -t tmpfs tmpfs /usr/mounted;";
+    let third = "mkdir /deep; mount -t tmpfs tmpfs /deep; for name in usr etc; do mkdir /deep/u$name /deep/w$name; \
+                 mount -t overlay -o userxattr,lowerdir=/$name,upperdir=/deep/u$name,workdir=/deep/w$name overlay /$name; done; \
+                 echo mounted >/etc/below/file;";
+    for (host, why) in [(mounts, "mounted below"), (third, "no third")] {
+        let inside = format!(
+            "set -e; {etc} {host} cat >/in.sh <<'END'\n\
+             set -e\n\
+             cat /etc/new/deep/in-volume /etc/link/lacking/in-volume /etc/to-usr/lacking/in-volume /etc/new-file\n\
+             cat /etc/way/other/file '/etc/a name' /etc/below/file\n\
+             readlink /etc/link; test -p /etc/fifo; grep -q localhost /etc/hosts\n\
+             for at in /etc/x /etc/way/x /etc/way/other/x /etc/below/x /usr/real/x; do\n\
+             if touch $at 2>/dev/null; then echo written $at; fi; done\n\
+             ls /etc >/tmp/list; for name in new new-file; do sed -i /^$name\\$/d /tmp/list; done; cat /tmp/list | wc -l\n\
+             END\n\
+             ls /etc | wc -l\n\
+             /sandpod run --rm --image host: -v /vol:/etc/new/deep -v /vol:/etc/way/lacking -v /vol:/etc/to-usr/lacking \
+             -v /a-file:/etc/new-file -v /in.sh:/tmp/in.sh -- sh /tmp/in.sh\n\
+             test ! -e /etc/new; test ! -e /etc/way/lacking; test ! -e /usr/real/lacking"
+        );
+        let said = container(&ground, &["-r"], "", &inside, "").ends_with(0).complains(why);
+        let lines: Vec<_> = said.stdout.lines().collect();
+        let expected = ["volume", "volume", "volume", "file", "old", "name", "mounted", "way"];
+        assert_eq!(&lines[1..lines.len() - 1], expected, "{}", said.explain());
+        // hosts, hostname and resolv.conf are the pod's own; nothing else is lost or added.
+        let count = |line: &str| line.trim().parse::<usize>().expect("a number");
+        assert!((0..=3).contains(&(count(lines[lines.len() - 1]) - count(lines[0]))), "{}", said.explain());
+        ground.no_process_stays(SOON, &said.explain());
+    }
+    ground.is_empty(test);
+}
+
 /// What counts against a limit is counted where it is, and goes with the pod, also after `kill -9`.
 #[test]
 fn layers_elsewhere_are_measured_and_removed() {

@@ -13,6 +13,7 @@ mod join;
 pub mod launcher;
 pub mod layers;
 mod message;
+mod mirror;
 mod mount_points;
 mod mounts;
 pub mod network;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
+use super::mirror::{HostTree, Lacking};
 use super::root::fresh_directory;
 use super::sources::Sources;
 use super::tree::remove_tree;
@@ -63,7 +64,17 @@ impl<'a> MountPoints<'a> {
         Ok(layer)
     }
 
-    fn fresh_layer(&self, place: &Path) -> Result<OwnedFd> {
+    /// Those that the read-only directories of the host do not have.
+    pub(super) fn lacking_in_host(&self, tree: &HostTree<'_>) -> Result<Vec<Lacking>> {
+        let mut all = Vec::new();
+        for (destination, missing) in &self.wanted {
+            all.extend(tree.lacking(destination, *missing).during(STEP, destination.display())?);
+        }
+        Ok(all)
+    }
+
+    /// An empty directory in the pod's tmpfs, for this container's `place`. The current directory is that tmpfs.
+    pub(super) fn fresh_layer(&self, place: &Path) -> Result<OwnedFd> {
         let all = path::open_host_path(Path::new(DIRECTORY)).during(STEP, DIRECTORY)?;
         let of_container = fresh_directory(all.as_fd(), self.container)?;
         let name = place.file_name().unwrap_or(OsStr::new("root"));
@@ -111,14 +122,17 @@ fn gap<'a>(lower: BorrowedFd<'_>, inside: &'a Path) -> crate::sys::Result<Option
 fn like_in_lower(layer: BorrowedFd<'_>, parents: &[(&OsStr, OwnedFd)]) -> crate::sys::Result<OwnedFd> {
     let mut here = path::open_below(layer, Path::new("."))?;
     for (name, lower) in parents {
-        let name = Path::new(name);
-        if path::make_new_directory(here.as_fd(), name)? {
-            let made = path::open_below(here.as_fd(), name)?;
-            path::copy_owner_and_mode(lower.as_fd(), made.as_fd())?;
-            here = made;
-        } else {
-            here = path::open_below(here.as_fd(), name)?;
-        }
+        here = directory_like(lower.as_fd(), here.as_fd(), Path::new(name))?;
     }
     Ok(here)
+}
+
+/// A directory `name` in `at` with the owner and mode of `model`. One that is there already stays as it is.
+pub(super) fn directory_like(model: BorrowedFd<'_>, at: BorrowedFd<'_>, name: &Path) -> crate::sys::Result<OwnedFd> {
+    let is_new = path::make_new_directory(at, name)?;
+    let made = path::open_below(at, name)?;
+    if is_new {
+        path::copy_owner_and_mode(model, made.as_fd())?;
+    }
+    Ok(made)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::copy::copy_tree;
 use super::failure::{During, Failure, Result};
 use super::layers;
+use super::mirror::{self, HostTree, Lacking};
 use super::mount_points::MountPoints;
 use super::sources::{RootSource, Sources};
 use super::tree;
@@ -47,8 +48,18 @@ impl Root {
                 let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
                 let layers = fresh_directory(store, "layers")?;
                 let mut root = Root { base, layers: Vec::with_capacity(dirs.len()), works: Vec::new() };
+                let lacking = if dirs.iter().all(|dir| dir.overlay) {
+                    Vec::new()
+                } else {
+                    let dirs = dirs.iter().zip(opened).map(|(dir, lower)| (dir.name.as_str(), lower.as_fd())).collect();
+                    points.lacking_in_host(&HostTree { links, dirs })?
+                };
                 for (dir, lower) in dirs.iter().zip(opened) {
-                    root.add_host_directory(&points, dir, lower, &layers)?;
+                    if dir.overlay {
+                        root.add_host_overlay(&points, dir, lower, &layers)?;
+                    } else {
+                        root.add_read_only(&points, dir, lower, &lacking)?;
+                    }
                 }
                 Ok(root)
             }
@@ -72,8 +83,29 @@ impl Root {
         }
     }
 
-    /// `/usr` and the like: copy-on-write, or read-only where the kernel refuses an overlay.
-    fn add_host_directory(
+    /// `/usr` and the like where the kernel refuses an overlay.
+    fn add_read_only(
+        &mut self,
+        points: &MountPoints<'_>,
+        dir: &HostTreeDir,
+        lower: &OwnedFd,
+        lacking: &[Lacking],
+    ) -> Result<()> {
+        let place = Path::new("/").join(&dir.name);
+        let lacking: Vec<_> = lacking.iter().filter(|lack| lack.dir == dir.name).collect();
+        if lacking.is_empty() {
+            let copy = DetachedMount::copy_of_fd(lower.as_fd(), Reach::Recursive).during(STEP, place.display())?;
+            copy.add(Attributes::READ_ONLY, Reach::Recursive).during(STEP, place.display())?;
+            self.layers.push((place, copy));
+        } else {
+            let skeleton = points.fresh_layer(&place)?;
+            self.layers.extend(mirror::mirror(&place, lower.as_fd(), &lacking, skeleton.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// `/usr` and the like: copy-on-write.
+    fn add_host_overlay(
         &mut self,
         points: &MountPoints<'_>,
         dir: &HostTreeDir,
@@ -81,12 +113,6 @@ impl Root {
         layers: &OwnedFd,
     ) -> Result<()> {
         let place = Path::new("/").join(&dir.name);
-        if !dir.overlay {
-            let copy = DetachedMount::copy_of_fd(lower.as_fd(), Reach::Recursive).during(STEP, place.display())?;
-            copy.add(Attributes::READ_ONLY, Reach::Recursive).during(STEP, place.display())?;
-            self.layers.push((place, copy));
-            return Ok(());
-        }
         let layer = fresh_directory(layers.as_fd(), &dir.name)?;
         let upper = fresh_directory(layer.as_fd(), "upper")?;
         let work = fresh_directory(layer.as_fd(), "work")?;

@@ -7,9 +7,9 @@ use crate::sys::probe::errno::{EACCES, EBUSY, EINVAL, EIO, ELOOP, ENODEV, ENOENT
 pub(super) fn in_root(errno: i32) -> Option<String> {
     let text = match errno {
         EROFS => {
-            "this mount point is not there, and cannot be made where the container's root is read-only (of `host:`, a \
-             directory with mounts below it: `usr-read-only`): make it once on the host or in the rootfs (`sudo touch \
-             FILE`, `sudo mkdir DIRECTORY`), or mount elsewhere"
+            "this mount point is not there, and cannot be made: the directory is read-only, as the volume that another \
+             volumeMount puts there is. Make the mount point once in that volume (`touch FILE`, `mkdir DIRECTORY`), \
+             mount the volume without readOnly, or mount elsewhere"
         }
         EACCES => {
             "if this is an open, a directory on the way to the mount point is closed to the pod's ids: open it to others \
