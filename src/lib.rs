@@ -13,7 +13,6 @@ mod bind_conflict;
 pub mod cli;
 pub mod engine;
 pub mod host;
-#[cfg(feature = "images")]
 pub mod image;
 pub mod manifest;
 mod nearest;

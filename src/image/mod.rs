@@ -11,3 +11,8 @@ pub mod digest;
 pub mod layer;
 pub mod platform;
 pub mod registry;
+mod stored;
+
+pub use config::ImageConfig;
+pub use digest::Digest;
+pub use stored::{StoredImage, StoredLayer};

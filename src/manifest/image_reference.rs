@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The registry that a name without a domain belongs to.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The tag of a reference that has neither a tag nor a digest.
@@ -17,7 +19,7 @@ const MAX_TAG: usize = 128;
 
 /// A complete reference: registry, repository, and a tag, a digest or both. With both the digest decides which
 /// manifest is meant, and the tag is only shown.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ImageReference {
     /// `docker.io`, `localhost:5000`, `[2001:db8::1]:5000`
     pub registry: String,

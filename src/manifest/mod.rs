@@ -10,7 +10,8 @@
 
 mod amount;
 mod capability;
-pub(crate) mod image_reference;
+pub mod image_reference;
+mod image_source;
 mod names;
 mod object;
 mod pod;
@@ -27,6 +28,7 @@ mod tree;
 pub(crate) use amount::written;
 pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
+pub use image_source::ImageSource;
 pub(crate) use names::{dns_label, dns_subdomain, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};

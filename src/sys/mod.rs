@@ -6,7 +6,6 @@
 
 mod accept;
 pub mod clone;
-#[cfg(feature = "images")]
 pub mod create;
 mod error;
 pub mod event;
