@@ -1,14 +1,15 @@
 #!/bin/sh
 # run-tests.sh: in a guest: runs test executables one after the other and their tests one by one; fails when one does.
 #
-#   run-tests.sh EXECUTABLE... [-- LIBTEST-ARGUMENT...]
+#   run-tests.sh [-b FILTER] EXECUTABLE... [-- LIBTEST-ARGUMENT...]
+#
+#   -b FILTER  these first, in the delegated cgroup itself; the others run in a leaf below it, and without
+#              LIBTEST-ARGUMENTs there are no others
 set -u
-occupied='' executables=''
+before='' executables=''
+[ "${1-}" != -b ] || { before=$2; shift 2; }
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
-  case ${1##*/} in
-  lab_delegation-*) occupied="$occupied $1" ;;
-  *) executables="$executables $1" ;;
-  esac
+  executables="$executables $1"
   shift
 done
 [ $# = 0 ] || shift
@@ -20,7 +21,10 @@ run() { # EXECUTABLE [LIBTEST-ARGUMENT...]
   echo "-- ${name%-*} on Linux $(uname -r), $(nproc) cpu"
   "$executable" --show-output --test-threads=1 "$@" || status=$?
 }
-for executable in $occupied; do run "$executable" "$@"; done
+if [ "$before" ]; then
+  for executable in $executables; do run "$executable" "$before"; done
+  [ $# -gt 0 ] || exit $status
+fi
 # The delegated cgroup has to be empty before controllers can be enabled for its children (cgroups(7), "no internal
 # processes"): we and the other tests go to a leaf. In the scope of a login session we may not, and stay.
 own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)

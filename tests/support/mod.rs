@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 #[path = "../cli_support/mod.rs"]
-mod cli_support;
+pub(crate) mod cli_support;
 mod files;
 mod home;
 pub(crate) mod inside;

@@ -1,6 +1,6 @@
 //! What each way of lacking a delegation means, and its fix.
 //!
-//! The commands were tried on the hosts that they are for (tests/lab_delegation.rs, or by hand in a guest of
+//! The commands were tried on the hosts that they are for (tests/lab/delegation.rs, or by hand in a guest of
 //! scripts/lab); those for Docker, Podman and Kubernetes are from their documentation.
 
 use std::collections::BTreeSet;
