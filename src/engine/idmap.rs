@@ -69,7 +69,7 @@ fn lines(entries: &[MapEntry]) -> String {
 }
 
 /// In one write(2): the kernel refuses a map that comes in pieces.
-fn write_file(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write_file(pid: impl std::fmt::Display, name: &str, text: &str) -> Result<(), Failure> {
     let path = format!("/proc/{pid}/{name}");
     let written =
         std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));

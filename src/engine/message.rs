@@ -20,7 +20,8 @@ pub const COPY_DEADLINE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// pause, with the mount namespace in which launchers work (`sandbox.rs`).
+    /// pause, with the mount namespace in which launchers work (`sandbox.rs`), and `enter` where that is a file of the pod's
+    /// (`unmapped.rs`).
     Workshop,
     /// A container's first process exists; the kernel says which pid, in the supervisor's numbers.
     Born,
@@ -103,7 +104,10 @@ pub struct Listener {
 /// A message, or how the stream ended.
 #[derive(Debug)]
 pub enum Heard {
-    Workshop(OwnedFd),
+    Workshop {
+        workshop: OwnedFd,
+        enter: Option<OwnedFd>,
+    },
     /// With its mount namespace, where that is what marks a container's processes.
     Born {
         pid: i32,
@@ -159,7 +163,11 @@ fn understand(message: Option<socket::Message>, step: Step, on: &str) -> Result<
     let mut fds = message.fds;
     match serde_json::from_slice(&message.bytes).map_err(|_| garbled("a message from the child"))? {
         Message::Failed(failure) => Err(failure),
-        Message::Workshop => fds.pop().map(Heard::Workshop).ok_or_else(|| garbled("no mount namespace came")),
+        Message::Workshop => {
+            let mut fds = fds.into_iter();
+            let workshop = fds.next().ok_or_else(|| garbled("no mount namespace came"))?;
+            Ok(Heard::Workshop { workshop, enter: fds.next() })
+        }
         Message::Born => {
             let namespace = fds.pop();
             message.sender.map(|pid| Heard::Born { pid, namespace }).ok_or_else(|| garbled("no credentials came"))

@@ -31,6 +31,7 @@ pub mod sweep;
 mod sysctls;
 pub mod termination;
 mod tree;
+mod unmapped;
 mod user;
 pub mod volumes;
 

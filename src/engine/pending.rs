@@ -153,7 +153,7 @@ impl Pending {
                     self.stdio = Stdio::from_child(terminal, fds);
                 }
                 // Each thing is said once. Whoever says more is not our child but somebody who got at its socket.
-                Some(Heard::Born { .. } | Heard::Stdio { .. } | Heard::Workshop(_)) => {
+                Some(Heard::Born { .. } | Heard::Stdio { .. } | Heard::Workshop { .. }) => {
                     let call = "a message that nobody waits for".to_owned();
                     return Err(Failure::new(step, &*self.on, &Error { call, errno: Errno::EPROTO }));
                 }
@@ -229,5 +229,64 @@ impl Pending {
 impl AsFd for Pending {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.hearing.poller.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command that runs, and whose report has an end that somebody else keeps open.
+    fn running(program: ProgramId, pid: i32) -> (Pending, OwnedFd) {
+        let (hearing, speaker) =
+            Hearing::connect(Step::CreateContainer, "c", Duration::from_secs(60)).expect("sockets");
+        let held = speaker.report().expect("a report").try_clone_to_owned().expect("dup");
+        drop(speaker);
+        let process = PidFd::open(pid).expect("it runs");
+        let pending = Pending {
+            hearing,
+            look: None,
+            enter: program,
+            launcher: KillOnDrop::new(PidFd::open(pid).expect("it runs")),
+            on: "c".to_owned(),
+            command: "sleep".to_owned(),
+            born: Some((pid, KillOnDrop::new(process))),
+            expected: Expected::Nothing,
+            stdio: Stdio::Passed,
+            exit: None,
+            mark: None,
+        };
+        (pending, held)
+    }
+
+    #[test]
+    fn whoever_keeps_the_report_open_does_not_keep_a_command_from_having_begun() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("sleep");
+        let pid = child.id().cast_signed();
+        let enter = memfd::sealed_program("enter", b"enter").expect("memfd");
+        let enter = memfd::program_id(enter.as_fd()).expect("fstat");
+        let begun = |pending: &mut Pending| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while Instant::now() < deadline {
+                if pending.advance().expect("no failure") {
+                    return true;
+                }
+                std::thread::sleep(pending.time_left().min(LOOK));
+            }
+            false
+        };
+        let (mut pending, held) = running(enter, pid);
+        assert!(begun(&mut pending));
+        drop((pending.finish().expect("a process"), held));
+        // The same while it is still `enter`: only the end of the report says otherwise.
+        let (mut pending, held) = running(memfd::program_of(pid).expect("its program"), pid);
+        for _ in 0..3 {
+            assert!(!pending.advance().expect("no failure"));
+            std::thread::sleep(LOOK);
+        }
+        drop(held);
+        assert!(begun(&mut pending));
+        drop(pending);
+        child.wait().expect("it was killed");
     }
 }

@@ -43,6 +43,15 @@ impl Programs {
     pub fn enter(&self) -> BorrowedFd<'_> {
         self.enter.as_fd()
     }
+
+    /// The same program in a file that is better guarded takes the place of the one in memory.
+    pub(super) fn replace_enter(&mut self, file: OwnedFd) {
+        self.enter = file;
+    }
+
+    pub(super) fn bytes_of_enter(&self) -> Result<Vec<u8>> {
+        memfd::contents(self.enter()).during(Step::SetUpSandbox, "enter")
+    }
 }
 
 /// The command line of pause.

@@ -20,9 +20,10 @@ use super::message::{Heard, KillOnDrop, Listener, Message, START_DEADLINE, Speak
 use super::mount_points;
 use super::programs::{Programs, pause_argv};
 use super::sysctls;
+use super::unmapped;
 use crate::plan::idmap::IdMapPlan;
 use crate::plan::network::{NetworkPlan, Prohibition};
-use crate::plan::{LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan, syscall_filter};
+use crate::plan::{EnterFile, LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan, syscall_filter};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
 use crate::sys::privileges::Identity;
@@ -74,7 +75,7 @@ pub const ROOT_MOUNT_POINT: &str = "root";
 /// beside them, and has made the pod's directories when it returns.
 pub fn start<T>(
     plan: &SandboxPlan,
-    programs: &Programs,
+    programs: &mut Programs,
     leaf: Option<&Leaf>,
     meanwhile: impl FnOnce() -> Result<T>,
 ) -> Result<(Sandbox, T)> {
@@ -109,7 +110,8 @@ pub fn start<T>(
             };
             let made = meanwhile()?;
             maps.map_or(Ok(()), MapsInProgress::finish)?;
-            let (workshop, listener) = bring_up(plan, ours)?;
+            let (workshop, enter, listener) = bring_up(plan, ours)?;
+            enter.into_iter().for_each(|file| programs.replace_enter(file));
             let Some(process) = child.disarm() else { return Err(died(Step::StartPause, "")) };
             Ok((Sandbox { pid, process, workshop, starting: Some(listener) }, made))
         }
@@ -117,7 +119,8 @@ pub fn start<T>(
 }
 
 /// The parent's side once the maps are there: sends the child on its way, then listens until it has made the workshop.
-fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)> {
+/// The workshop, and `enter` where the child has made a file of it.
+fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Option<OwnedFd>, Listener)> {
     let step = Step::WriteIdMaps;
     // By descriptor: an id of an isolated map could not walk the path.
     let volumes = (!plan.disk_volumes.is_empty()).then(|| path::open_host_path(&plan.dirs.data.join("volumes")));
@@ -131,7 +134,7 @@ fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Listener)>
     let listener = Listener::new(channel, START_DEADLINE)?;
     loop {
         match listener.hear(Step::SetUpSandbox, "pause")? {
-            Heard::Workshop(fd) => return Ok((fd, listener)),
+            Heard::Workshop { workshop, enter } => return Ok((workshop, enter, listener)),
             Heard::End => return Err(died(Step::SetUpSandbox, "pause")),
             Heard::Born { .. } | Heard::Stdio { .. } => {}
         }
@@ -189,6 +192,10 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     let volumes = speaker.wait_for_maps()?;
     // With your ids: an isolated map's root is a stranger to your directories.
     let here = path::open_host_path(Path::new(".")).during(Step::SetUpSandbox, "")?;
+    let enter = match plan.enter {
+        EnterFile::Memory => None,
+        EnterFile::Unmapped => Some(unmapped::program(&programs.bytes_of_enter()?)?),
+    };
     // Not before: the maps of a process that is not dumpable belong to root, and we or newuidmap must open them.
     privileges::hide_from_ptrace().during(Step::BecomeRoot, "")?;
     privileges::become_identity(&root_of(&plan.idmap)).during(Step::BecomeRoot, "")?;
@@ -207,8 +214,9 @@ fn become_pause(plan: &SandboxPlan, programs: &Programs, speaker: &Speaker) -> R
     mount_pod_tmpfs(plan, &here)?;
     drop(here);
     let workshop = clone::own_namespace("mnt").during(step, "")?;
-    speaker.say(step, &Message::Workshop, &[workshop.as_fd()])?;
-    drop(workshop);
+    let fds: Vec<_> = [&workshop].into_iter().chain(&enter).map(AsFd::as_fd).collect();
+    speaker.say(step, &Message::Workshop, &fds)?;
+    drop((workshop, enter));
 
     let step = Step::StartPause;
     clone::unshare(Namespaces::CLONE_NEWNS).during(step, "")?;

@@ -1,15 +1,15 @@
 //! Puts the pod together but for its containers: what pause holds, and all that is decided for the pod as a whole.
 
 use super::cgroup::{self, CgroupPlan};
-use super::idmap::{self, IdMapPlan};
+use super::idmap::{self, IdMapPlan, UsernsMode};
 use super::network::{self, NetworkPlan};
 use super::ports::PublishedPort;
 use super::{
-    AskedIn, Degradation, HostPathPlan, Inputs, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces, SandboxPlan,
-    admission, host_ports, layers, names, resources, security, storage, sysctls,
+    AskedIn, Degradation, EnterFile, HostPathPlan, Inputs, MemoryVolume, NamespaceMode, PodDirs, SandboxNamespaces,
+    SandboxPlan, admission, host_ports, layers, names, resources, security, storage, sysctls,
 };
 use crate::host::Facts;
-use crate::manifest::{Metadata, PodSpec, Volume, VolumeSource};
+use crate::manifest::{Container, Metadata, PodSpec, Volume, VolumeSource};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -60,6 +60,7 @@ pub(super) fn plan(inputs: &Inputs<'_>) -> Result<Decided, Report> {
     let Volumes { memory, disk, host_paths } = volumes_of(volumes, &sharing);
 
     let sandbox = SandboxPlan {
+        enter: enter_file(&idmap, containers, facts),
         id: request.id.clone(),
         name: inputs.name().to_owned(),
         namespace: namespace.clone(),
@@ -113,6 +114,19 @@ fn network_and_ids(
     let (network, lost) = network::decide(wish, &facts.network)?;
     degradations.extend(few_ids.into_iter().chain(lost));
     Ok((network, idmap))
+}
+
+/// A process that executes a memfd of yours is open to SYS_PTRACE where you have an id in the pod. Nothing else is, so only
+/// such a pod pays for the other file.
+fn enter_file(idmap: &IdMapPlan, containers: &[Container], facts: &Facts) -> EnterFile {
+    // Of a tmpfs, in a user namespace (the kernel's commit 7a80e5b8c6fa).
+    const IDMAPPED_TMPFS: (u32, u32) = (6, 3);
+    let you_are_inside = match idmap.mode {
+        UsernsMode::RootIsYou | UsernsMode::Single => true,
+        UsernsMode::Isolated => false,
+    };
+    let traced = containers.iter().any(|container| security::may_trace(&container.security_context));
+    if you_are_inside && traced && facts.kernel >= IDMAPPED_TMPFS { EnterFile::Unmapped } else { EnterFile::Memory }
 }
 
 fn names(

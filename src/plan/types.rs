@@ -40,6 +40,8 @@ pub struct SandboxPlan {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub idmap: IdMapPlan,
+    #[serde(default)]
+    pub enter: EnterFile,
     pub namespaces: SandboxNamespaces,
     pub hostname: String,
     pub dirs: PodDirs,
@@ -75,6 +77,16 @@ pub struct SandboxPlan {
     pub claim: Claim,
     #[serde(default)]
     pub storage: StoragePlan,
+}
+
+/// What the last program of ours before a command is executed from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnterFile {
+    /// A memfd of yours.
+    #[default]
+    Memory,
+    /// A file whose owner has no id in the pod, so that no capability there opens a process that executes it.
+    Unmapped,
 }
 
 /// Which namespaces pause makes; the rest stay the host's. User and mount are always new.

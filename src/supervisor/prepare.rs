@@ -45,10 +45,10 @@ impl<'a> Supervisor<'a> {
             None => Cgroups::enter_scope(&plan.sandbox)?,
         };
         record.cgroup = cgroups.as_ref().map(|cgroups| cgroups.path().to_owned());
-        let programs = Programs::prepare()?;
+        let mut programs = Programs::prepare()?;
         let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
         let (sandbox, beside) =
-            sandbox::start(&plan.sandbox, &programs, leaf, || BesideTheIdMap::prepare(plan, &record))?;
+            sandbox::start(&plan.sandbox, &mut programs, leaf, || BesideTheIdMap::prepare(plan, &record))?;
         record.pause = ProcessId::of(sandbox.pid);
         commit(plan, &record)?;
         let BesideTheIdMap { pinned, control, mut containers } = beside;

@@ -34,7 +34,6 @@ pub fn sealed_bytes(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
 
 /// What another process has handed over by [`sealed_bytes`]: nothing that could change while it is read, or make us wait.
 pub fn read_sealed(fd: OwnedFd, limit: u64) -> Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
     let call = || "read(memfd)".to_owned();
     // EINVAL: it is no memfd.
     let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).named(|| "fcntl(F_GET_SEALS)".to_owned())?;
@@ -46,7 +45,15 @@ pub fn read_sealed(fd: OwnedFd, limit: u64) -> Result<Vec<u8>> {
     if length > limit {
         return Err(Error { call: format!("read(memfd of {length} bytes)"), errno: Errno::EFBIG });
     }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    contents(file.as_fd())
+}
+
+/// All bytes of a memfd of ours, whatever its mode by now.
+pub fn contents(memory: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let call = || "read(memfd)".to_owned();
+    let file = std::fs::File::from(memory.try_clone_to_owned().named(call)?);
+    let mut bytes = vec![0; usize::try_from(file.metadata().named(call)?.len()).unwrap_or(0)];
     file.read_exact_at(&mut bytes, 0).named(call)?;
     Ok(bytes)
 }

@@ -116,6 +116,18 @@ impl DetachedMount {
         if rc == 0 { Ok(()) } else { Err(last(|| format!("move_mount({})", what.display()))) }
     }
 
+    /// Shows every owner by the map of a user namespace, for good, and adds attributes (MOUNT_ATTR_IDMAP; of a tmpfs since
+    /// Linux 6.3). The caller needs every capability in the user namespace that the file system was mounted in.
+    pub fn map_ids(&self, namespace: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
+        let set = libc::mount_attr {
+            attr_set: attributes.0 | libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: namespace.as_raw_fd().cast_unsigned().into(),
+        };
+        set_attr(self.0.as_fd(), &set, libc::AT_EMPTY_PATH)
+    }
+
     /// Adds attributes (mount_setattr(2), Linux 5.12). Never takes any away: a locked `nosuid` stays.
     pub fn add(&self, attributes: Attributes, reach: Reach) -> Result<()> {
         set_attributes(self.0.as_fd(), attributes, reach)
@@ -138,6 +150,10 @@ impl From<DetachedMount> for OwnedFd {
 pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reach) -> Result<()> {
     let set = libc::mount_attr { attr_set: attributes.0, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if reach == Reach::Recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attr(mount, &set, flags)
+}
+
+fn set_attr(mount: BorrowedFd<'_>, set: &libc::mount_attr, flags: libc::c_int) -> Result<()> {
     // SAFETY: an empty NUL-terminated string and a mount_attr of the size that is passed; both outlive the call.
     let rc = unsafe {
         libc::syscall(
@@ -145,11 +161,11 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, reach: Reac
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const set,
+            std::ptr::from_ref(set),
             size_of::<libc::mount_attr>(),
         )
     };
-    if rc == 0 { Ok(()) } else { Err(last(|| format!("mount_setattr({:#x})", attributes.0))) }
+    if rc == 0 { Ok(()) } else { Err(last(|| format!("mount_setattr({:#x})", set.attr_set))) }
 }
 
 /// Which mount of this namespace something is on (statx(2), STATX_MNT_ID, Linux 5.8). It stays the same when the mount moves.

@@ -103,6 +103,11 @@ pub fn hide_from_ptrace() -> Result<()> {
     nix::sys::prctl::set_dumpable(false).named(|| "prctl(PR_SET_DUMPABLE)".to_owned())
 }
 
+/// Undoes [`hide_from_ptrace`].
+pub fn show_to_ptrace() -> Result<()> {
+    nix::sys::prctl::set_dumpable(true).named(|| "prctl(PR_SET_DUMPABLE)".to_owned())
+}
+
 /// A session keyring of its own: the caller's keys stay with the caller (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub fn leave_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

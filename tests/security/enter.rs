@@ -142,3 +142,22 @@ fn nothing_is_stolen_from_a_command_on_its_way() {
         assert!(seen >= 5, "the thief has seen only {seen}");
     }
 }
+
+/// With this capability a process may trace all of its user namespace: `enter` must not belong to that.
+#[test]
+fn nothing_is_stolen_by_a_tracer() {
+    let Some(home) = Home::new("nothing_is_stolen_by_a_tracer") else { return };
+    let release = nix::sys::utsname::uname().expect("uname").release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    if version < [6, 3] {
+        return crate::support::skip("nothing_is_stolen_by_a_tracer", "Linux before 6.3 has no idmapped tmpfs");
+    }
+    let execs = crate::rounds::rounds("execs beside a tracer", 100, 1000) as usize;
+    let security = json!({ "capabilities": { "add": ["SYS_PTRACE"] } });
+    for userns in ["root-is-you", "single"] {
+        let (seen, stolen) = steal(&home, &security, userns, execs);
+        assert_eq!(stolen, 0, "{userns}: of {seen}");
+        assert!(seen >= 5, "the thief has seen only {seen}");
+    }
+}

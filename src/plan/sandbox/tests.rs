@@ -50,3 +50,25 @@ fn volumes_go_where_they_live() {
     assert_eq!(plan.sandbox.host_paths[0].path.to_str(), Some("/home/alice"));
     assert_eq!(plan.sandbox.dirs.runtime.to_str(), Some("/run/user/1000/sandpod/pods/0123456789ab"));
 }
+
+#[test]
+fn enter_is_a_file_of_no_owner_where_a_tracer_could_open_it() {
+    let tracer = |capability: &'static str| {
+        move |pod: &mut Pod| {
+            pod.spec.containers[1].security_context.capabilities_add = vec![capability.to_owned()];
+        }
+    };
+    let enter = |capability, userns: &str, kernel| {
+        let facts = Facts { kernel, ..facts_for_tests() };
+        let mut pod = with(tracer(capability));
+        pod.metadata.annotations.insert(crate::plan::annotations::USERNS.to_owned(), userns.to_owned());
+        plan_on(&pod, &facts).expect("a plan").sandbox.enter
+    };
+    for userns in ["root-is-you", "single"] {
+        assert_eq!(enter("SYS_PTRACE", userns, (6, 3)), EnterFile::Unmapped);
+        assert_eq!(enter("ALL", userns, (7, 0)), EnterFile::Unmapped);
+        assert_eq!(enter("SYS_PTRACE", userns, (6, 2)), EnterFile::Memory);
+        assert_eq!(enter("SYS_ADMIN", userns, (6, 18)), EnterFile::Memory);
+    }
+    assert_eq!(enter("SYS_PTRACE", "isolated", (6, 18)), EnterFile::Memory);
+}
