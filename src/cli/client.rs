@@ -14,6 +14,35 @@ use crate::sys::socket::Channel;
 /// A supervisor answers at once or not at all; only `Wait` and `Stop` take as long as they take.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// A supervisor that has let go of its socket lets go of its lock.
+const ENDING: Duration = Duration::from_millis(500);
+
+/// Who listens on a pod's control socket.
+pub(crate) enum Connected {
+    ToSupervisor(Channel),
+    /// Not a process of yours in this user namespace: a container that can write to the runtime directory may have put its
+    /// own socket there. It must get neither requests nor descriptors.
+    ToStranger,
+}
+
+pub(crate) fn connect(pod: &StoredPod) -> crate::sys::Result<Connected> {
+    let channel = Channel::connect(&pod.control_socket())?;
+    Ok(if channel.is_peer_ours() { Connected::ToSupervisor(channel) } else { Connected::ToStranger })
+}
+
+fn stranger(pod: &StoredPod) -> Report {
+    Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name))
+        .because(format!(
+            "what listens on {} is no process of yours in this user namespace",
+            pod.control_socket().display()
+        ))
+        .hint(format!(
+            "in a user namespace other than the supervisor's (`unshare -U`, say) run sandpod outside of it; else a \
+             container that can write there has taken the socket's place: `sandpod rm -f {}` removes the pod",
+            pod.name
+        ))
+}
+
 /// A connection on which one request was made.
 pub(crate) struct Conversation {
     channel: Channel,
@@ -32,7 +61,14 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
         Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name)).because(line)
     };
     let bytes = serde_json::to_vec(request).map_err(|error| unreachable(error.to_string()))?;
-    let asked = Channel::connect(&pod.control_socket()).and_then(|channel| match send(&channel, &bytes, fds) {
+    let connected = match connect(pod) {
+        Ok(Connected::ToSupervisor(channel)) => Ok(channel),
+        // A supervisor that has ended cannot be looked at any more.
+        Ok(Connected::ToStranger) if crate::state::wait_released(&pod.dirs, ENDING) => return Ok(None),
+        Ok(Connected::ToStranger) => return Err(stranger(pod)),
+        Err(error) => Err(error),
+    };
+    let asked = connected.and_then(|channel| match send(&channel, &bytes, fds) {
         // It has closed the connection before it was asked anything, but may have said why.
         Err(error) => channel.try_receive().ok().flatten().map(|said| (channel, Some(said))).ok_or(error),
         Ok(()) => Ok((channel, None)),
@@ -46,7 +82,7 @@ pub(crate) fn ask(pod: &StoredPod, request: &Request, fds: &[BorrowedFd<'_>]) ->
                 | io::ErrorKind::ConnectionRefused
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
-                    if crate::state::wait_released(&pod.dirs, Duration::from_millis(500)) =>
+                    if crate::state::wait_released(&pod.dirs, ENDING) =>
                 {
                     Ok(None)
                 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::arguments::RmArguments;
+use super::client::{self, Connected};
 use super::{Failure, Outcome, print, store};
 use crate::engine::cgroup;
 use crate::engine::remove::remove_pod;
@@ -14,7 +15,6 @@ use crate::state::{Liveness, Phase, Status, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
 use crate::sys::probe;
 use crate::sys::process::ProcessId;
-use crate::sys::socket::Channel;
 
 /// SIGKILL (signal(7)).
 const KILL: i32 = 9;
@@ -207,7 +207,7 @@ fn is_helper(process: ProcessId, supervisor: Option<ProcessId>) -> bool {
 fn stops_by_itself(pod: &StoredPod) -> bool {
     let request = Request::Stop { grace_seconds: Some(0) };
     let asked = serde_json::to_vec(&request).ok().and_then(|bytes| {
-        let channel = Channel::connect(&pod.control_socket()).ok()?;
+        let Ok(Connected::ToSupervisor(channel)) = client::connect(pod) else { return None };
         channel.send(&bytes, &[]).ok()?;
         channel.receive_within(PATIENCE).ok()
     });
@@ -220,8 +220,10 @@ fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
     let mut found = pod.record().and_then(|record| record.supervisor);
     while found.is_none() && Instant::now() < deadline {
         // With a damaged record it is still known to the kernel: whoever listens on the socket.
-        if let Ok(listener) = Channel::connect(&pod.control_socket()).and_then(|channel| channel.peer()) {
-            found = ProcessId::of(listener.0);
+        if let Ok(Connected::ToSupervisor(channel)) = client::connect(pod)
+            && let Ok((pid, _)) = channel.peer()
+        {
+            found = ProcessId::of(pid);
             break;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::attached::{Joining, Stays};
 use super::event_loop::Supervisor;
 use super::lifecycle::Event;
-use super::protocol::{MAX_REQUEST, Reply, Request};
+use super::protocol::{Reply, Request};
 use super::watch::Source;
+use crate::engine::Failure;
 use crate::report::{Report, exit_code};
-use crate::sys::process::{Exit, PidFd};
-use crate::sys::socket::{Channel, Message};
+use crate::step::Step;
+use crate::sys::process::{self, Exit, PidFd};
+use crate::sys::socket::{self, Channel, Message};
 use crate::sys::{Errno, Error, memfd};
 
 /// The most clients, however many descriptors we may have: a bug in a script must not use up our memory.
@@ -52,7 +54,11 @@ enum WaitsFor {
     Stop,
     /// What it wants paused stands still.
     Pause,
-    /// An attached client only keeps the connection.
+    /// It takes part in a container's stdio until it closes the connection.
+    Attached {
+        index: usize,
+    },
+    /// It has its answer.
     Nothing,
 }
 
@@ -216,14 +222,19 @@ impl Supervisor<'_> {
 
     fn attach_client(&mut self, id: u64, container: &str, fds: Vec<OwnedFd>) -> Result<(), Report> {
         let index = self.running_container(container)?;
-        let streams = <[OwnedFd; 2]>::try_from(fds).map_err(|_| refuse("attach takes two sockets".to_owned()))?;
+        let not_sockets = || refuse("attach takes two sockets".to_owned());
+        let streams = <[OwnedFd; 2]>::try_from(fds).map_err(|_| not_sockets())?;
+        // Anything else may be a file, whose end cannot be waited for (epoll_ctl(2), EPERM).
+        if !streams.iter().all(|fd| socket::is_stream(fd.as_fd())) {
+            return Err(not_sockets());
+        }
         let joining = Joining { streams, input: true, stays: Stays::ForThisLife };
         self.attach(index, id, joining).ok_or_else(|| refuse("attach could not use the sockets".to_owned()))?;
         match self.containers[index].output.terminal() {
             Some(master) => self.reply(id, &Reply::Attached, &[master.as_fd()]),
             None => self.reply(id, &Reply::Attached, &[]),
         }
-        self.wait_for(id, WaitsFor::Nothing);
+        self.wait_for(id, WaitsFor::Attached { index });
         Ok(())
     }
 
@@ -249,7 +260,7 @@ impl Supervisor<'_> {
                 WaitsFor::Command => Reply::Failed(self.pod_ended_first()),
                 WaitsFor::Container { index } => Reply::Exited { code: self.pod.code_of(index).unwrap_or(code) },
                 WaitsFor::Pod | WaitsFor::News => Reply::Exited { code },
-                WaitsFor::Request | WaitsFor::Pause | WaitsFor::Nothing => continue,
+                WaitsFor::Request | WaitsFor::Pause | WaitsFor::Attached { .. } | WaitsFor::Nothing => continue,
             };
             client.reply(&reply, &[]);
         }
@@ -275,6 +286,10 @@ impl Supervisor<'_> {
         self.client_left(id);
         if let Some(client) = self.clients.open.remove(&id) {
             self.watch.remove(client.channel.as_fd(), Source::Client(id));
+            if let WaitsFor::Attached { index } = client.waits_for {
+                // Other processes may keep its sockets open.
+                self.detach(index, id);
+            }
         }
     }
 
@@ -311,10 +326,23 @@ fn request(mut message: Message) -> Result<(Request, Vec<OwnedFd>), Report> {
         return Ok((request, message.fds));
     }
     let Some(memory) = message.fds.pop() else { return Err(refuse("a request without its text".to_owned())) };
-    let bytes = memfd::read_sealed(memory, MAX_REQUEST)
-        .map_err(|error| refuse("could not read a request".to_owned()).because(error.to_string()))?;
+    let bytes = memfd::read_sealed(memory, longest_request()).map_err(|error| match error.errno {
+        // Only a command line can be that long: the kernel would refuse it, too.
+        Errno::EFBIG => Failure { step: Step::ExecuteCommand, on: String::new(), call: error.call, errno: E2BIG }
+            .into_report("could not run a command"),
+        _ => refuse("could not read a request".to_owned()).because(error.to_string()),
+    })?;
     Ok((serde_json::from_slice(&bytes).map_err(unknown)?, message.fds))
 }
+
+/// A command line that execve(2) takes, in JSON. Text takes a few characters more there; twice as many are enough for all but a
+/// text of control characters.
+fn longest_request() -> u64 {
+    2 * process::longest_command_line() + (64 << 10)
+}
+
+/// Argument list too long (execve(2)).
+const E2BIG: i32 = 7;
 
 pub(super) fn refuse(what: String) -> Report {
     Report::new(exit_code::FAILURE, what)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::clients::{Client, Clients};
+use super::clients::{self, Client, Clients};
 use super::commands::Commands;
 use super::container::Container;
 use super::lifecycle::{self, Action, Event};
@@ -277,10 +277,12 @@ impl Supervisor<'_> {
 
     pub(super) fn accept(&mut self) -> Option<u64> {
         let channel = self.control.accept().ok().flatten()?;
-        if !may_command(&channel) {
+        let refusal = refuse_stranger(&channel);
+        let client = Client::new(channel);
+        if let Some(report) = refusal {
+            client.reply(&Reply::Failed(report), &[]);
             return None;
         }
-        let client = Client::new(channel);
         let id = self
             .clients
             .reserve()
@@ -296,11 +298,15 @@ impl Supervisor<'_> {
 
 /// 0600 keeps other users out already; this keeps out who was given the descriptor, and the root of a container that reaches
 /// the socket (by a hostPath of the runtime directory, say), which may have our uid.
-fn may_command(channel: &Channel) -> bool {
+fn refuse_stranger(channel: &Channel) -> Option<Report> {
     let ours = crate::sys::privileges::uid();
-    let Ok((_, uid)) = channel.peer() else { return false };
     // The host's root may do anything anyhow, and we may not look at its processes. No container has that id.
-    (uid == 0 && ours != 0) || (uid == ours && channel.is_peer_in_our_user_namespace())
+    let is_host_root = ours != 0 && channel.peer().is_ok_and(|(_, uid)| uid == 0);
+    if is_host_root || channel.is_peer_ours() {
+        return None;
+    }
+    let report = clients::refuse("the supervisor of the pod takes no requests from this process".to_owned());
+    Some(report.because("it belongs to another user, or to another user namespace"))
 }
 
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.

@@ -41,9 +41,6 @@ pub enum Request {
 /// The longest request that is sent as a message: the kernel takes as much as fits into a socket's buffer, which is
 /// net.core.wmem_default (socket(7)).
 pub const MAX_INLINE: usize = 32 * 1024;
-/// The longest that is taken at all: argv and environment come to at most 6 MiB (execve(2)), and a byte of them to at most
-/// six in JSON.
-pub const MAX_REQUEST: u64 = 40 << 20;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {

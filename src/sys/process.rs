@@ -252,6 +252,14 @@ pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
 }
 
 /// The soft limit of open files that this process had, or the one that it was forked from, before it was raised.
+/// Bytes of arguments and environment that a child of ours may be executed with: a quarter of the stack limit, within what
+/// the kernel grants always and at most (execve(2), `bprm_stack_limits`).
+#[must_use]
+pub fn longest_command_line() -> u64 {
+    let soft = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
+    (soft / 4).clamp(128 << 10, 6 << 20)
+}
+
 static DESCRIPTOR_LIMIT_BEFORE: OnceLock<u64> = OnceLock::new();
 
 /// Lets this process and its later children open as many descriptors as it may at most (RLIMIT_NOFILE, getrlimit(2));

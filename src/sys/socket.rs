@@ -42,12 +42,14 @@ impl Channel {
         Ok((Channel(a), Channel(b)))
     }
 
-    /// Connects to a listening socket. `path` may be longer than the 107 bytes of a sockaddr: it is reached through its
-    /// directory's descriptor.
+    /// Connects to a listening socket, and not where a symbolic link in its place leads. `path` may be longer than the 107 bytes of a sockaddr: it is reached through a
+    /// descriptor.
     pub fn connect(path: &Path) -> Result<Channel> {
         let call = || format!("connect({})", path.display());
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).named(call)?;
-        let (_directory, address) = short_address(path).named(call)?;
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
+        let there = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).named(call)?;
+        let address = UnixAddr::new(format!("/proc/self/fd/{}", there.as_raw_fd()).as_str()).named(call)?;
         connect(fd.as_raw_fd(), &address).named(call)?;
         Ok(Channel(fd))
     }
@@ -61,6 +63,12 @@ impl Channel {
     pub fn peer(&self) -> Result<(i32, u32)> {
         let peer = getsockopt(&self.0, sockopt::PeerCredentials).named(|| "getsockopt(SO_PEERCRED)".to_owned())?;
         Ok((peer.pid(), peer.uid()))
+    }
+
+    /// Whether the other end is a process with our uid in our own user namespace. False also where this cannot be seen.
+    #[must_use]
+    pub fn is_peer_ours(&self) -> bool {
+        self.peer().is_ok_and(|(_, uid)| uid == super::privileges::uid()) && self.is_peer_in_our_user_namespace()
     }
 
     /// Whether who connected lives in our own user namespace. Its uid does not say so: a map may give ours to the root of
@@ -122,9 +130,9 @@ impl Channel {
         // First its length: room for the longest at every receive would cost more than this call.
         let mut bytes = loop {
             match recv(self.0.as_raw_fd(), &mut [], flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
-                Err(Errno::EINTR) => {}
-                // A peer that was killed with unread messages resets the connection: it is gone all the same.
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // A peer that has gone with unread messages resets the connection, which is reported once; what it sent comes
+                // next.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 length => break vec![0; length.named(call)?.min(MAX_MESSAGE)],
             }
         };
@@ -133,8 +141,7 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let received = loop {
                 match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::ECONNRESET) => return Ok(None),
+                    Err(Errno::EINTR | Errno::ECONNRESET) => {}
                     other => break other.named(call)?,
                 }
             };
@@ -210,6 +217,12 @@ impl AsFd for Listener {
     }
 }
 
+/// Whether a descriptor is a stream socket.
+#[must_use]
+pub fn is_stream(fd: BorrowedFd<'_>) -> bool {
+    getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream)
+}
+
 /// namespaces(7): the same device and inode is the same namespace. Another's link is followed for whoever may trace it.
 fn shares_our_user_namespace(pid: i32) -> bool {
     let namespace = |whose: &str| {
@@ -243,6 +256,26 @@ mod tests {
         assert_eq!(message.bytes, b"hello");
         assert_eq!(message.fds.len(), 1);
         assert_eq!(message.sender, Some(std::process::id().cast_signed()));
+    }
+
+    #[test]
+    fn what_a_peer_said_before_it_went_with_unread_messages_is_heard() {
+        let (a, b) = Channel::pair().expect("socketpair");
+        b.send(b"a question", &[]).expect("send");
+        a.send(b"an answer", &[]).expect("send");
+        drop(a);
+        assert_eq!(b.receive().expect("receive").expect("a message").bytes, b"an answer");
+        assert!(b.receive().expect("receive").is_none());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_socket_is_not_followed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (socket, link) = (dir.path().join("socket"), dir.path().join("link"));
+        let _listener = Listener::bind(&socket).expect("bind");
+        std::os::unix::fs::symlink(&socket, &link).expect("symlink");
+        Channel::connect(&link).expect_err("a link");
+        assert!(Channel::connect(&socket).expect("connect").is_peer_ours());
     }
 
     #[test]
