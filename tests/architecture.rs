@@ -116,6 +116,22 @@ fn first_word(text: &str) -> String {
     text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
+/// Numbers of signals are in one table. The programs of `src/pause` are built apart from the rest.
+#[test]
+fn signals_have_one_table() {
+    let mut found = Vec::new();
+    for (name, text) in sources() {
+        let is_number = |line: &&str| {
+            let Some((constant, value)) = line.trim_start().split_once('=') else { return false };
+            constant.contains("const SIG") && value.trim().trim_end_matches(';').parse::<i32>().is_ok()
+        };
+        if !name.starts_with("pause/") {
+            found.extend(text.lines().filter(is_number).map(|line| format!("src/{name}: {line}")));
+        }
+    }
+    assert!(found.is_empty(), "use sys::signals: {found:#?}");
+}
+
 /// What touches the kernel is in two directories.
 #[test]
 fn unsafe_code_and_kernel_crates_stay_in_their_place() {

@@ -12,6 +12,7 @@ use crate::manifest::{
     VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
+use crate::sys::describe_io;
 
 /// The one container's name.
 const CONTAINER: &str = "main";
@@ -134,12 +135,13 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
         };
         return Err(report.hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
     };
-    existing(dir).map(Image::Rootfs).map_err(|error| usage(format!("--image {typed}")).because(error))
+    let unusable = |error| usage(format!("--image {typed}")).because(format!("{dir}: {}", describe_io(&error)));
+    existing(dir).map(Image::Rootfs).map_err(unusable)
 }
 
 /// The path of the host itself, with links and `..` resolved.
-fn existing(path: &str) -> Result<PathBuf, String> {
-    std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))
+fn existing(path: &str) -> Result<PathBuf, std::io::Error> {
+    std::fs::canonicalize(path)
 }
 
 fn volume((number, typed): (usize, &String)) -> Result<(Volume, VolumeMount), Report> {
@@ -159,10 +161,25 @@ fn volume((number, typed): (usize, &String)) -> Result<(Volume, VolumeMount), Re
     if !Path::new(destination).is_absolute() || Path::new(destination).components().any(|c| c == Component::ParentDir) {
         return Err(wrong("DST must be absolute, without `..`"));
     }
-    let path = existing(source).map_err(|error| wrong(&error))?;
+    let path = existing(source).map_err(|error| no_source(typed, source, &error))?;
     let name = format!("volume-{number}");
     let mount = VolumeMount { name: name.clone(), mount_path: destination.to_owned(), read_only };
     Ok((Volume { name, source: VolumeSource::HostPath { path, kind: HostPathType::Unchecked } }, mount))
+}
+
+/// `-v` with a source that cannot be used.
+fn no_source(typed: &str, source: &str, error: &std::io::Error) -> Report {
+    let report = usage(format!("--volume {typed}")).because(format!("{source}: {}", describe_io(error)));
+    match error.kind() {
+        std::io::ErrorKind::NotFound if source.contains('/') => report.hint(format!(
+            "make it first (`mkdir -p {source}`, or `touch` for a file): sandpod makes nothing on the host for -v"
+        )),
+        std::io::ErrorKind::NotFound => report.hint(format!(
+            "SRC is a path, here of a directory or file `{source}` in the current directory: there are no named volumes. \
+             Make it first (`mkdir {source}`), or write an emptyDir into a manifest"
+        )),
+        _ => report,
+    }
 }
 
 fn check_mounts(mounts: &[VolumeMount]) -> Result<(), Report> {
@@ -248,7 +265,7 @@ pub(crate) fn chance() -> Result<u64, Report> {
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| Report::new(exit_code::FAILURE, "could not read /dev/urandom").because(error.to_string()))?;
+        .map_err(|error| Report::new(exit_code::FAILURE, "could not read /dev/urandom").because(describe_io(&error)))?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

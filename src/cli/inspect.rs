@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::arguments::InspectArguments;
-use super::processes::{NAMESPACES, namespace, oom_score_adj};
 use super::{Outcome, cgroups, networks, print, store};
+use crate::host::processes::{NAMESPACES, namespace, oom_score_adj};
 use crate::host::usage;
 use crate::state::{ContainerRecord, ContainerState, StoredPod, StoredRecord};
 use crate::sys::process::{Exit, ProcessId};

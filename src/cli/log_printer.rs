@@ -8,14 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
+use super::lines::Lines;
 use super::log_line::{Record, Stream, Tag};
 use super::print::{self, escape};
 use super::terminal_text::TerminalText;
 
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::BrightRed];
-/// With names before the lines, the parts of a line are collected up to here; longer ones are broken.
-const LONGEST_JOINED: usize = 256 << 10;
 /// As much as a pipe takes without waiting once it is writable (PIPE_BUF).
 const CHUNK: usize = 4096;
 
@@ -44,18 +43,17 @@ pub(crate) struct Printer {
     filtered: bool,
     /// Stdout is a terminal: a person waits for a prompt.
     interactive: bool,
-    /// A line with a name that is shown up to here, without its newline.
-    open_line: Option<(usize, Stream)>,
-    /// For each container and stream: a line that was begun.
-    begun: Vec<[Begun; 2]>,
+    /// With names: two for each container, of its stdout and its stderr.
+    lines: Lines,
+    /// Without names, for each container and stream.
+    passing: Vec<[Passing; 2]>,
 }
 
+/// A stream that is shown as it comes.
 #[derive(Debug, Clone, Default)]
-struct Begun {
+struct Passing {
+    /// The newline of its line has not come yet.
     open: bool,
-    text: Vec<u8>,
-    /// Of its first record.
-    time: Option<Timestamp>,
     /// An escape sequence may go on in the next record.
     filter: TerminalText,
 }
@@ -66,9 +64,13 @@ impl Printer {
         let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from)?;
         let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
         let filtered = stdout.is_terminal();
+        let mut lines = Lines::default();
+        for _ in 0..2 * names.len() {
+            lines.add(filtered);
+        }
         Ok(Printer {
             interactive: stdout.is_terminal(),
-            open_line: None,
+            lines,
             stdout,
             stderr,
             filtered,
@@ -76,13 +78,14 @@ impl Printer {
             names: labels(names),
             named,
             timestamps,
-            begun: vec![Default::default(); names.len()],
+            passing: vec![Default::default(); names.len()],
         })
     }
 
     /// Passes everything on to a terminal, too.
     pub(crate) fn write_raw(&mut self) {
         self.filtered = false;
+        self.lines.pass_all();
     }
 
     /// Queues a line of our own for stderr, behind what was shown before it.
@@ -93,44 +96,23 @@ impl Printer {
     /// Queues a record of the container with this index.
     pub(crate) fn add(&mut self, container: usize, record: &Record) {
         let Record { time, stream, tag, text } = record;
-        let begun = &mut self.begun[container][*stream as usize];
-        let mut filtered = Vec::new();
-        let text = if self.filtered {
-            begun.filter.push(text, &mut filtered);
-            if *tag == Tag::Full {
-                begun.filter.finish(&mut filtered);
-            }
-            &filtered
-        } else {
-            text
-        };
+        let newline: &[u8] = if *tag == Tag::Full { b"\n" } else { b"" };
         let mut bytes = Vec::with_capacity(text.len() + 64);
         if self.named {
-            if begun.text.is_empty() {
-                begun.time = *time;
-            }
-            begun.text.extend_from_slice(text);
-            if *tag == Tag::Partial && begun.text.len() < LONGEST_JOINED {
-                return;
-            }
-            let line = (container, *stream);
-            if self.open_line.is_some_and(|open| open != line) {
-                bytes.push(b'\n');
-            }
-            if self.open_line.take() != Some(line) {
-                bytes.extend_from_slice(self.names[container].as_bytes());
-                stamp(&mut bytes, begun.time, self.timestamps);
-            }
-            bytes.append(&mut begun.text);
-            bytes.push(b'\n');
+            let mut prefix = self.names[container].clone().into_bytes();
+            stamp(&mut prefix, *time, self.timestamps);
+            self.lines.push(line_of(container, *stream), &prefix, &[text, newline].concat(), &mut bytes);
         } else {
             // A prompt has no newline and must be seen all the same.
-            stamp(&mut bytes, *time, self.timestamps && !begun.open);
-            bytes.extend_from_slice(text);
-            begun.open = *tag == Tag::Partial;
-            if *tag == Tag::Full {
-                bytes.push(b'\n');
+            let passing = &mut self.passing[container][*stream as usize];
+            stamp(&mut bytes, *time, self.timestamps && !passing.open);
+            if self.filtered {
+                passing.filter.push(&[text, newline].concat(), &mut bytes);
+            } else {
+                bytes.extend_from_slice(text);
+                bytes.extend_from_slice(newline);
             }
+            passing.open = *tag == Tag::Partial;
         }
         self.queue(bytes);
     }
@@ -138,6 +120,9 @@ impl Printer {
     /// Output of a container. Its stderr goes to our stdout, too: a log is data.
     fn queue(&mut self, mut bytes: Vec<u8>) {
         let to = Stream::Stdout;
+        if bytes.is_empty() {
+            return;
+        }
         match self.queue.back_mut() {
             Some((last, queued)) if *last == to && queued.len() < 64 << 10 => queued.append(&mut bytes),
             _ => self.queue.push_back((to, bytes)),
@@ -149,44 +134,17 @@ impl Printer {
         if !self.named || !self.interactive {
             return;
         }
-        for container in 0..self.begun.len() {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let begun = &mut self.begun[container][stream as usize];
-                let (mut text, time) = (std::mem::take(&mut begun.text), begun.time);
-                if text.is_empty() {
-                    continue;
-                }
-                let mut bytes = Vec::new();
-                let before = self.open_line.replace((container, stream));
-                if before != self.open_line {
-                    bytes.extend_from_slice(if before.is_some() { b"\n" } else { b"" });
-                    bytes.extend_from_slice(self.names[container].as_bytes());
-                    stamp(&mut bytes, time, self.timestamps);
-                }
-                bytes.append(&mut text);
-                self.queue(bytes);
-            }
-        }
+        let mut bytes = Vec::new();
+        self.lines.numbers().for_each(|number| self.lines.show_begun(number, &mut bytes));
+        self.queue(bytes);
     }
 
     /// What was begun and will not end: its container has gone.
     pub(crate) fn add_unfinished(&mut self) {
-        for container in 0..self.begun.len() {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let begun = &mut self.begun[container][stream as usize];
-                let mut held = Vec::new();
-                begun.filter.finish(&mut held);
-                if self.named {
-                    begun.text.append(&mut held);
-                } else if !held.is_empty() {
-                    self.queue(held);
-                }
-                let is_open = self.open_line == Some((container, stream));
-                if is_open || !self.begun[container][stream as usize].text.is_empty() {
-                    self.add(container, &Record { time: None, stream, tag: Tag::Full, text: Vec::new() });
-                }
-            }
-        }
+        let mut bytes = Vec::new();
+        self.lines.numbers().for_each(|number| self.lines.end(number, &mut bytes));
+        self.passing.iter_mut().flatten().for_each(|passing| passing.filter.finish(&mut bytes));
+        self.queue(bytes);
     }
 
     /// The descriptor that the next bytes are for; `None` when there are none.
@@ -216,6 +174,11 @@ impl Printer {
         }
         Ok(())
     }
+}
+
+/// Its number among the lines.
+fn line_of(container: usize, stream: Stream) -> usize {
+    2 * container + stream as usize
 }
 
 fn stamp(bytes: &mut Vec<u8>, time: Option<Timestamp>, wanted: bool) {

@@ -67,7 +67,7 @@ impl Shown {
         let readers = names.iter().map(|name| LogReader::open(&log_path(pod, name), tail)).collect::<io::Result<_>>();
         let readers = readers.map_err(|error| {
             Report::new(exit_code::FAILURE, format!("could not read the logs of pod `{}`", pod.name))
-                .because(error.to_string())
+                .because(crate::sys::describe_io(&error))
         })?;
         Ok(Shown { names: names.to_vec(), readers, since, printer })
     }

@@ -18,6 +18,7 @@ mod follow;
 mod foreground;
 mod inspect;
 mod kill;
+mod lines;
 mod log_files;
 mod log_line;
 mod log_printer;
@@ -31,7 +32,6 @@ mod plan;
 mod port_forward;
 mod ports;
 mod print;
-mod processes;
 mod ps;
 mod publish;
 mod relay;
@@ -86,7 +86,7 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::StdoutClosed;
         }
-        Report::new(exit_code::FAILURE, "could not write the output").because(error.to_string()).into()
+        Report::new(exit_code::FAILURE, "could not write the output").because(crate::sys::describe_io(&error)).into()
     }
 }
 

@@ -7,16 +7,17 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
+use super::lines::Lines;
 use super::sink::Sink;
-use super::terminal_text::TerminalText;
 use crate::sys::Errno;
 use crate::sys::poll::Want;
 
 /// One read.
 const CHUNK: usize = 64 * 1024;
-/// With a name before each line a line is collected up to here; a longer one is broken.
-const LONGEST_LINE: usize = 256 << 10;
+/// Longer than the pauses within a line that a program writes in several pieces.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// One of our own streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,19 +58,21 @@ struct Source {
     label: Option<Label>,
 }
 
-/// The prefix of every line, and the line that is begun.
-#[derive(Default)]
+/// For output with names before its lines.
 struct Label {
-    text: String,
-    begun: Vec<u8>,
-    /// For a terminal: a container must not write over the lines and names of others.
-    filter: Option<TerminalText>,
+    prefix: Vec<u8>,
+    /// Its number among the gate's lines.
+    line: usize,
+    /// When the last bytes came.
+    read_at: Instant,
 }
 
 struct Gate {
     sink: Sink,
     stream: Stream,
     pending: Vec<u8>,
+    /// Of the sources with a label.
+    lines: Lines,
     open: bool,
 }
 
@@ -82,15 +85,25 @@ impl Outlet {
         if !is_same(&files[0].0, &stderr) {
             files.push((stderr, Stream::Stderr));
         }
-        let gate = |(file, stream)| Gate { sink: Sink::new(file), stream, pending: Vec::new(), open: true };
+        let gate = |(file, stream)| Gate {
+            sink: Sink::new(file),
+            stream,
+            pending: Vec::new(),
+            lines: Lines::default(),
+            open: true,
+        };
         Ok(Outlet { sources: Vec::new(), gates: files.into_iter().map(gate).collect() })
     }
 
     /// `from` must be non-blocking, and poll(2) must have called it readable before it is read otherwise.
     pub(crate) fn add(&mut self, from: File, to: Stream, label: Option<&str>) {
         let gate = if to == Stream::Stdout { 0 } else { self.gates.len() - 1 };
-        let filter = || self.gates[gate].sink.is_terminal().then(TerminalText::default);
-        let label = label.map(|text| Label { text: text.to_owned(), begun: Vec::new(), filter: filter() });
+        let Gate { sink, lines, .. } = &mut self.gates[gate];
+        let label = label.map(|text| Label {
+            prefix: text.as_bytes().to_vec(),
+            line: lines.add(sink.is_terminal()),
+            read_at: Instant::now(),
+        });
         self.sources.push(Source { from: Some(from), gate, label });
     }
 
@@ -133,6 +146,33 @@ impl Outlet {
         Ok(())
     }
 
+    /// How long until [`show_begun`](Self::show_begun) is to be called: a prompt waits for an answer, and gets no newline
+    /// before.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let since = self.prompts().map(|(_, read_at)| read_at).min()?;
+        Some((since + SILENCE).saturating_duration_since(Instant::now()))
+    }
+
+    /// Shows lines that were begun a while ago on a terminal. Elsewhere they are joined first.
+    pub(crate) fn show_begun(&mut self) {
+        let due: Vec<usize> =
+            self.prompts().filter(|(_, read_at)| read_at.elapsed() >= SILENCE).map(|(at, _)| at).collect();
+        for at in due {
+            let Source { gate, label: Some(label), .. } = &self.sources[at] else { continue };
+            let Gate { lines, pending, .. } = &mut self.gates[*gate];
+            lines.show_begun(label.line, pending);
+        }
+    }
+
+    /// Sources of which a line is begun on a terminal, and when it went on last.
+    fn prompts(&self) -> impl Iterator<Item = (usize, Instant)> {
+        self.sources.iter().enumerate().filter_map(|(at, source)| {
+            let Source { from: Some(_), gate, label: Some(label) } = source else { return None };
+            let Gate { sink, lines, .. } = &self.gates[*gate];
+            (sink.is_terminal() && lines.has_begun(label.line)).then_some((at, label.read_at))
+        })
+    }
+
     /// Our terminal has been closed.
     pub(crate) fn close_terminals(&mut self) {
         for gate in 0..self.gates.len() {
@@ -157,7 +197,10 @@ impl Outlet {
         let mut bytes = vec![0; CHUNK];
         match from.read(&mut bytes) {
             Ok(count) if count > 0 => match &mut source.label {
-                Some(label) => label.lines(&bytes[..count], &mut gate.pending),
+                Some(Label { prefix, line, read_at }) => {
+                    *read_at = Instant::now();
+                    gate.lines.push(*line, prefix, &bytes[..count], &mut gate.pending);
+                }
                 None if gate.pending.is_empty() => {
                     bytes.truncate(count);
                     gate.pending = bytes;
@@ -168,7 +211,7 @@ impl Outlet {
             // An error is an end, too: a terminal whose other side has closed answers EIO (pty(7)).
             Ok(_) | Err(_) => {
                 source.from = None;
-                source.label.iter_mut().for_each(|label| label.end(&mut gate.pending));
+                source.label.iter().for_each(|label| gate.lines.end(label.line, &mut gate.pending));
             }
         }
     }
@@ -187,38 +230,6 @@ impl Source {
     }
 }
 
-impl Label {
-    fn lines(&mut self, bytes: &[u8], to: &mut Vec<u8>) {
-        let mut filtered = Vec::new();
-        let bytes = match &mut self.filter {
-            Some(filter) => {
-                filter.push(bytes, &mut filtered);
-                &filtered
-            }
-            None => bytes,
-        };
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.begun.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                to.extend_from_slice(self.text.as_bytes());
-                to.append(&mut self.begun);
-            } else if self.begun.len() >= LONGEST_LINE {
-                self.end(to);
-            }
-        }
-    }
-
-    /// What was begun and will not end.
-    fn end(&mut self, to: &mut Vec<u8>) {
-        self.filter.iter_mut().for_each(|filter| filter.finish(&mut self.begun));
-        if !self.begun.is_empty() {
-            to.extend_from_slice(self.text.as_bytes());
-            to.append(&mut self.begun);
-            to.push(b'\n');
-        }
-    }
-}
-
 impl Gate {
     fn trouble(&self, error: io::Error) -> Trouble {
         match error.raw_os_error() {
@@ -232,33 +243,4 @@ impl Gate {
 fn is_same(one: &File, other: &File) -> bool {
     let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino(), found.rdev())).ok();
     identity(one).is_some_and(|found| identity(other) == Some(found))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_has_its_name_however_it_is_cut() {
-        let mut label = Label { text: "web | ".to_owned(), ..Label::default() };
-        let mut shown = Vec::new();
-        for part in ["a", "b\n\nc", "\nd"] {
-            label.lines(part.as_bytes(), &mut shown);
-        }
-        label.end(&mut shown);
-        label.end(&mut shown);
-        assert_eq!(String::from_utf8(shown).expect("text"), "web | ab\nweb | \nweb | c\nweb | d\n");
-    }
-
-    #[test]
-    fn a_line_without_an_end_does_not_take_all_memory() {
-        let mut label = Label { text: "web | ".to_owned(), ..Label::default() };
-        let mut shown = Vec::new();
-        for _ in 0..10 {
-            label.lines(&[b'x'; 100_000], &mut shown);
-        }
-        label.end(&mut shown);
-        assert!(label.begun.capacity() < 2 * LONGEST_LINE);
-        assert_eq!(shown.iter().filter(|byte| **byte == b'x').count(), 1_000_000);
-    }
 }

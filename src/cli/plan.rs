@@ -5,12 +5,14 @@ use serde_json::json;
 use super::arguments::PlanArguments;
 use super::source::{self, Planned, Purpose, Refused};
 use super::{Outcome, ports, print};
+use crate::plan::PodPlan;
 use crate::plan::render::Text;
 use crate::report::{Report, exit_code};
 
 /// Prints what `run` would do, and changes nothing. What stands in its way just now and may be gone tomorrow is a warning.
 pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
-    let planned = source::planned(&asked.source, Purpose::Show);
+    let planned = source::read(&asked.source)
+        .and_then(|manifest| source::planned(&asked.source, manifest.as_ref(), Purpose::Show));
     if let (Err(refused), true) = (&planned, asked.json) {
         print::json(&as_json(refused))?;
     }
@@ -23,13 +25,26 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
     }
     let in_the_way =
         ports::taken(&plan.sandbox.ports, &store).into_iter().chain(ports::in_the_way(&plan, &facts, &store));
-    in_the_way.for_each(|line| print::notice("warning", &line));
+    in_the_way.chain(missing(&plan)).for_each(|line| print::notice("warning", &line));
     if asked.json {
         print::json(&plan)?;
     } else {
         print::text(&Text(&plan).to_string())?;
     }
     Ok(0)
+}
+
+/// The hostPath volumes whose path is not there now.
+fn missing(plan: &PodPlan) -> impl Iterator<Item = String> {
+    plan.sandbox.host_paths.iter().filter_map(|host_path| {
+        let needed = host_path.needs().filter(|needed| !needed.exists())?;
+        let fix = host_path.fix_where_missing().unwrap_or_default();
+        Some(format!(
+            "volume `{}`: {} is not there, and the pod will not start: {fix}",
+            host_path.volume,
+            needed.display()
+        ))
+    })
 }
 
 /// What stderr says, for a program: `problems` has the places in the manifest, each as `{position: {line, column}, path,

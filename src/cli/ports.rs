@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use serde_json::{Value, json};
 
 use super::arguments::PortArguments;
-use super::{Outcome, client, networks, print, processes, store};
+use super::{Outcome, client, networks, print, store};
 use crate::engine::ports::{self, BindFailure, Sockets};
-use crate::host::{self, Facts, Transport};
+use crate::host::{self, Facts, Transport, processes};
 use crate::plan::ports::{
     Mapping, PublishedPort, Wrong, declared, mappings, named, of_the_hosts_network, out_of_reach, protocol_name,
 };

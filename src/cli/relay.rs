@@ -12,14 +12,13 @@ use super::outlet::{Outlet, Stream, Trouble};
 use super::sink::Sink;
 use crate::report::{Report, exit_code};
 use crate::sys::poll::{self, Want};
+use crate::sys::signals::SIGHUP;
 use crate::sys::terminal::{self, ForegroundSignals, RawMode, Sent, WindowSize};
 
 /// One read.
 const CHUNK: usize = 64 * 1024;
 /// Ctrl-D, which a terminal takes for the end of input.
 const END_OF_INPUT: u8 = 4;
-/// signal(7); this layer must not reach for libc.
-const SIGHUP: i32 = 1;
 
 /// Our ends of an attached container's stdio.
 pub(crate) struct Ends {
@@ -107,8 +106,7 @@ pub(crate) fn write_failed(stream: Stream, error: &io::Error) -> Report {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
-    let why = error.raw_os_error().map_or_else(|| error.to_string(), crate::sys::describe);
-    Report::new(exit_code::FAILURE, format!("could not write to {name}")).because(why)
+    Report::new(exit_code::FAILURE, format!("could not write to {name}")).because(crate::sys::describe_io(error))
 }
 
 /// Relays an attached container until it ends. `on_signal` gets SIGINT and the like, which a raw terminal sends as bytes
@@ -330,7 +328,7 @@ impl Relay {
         watched.extend(input);
         watched.extend(news);
         watched.extend(waits.iter().filter_map(|wait| self.outlet.descriptor(*wait)));
-        let woken = poll::any(&watched, None)?;
+        let woken = poll::any(&watched, self.outlet.silence())?;
         let mut woken = woken.into_iter();
         let mut next = || woken.next().unwrap_or(false);
         if next() {
@@ -353,6 +351,7 @@ impl Relay {
                 owner.on_trouble(trouble)?;
             }
         }
+        self.outlet.show_begun();
         Ok(End::Closed)
     }
 

@@ -8,16 +8,15 @@ use super::client::{self, Connected};
 use super::{Failure, Outcome, print, store};
 use crate::engine::cgroup;
 use crate::engine::remove::remove_pod;
-use crate::host;
+use crate::host::{self, holds_lock, processes};
 use crate::plan::idmap::{self, IdMapPlan, MapWriter};
 use crate::report::{Report, exit_code};
 use crate::state::{Liveness, Phase, Status, StoredPod, wait_released};
 use crate::supervisor::protocol::Request;
 use crate::sys::probe;
 use crate::sys::process::ProcessId;
+use crate::sys::signals::SIGKILL;
 
-/// SIGKILL (signal(7)).
-const KILL: i32 = 9;
 /// The kernel ends a killed process at once unless it hangs in a device or a network file system.
 const DEATH: Duration = Duration::from_secs(10);
 
@@ -189,12 +188,11 @@ fn is_supervisor(process: ProcessId, id: &str) -> bool {
 /// Whether it is one of the processes that a supervisor starts, and not of the supervisor of another pod. `supervisor` is
 /// this pod's, where it lives: what the record says of it is not believed.
 fn is_helper(process: ProcessId, supervisor: Option<ProcessId>) -> bool {
-    let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = |pid: i32| processes::name(pid).unwrap_or_default();
     let parent = process.parent();
-    let is_anothers = parent.is_some_and(|parent| {
-        Some(parent) != supervisor.map(|supervisor| supervisor.pid) && name(parent).trim_end() == SANDPOD
-    });
-    let program = std::fs::read_link(format!("/proc/{}/exe", process.pid));
+    let is_anothers = parent
+        .is_some_and(|parent| Some(parent) != supervisor.map(|supervisor| supervisor.pid) && name(parent) == SANDPOD);
+    let program = processes::program(process.pid);
     let begins = |begin: &str| program.as_ref().is_ok_and(|program| program.to_string_lossy().starts_with(begin));
     let is_pause = PAUSES.iter().any(|pause| begins(pause));
     // Each is executed from memory, or cannot be looked into: another program's slirp4netns is neither.
@@ -235,24 +233,11 @@ fn supervisor(pod: &StoredPod) -> Option<ProcessId> {
 /// The process of ours that holds a file's lock: where the runtime directory was deleted under a living pod, this is all that
 /// is left to find its supervisor by.
 fn holder(file: &Path) -> Option<ProcessId> {
-    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid| holds_lock(*pid, |target| target == file)).and_then(ProcessId::of)
-}
-
-/// Whether a process has an exclusive lock (flock(2)) on one of the files that `is_wanted` accepts.
-fn holds_lock(pid: i32, is_wanted: impl Fn(&Path) -> bool) -> bool {
-    // Who only reads it has no lock, or a shared one ("READ"; proc_pid_fdinfo(5)). Others cannot be looked into.
-    let locks_it = |fd: &std::fs::DirEntry| {
-        let number = fd.file_name();
-        std::fs::read_link(fd.path()).is_ok_and(|target| is_wanted(&target))
-            && std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display()))
-                .is_ok_and(|text| text.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")))
-    };
-    std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|fd| locks_it(&fd))
+    host::lock_holder(file).and_then(ProcessId::of)
 }
 
 fn kill(process: ProcessId) -> crate::sys::Result<()> {
     let Some(pidfd) = process.open()? else { return Ok(()) };
-    pidfd.signal(KILL)?;
+    pidfd.signal(SIGKILL)?;
     pidfd.wait_gone(DEATH).map(drop)
 }

@@ -10,12 +10,12 @@ use super::arguments::RunArguments;
 use super::foreground::{self, Ending};
 use super::log_printer::labels;
 use super::relay::{Attachment, Ends, Options};
-use super::source::{self, Planned, Purpose, Refused};
+use super::source::{self, Manifest, Planned, Purpose, Refused};
 use super::{Failure, Outcome, logs, ports, print, relay, rm, verdicts};
 use crate::engine::cgroup;
 use crate::engine::ports::Sockets;
 use crate::plan::cgroup::CgroupPlan;
-use crate::plan::{Degradation, PodPlan, degradation};
+use crate::plan::{Degradation, PodPlan, SandboxPlan, degradation};
 use crate::report::{Report, exit_code};
 use crate::state::{CreatedPod, Store, StoredPod};
 use crate::supervisor::protocol::{FromCaller, StartReply};
@@ -33,8 +33,9 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
             .hint("leave one of them out; `sandpod attach` connects stdin later")
             .into());
     }
-    let has_name = asked.source.file.is_some() || asked.source.name.is_some();
-    let (planned, store, sockets, created) = first_free(if has_name { 1 } else { MOST_NAMES }, || reserve(asked))?;
+    let manifest = source::read(&asked.source)?;
+    let times = if source::makes_up_name(&asked.source, manifest.as_ref()) { MOST_NAMES } else { 1 };
+    let (planned, store, sockets, created) = first_free(times, || reserve(asked, manifest.as_ref()))?;
     let Planned { facts, plan, admitted, replaced } = planned;
     // Before the supervisor is forked, which would hold the lock on.
     drop(admitted);
@@ -74,8 +75,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         })?;
     tell_of_the_network(&store, &plan.sandbox.id);
     if asked.detach {
-        print::text(&format!("{}\n", plan.sandbox.id))?;
-        return if not_started.is_empty() { Ok(0) } else { Err(Failure::Reports(not_started)) };
+        return detached(&plan, not_started);
     }
     not_started.iter().for_each(print::report);
     let pod = store.find(&plan.sandbox.id)?;
@@ -89,7 +89,26 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     finish(&pod, ending, asked.rm, &channel)
 }
 
-/// Names that are made up until one is free.
+/// Prints the id. The pod runs, and goes on where that cannot be printed.
+fn detached(plan: &PodPlan, not_started: Vec<Report>) -> Outcome {
+    let SandboxPlan { id, name, .. } = &plan.sandbox;
+    let mut reports = not_started;
+    match print::text(&format!("{id}\n")) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe && reports.is_empty() => {
+            return Err(Failure::StdoutClosed);
+        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => reports.push(
+            Report::new(exit_code::FAILURE, format!("could not print the id of pod `{name}`, which runs: {id}"))
+                .because(crate::sys::describe_io(&error))
+                .hint(format!("`sandpod rm -f {name}` ends and removes it")),
+        ),
+        Ok(()) | Err(_) => {}
+    }
+    if reports.is_empty() { Ok(0) } else { Err(Failure::Reports(reports)) }
+}
+
+/// Names that are made up until one is free: as many as the API server tries
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values>).
 const MOST_NAMES: usize = 8;
 
 /// Why there is no pod.
@@ -123,9 +142,12 @@ fn first_free<T>(times: usize, mut attempt: impl FnMut() -> Result<T, NotMade>) 
     }
 }
 
-/// read → parse → probe → plan → bind → create.
-fn reserve(asked: &RunArguments) -> Result<(Planned, Store, Sockets, CreatedPod), NotMade> {
-    let mut planned = source::planned(&asked.source, Purpose::Run)?;
+/// probe → plan → bind → create.
+fn reserve(
+    asked: &RunArguments,
+    manifest: Option<&Manifest>,
+) -> Result<(Planned, Store, Sockets, CreatedPod), NotMade> {
+    let mut planned = source::planned(&asked.source, manifest, Purpose::Run)?;
     let store = source::store(&planned.facts);
     let plan = &mut planned.plan;
     let if_taken = |report: Report, name: &str| match store.has(name) {

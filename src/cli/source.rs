@@ -74,8 +74,15 @@ fn located(mut report: Report, source: Option<&(Vec<u8>, String)>) -> Report {
     report
 }
 
-/// Reads or composes the pod, probes the host, and plans. Changes nothing of pods.
-pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Planned, Refused> {
+/// A manifest that was read. It is read once: stdin and a FIFO give it only once.
+pub(crate) struct Manifest {
+    /// Its bytes, and the name that errors give it.
+    source: (Vec<u8>, String),
+    pod: Pod,
+}
+
+/// Checks what no host has to be looked at for, and reads the manifest, if there is one.
+pub(crate) fn read(asked: &SourceArguments) -> Result<Option<Manifest>, Refused> {
     if let Some(name) = &asked.name {
         compose::check_name(name)?;
     }
@@ -83,16 +90,33 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         let what = "--cgroup-parent says where the pod's cgroups are made, --cgroups=disabled that there are none";
         return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out").into());
     }
-    let source = asked.file.as_deref().map(read).transpose()?;
-    let mut pod = match &source {
-        Some((text, name)) => manifest::parse_bytes(text, name)?,
+    let Some(file) = asked.file.as_deref() else { return Ok(None) };
+    let (text, name) = read_file(file)?;
+    let pod = manifest::parse_bytes(&text, &name)?;
+    Ok(Some(Manifest { source: (text, name), pod }))
+}
+
+/// Whether each plan of this pod has another name.
+pub(crate) fn makes_up_name(asked: &SourceArguments, manifest: Option<&Manifest>) -> bool {
+    asked.name.is_none() && manifest.is_none_or(|manifest| manifest.pod.metadata.generate_name.is_some())
+}
+
+/// Composes the pod where there is no manifest, probes the host, and plans. Changes nothing of pods.
+pub(crate) fn planned(
+    asked: &SourceArguments,
+    manifest: Option<&Manifest>,
+    purpose: Purpose,
+) -> Result<Planned, Refused> {
+    let source = manifest.map(|manifest| &manifest.source);
+    let mut pod = match manifest {
+        Some(manifest) => manifest.pod.clone(),
         None => compose::pod(&asked.single, asked.name.as_deref())?,
     };
     if let Some(prefix) = pod.metadata.generate_name.as_deref().filter(|_| asked.name.is_none()) {
         pod.metadata.name = compose::generated_name(prefix, compose::chance()?);
     }
     adjust::adjust(&asked.pod, &mut pod)?;
-    publish::check_host_network(&asked.network, &pod, source.as_ref())?;
+    publish::check_host_network(&asked.network, &pod, source)?;
     let publish::Published { mappings, replaced } = publish::publish(&asked.network.publish, &mut pod)?;
     let facts = probe(&pod, asked)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
@@ -109,7 +133,7 @@ pub(crate) fn planned(asked: &SourceArguments, purpose: Purpose) -> Result<Plann
         host_loopback: asked.network.host_loopback(),
         publish: mappings,
     };
-    let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source.as_ref()))?;
+    let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source))?;
     if asked.single.interactive {
         check_stdin(&plan, asked)?;
     }
@@ -196,7 +220,7 @@ fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {
 }
 
 /// The manifest's bytes, never more than the cap, and the name that errors give it. A FIFO is read like a file.
-fn read(file: &Path) -> Result<(Vec<u8>, String), Report> {
+fn read_file(file: &Path) -> Result<(Vec<u8>, String), Report> {
     let (name, opened) = if file == Path::new("-") {
         ("stdin".to_owned(), Ok(None))
     } else {
@@ -215,7 +239,7 @@ fn read(file: &Path) -> Result<(Vec<u8>, String), Report> {
 fn unreadable(name: &str, error: &io::Error) -> Report {
     let mut report = Report::new(exit_code::USAGE, format!("could not read the manifest {name}"))
         .because(Step::ReadManifest.doing())
-        .because(error.to_string());
+        .because(crate::sys::describe_io(error));
     report.cause = error.raw_os_error().map(|errno| (Step::ReadManifest, errno));
     match error.kind() {
         io::ErrorKind::IsADirectory => report.hint("it is a directory: name the file in it"),

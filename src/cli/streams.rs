@@ -201,7 +201,7 @@ impl Streams {
                 }
                 Err(error) if self.input_is_file => {
                     return Err(Report::new(exit_code::FAILURE, "could not read stdin")
-                        .because(error.to_string())
+                        .because(crate::sys::describe_io(&error))
                         .into());
                 }
                 // A terminal that was hung up, or whose foreground we are not (EIO), has no more for us.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::TreeArguments;
-use super::processes::{self, NAMESPACES};
 use super::table::table;
 use super::{Outcome, cgroups, client, print, store};
+use crate::host::processes::{self, NAMESPACES};
 use crate::host::usage::{self, Frozen};
 use crate::plan::cgroup::of_supervisor;
 use crate::state::{ContainerState, StoredPod};

@@ -17,18 +17,32 @@ pub struct Failure {
     pub call: String,
     /// 0 when no kernel call of ours failed: a tool's own message, say.
     pub errno: i32,
+    /// The way out, where it depends on more than step and errno.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub fn new(step: Step, on: impl Into<String>, error: &sys::Error) -> Failure {
-        Failure { step, on: on.into(), call: error.call.clone(), errno: error.number() }
+        Failure { on: on.into(), ..Failure::of_call(step, error.call.clone(), error.number()) }
     }
 
     /// A failure that no errno describes.
     pub fn because(step: Step, on: impl Into<String>, sentence: impl Into<String>) -> Failure {
-        Failure { step, on: on.into(), call: sentence.into(), errno: 0 }
+        Failure { on: on.into(), ..Failure::of_call(step, sentence, 0) }
+    }
+
+    /// A call that failed, where the step says on what.
+    pub fn of_call(step: Step, call: impl Into<String>, errno: i32) -> Failure {
+        Failure { step, on: String::new(), call: call.into(), errno, hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// The same with its words cut in the middle where they are too long for a message and for a reader: the name of a
@@ -59,6 +73,7 @@ impl Failure {
         let doing = if self.on.is_empty() { doing.to_owned() } else { format!("{doing}: {}", self.on) };
         let mut report = Report::new(self.exit_code(), what).because(doing).because(self.to_string());
         report.cause = (self.errno != 0).then_some((self.step, self.errno));
+        report.hint = self.hint;
         report
     }
 }
@@ -90,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_report_says_what_on_what_and_why() {
-        let failure = Failure { step: Step::WriteIdMaps, on: "pid 7".into(), call: "open(\"x\")".into(), errno: 13 };
+        let failure = Failure { on: "pid 7".into(), ..Failure::of_call(Step::WriteIdMaps, "open(\"x\")", 13) };
         assert_eq!(failure.to_string(), "open(\"x\"): Permission denied (EACCES)");
         let report = failure.into_report("could not start pod `web`");
         assert_eq!(report.chain, ["writing the id maps: pid 7", "open(\"x\"): Permission denied (EACCES)"]);
@@ -99,7 +114,7 @@ mod tests {
 
     #[test]
     fn words_without_end_are_cut_in_the_middle() {
-        let failure = Failure { step: Step::ExecuteCommand, on: "x".repeat(1000), call: "y".repeat(5000), errno: 36 };
+        let failure = Failure { on: "x".repeat(1000), ..Failure::of_call(Step::ExecuteCommand, "y".repeat(5000), 36) };
         let short = failure.clone().shortened();
         assert_eq!(short.on, failure.on);
         assert_eq!(short.call, format!("{0}[… 4000 more …]{0}", "y".repeat(500)));

@@ -73,11 +73,9 @@ pub(super) fn write_file(pid: impl std::fmt::Display, name: &str, text: &str) ->
     let path = format!("/proc/{pid}/{name}");
     let written =
         std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Failure {
-        step: STEP,
-        on: String::new(),
-        call: format!("write({path}, {:?})", text.trim_end()),
-        errno: error.raw_os_error().unwrap_or_default(),
+    written.map_err(|error| {
+        let call = format!("write({path}, {:?})", text.trim_end());
+        Failure::of_call(STEP, call, error.raw_os_error().unwrap_or_default())
     })
 }
 
@@ -101,11 +99,9 @@ impl Tool {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| Failure {
-                step: STEP,
-                on: String::new(),
-                call: format!("execve({})", program.display()),
-                errno: error.raw_os_error().unwrap_or_default(),
+            .map_err(|error| {
+                let call = format!("execve({})", program.display());
+                Failure::of_call(STEP, call, error.raw_os_error().unwrap_or_default())
             })?;
         Ok(Tool { child, command })
     }
@@ -119,7 +115,11 @@ impl Tool {
             return Err(Failure::because(STEP, "", sentence));
         }
         let status = self.child.wait().map_err(|error| {
-            Failure::because(STEP, "", format!("{}: its exit status was lost: {error}", self.command))
+            Failure::because(
+                STEP,
+                "",
+                format!("{}: its exit status was lost: {}", self.command, sys::describe_io(&error)),
+            )
         })?;
         if status.success() {
             return Ok(());

@@ -53,12 +53,7 @@ fn understand(said: &str) -> Result<i32> {
     let words: Vec<&str> = said.splitn(3, ' ').collect();
     match words[..] {
         ["0", pid] => pid.parse().map_err(|_| nothing()),
-        ["125", errno, call] => Err(Failure {
-            step: STEP,
-            on: String::new(),
-            call: call.to_owned(),
-            errno: errno.parse().unwrap_or_default(),
-        }),
+        ["125", errno, call] => Err(Failure::of_call(STEP, call, errno.parse().unwrap_or_default())),
         _ => Err(nothing()),
     }
 }

@@ -179,7 +179,8 @@ impl Pending {
             // As many as there are (asm-generic/errno.h, and what the kernel takes for an error).
             Ok(errno @ 1..4096) => {
                 let call = format!("execve({})", self.command);
-                Err(Failure { step: Step::ExecuteCommand, on: self.command.clone(), call, errno }.shortened())
+                let failure = Failure::of_call(Step::ExecuteCommand, call, errno);
+                Err(Failure { on: self.command.clone(), ..failure }.shortened())
             }
             _ => {
                 let call = "the report of the last program before the command".to_owned();

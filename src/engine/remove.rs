@@ -29,9 +29,10 @@ use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
 use crate::sys::path::open_host_path;
 use crate::sys::privileges::become_identity;
 use crate::sys::process::{PidFd, ProcessId, wait_for};
+use crate::sys::signals::SIGKILL;
 use crate::sys::socket::Channel;
 use crate::sys::tree::open_directory;
-use crate::sys::{Errno, Error, Namespaces};
+use crate::sys::{self, Errno, Error, Namespaces};
 
 /// SIGKILL takes effect at once, unless the kernel itself is stuck.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,7 +40,6 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
 /// Reports for one directory; the rest is counted.
 const MAX_REPORTS: usize = 10;
-const SIGKILL: i32 = 9;
 
 /// Ends `processes` (in this order: supervisor, then pause, which takes the containers with it) and removes what the
 /// pod has on disk. What is already gone is no error. As long as something stays, so does the record.
@@ -92,7 +92,7 @@ fn remove_entries(dirs: &PodDirs, entries: &[PathBuf]) -> Vec<Report> {
     };
     let remove = |entry: &PathBuf| match std::fs::remove_file(entry) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Some(Report::new(exit_code::FAILURE, not_removed(entry)).because(error.to_string()))
+            Some(Report::new(exit_code::FAILURE, not_removed(entry)).because(sys::describe_io(&error)))
         }
         _ => None,
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::TINY_PROGRAMS;
 use crate::sys::event::Signals;
+use crate::sys::signals::{SIGINT, SIGTERM};
 use crate::sys::{clone, memfd, poll, privileges, process};
 
 pub(super) const PAUSE: &CStr = c"sandpod:pause";
@@ -27,8 +28,6 @@ pub fn play() {
 
 /// As src/pause/pause.rs: reaps, and ends on SIGTERM or SIGINT.
 fn pause() -> ! {
-    const SIGINT: i32 = 2;
-    const SIGTERM: i32 = 15;
     // As src/pause/pause.rs, in that order.
     let given_up = privileges::hide_from_ptrace()
         .and_then(|()| privileges::no_new_privileges())

@@ -12,6 +12,7 @@ use crate::plan::storage::StorageUsage;
 use crate::plan::{ContainerPlan, LayerPlace, SandboxPlan, container_log, container_message, container_root};
 use crate::step::Step;
 use crate::sys::process::PidFd;
+use crate::sys::signals::SIGKILL;
 use crate::sys::socket::Channel;
 use crate::sys::tree::{Extent, Identity, extent, for_each_entry, open_parent, open_to_read};
 use crate::sys::{self, Errno, Error, Namespaces, clone, path, privileges, stdio};
@@ -20,7 +21,6 @@ const STEP: Step = Step::EnterPod;
 const ON: &str = "what the pod has on disk";
 /// Directories above the one that is looked at that are kept open; the way back to others is by `..`.
 const OPEN_ANCESTORS: usize = 32;
-const SIGKILL: i32 = 9;
 
 /// A process on its way through the pod's files; dropped, it is killed.
 #[derive(Debug)]

@@ -70,22 +70,29 @@ fn check_host_path(host_path: &HostPathPlan) -> Result<OwnedFd> {
         HostPathType::CharDevice => Some(FileKind::CharDevice),
         HostPathType::BlockDevice => Some(FileKind::BlockDevice),
     };
+    let failed = |error: &Error| {
+        let failure = Failure::new(STEP, &on, error);
+        match host_path.fix_where_missing() {
+            Some(fix) if error.errno == Errno::ENOENT => failure.hint(fix),
+            _ => failure,
+        }
+    };
     let opened = match path::open_host_path(path) {
         Err(error) if error.errno == Errno::ENOENT => match kind {
             HostPathType::DirectoryOrCreate => {
-                std::fs::create_dir_all(path).map_err(|error| io_failure(&on, "mkdir", path, &error))?;
+                std::fs::create_dir_all(path).map_err(|error| failed(&io_error("mkdir", path, &error)))?;
                 path::open_host_path(path)
             }
             HostPathType::FileOrCreate => {
                 let made = std::fs::OpenOptions::new().create_new(true).write(true).open(path);
-                made.map_err(|error| io_failure(&on, "open", path, &error))?;
+                made.map_err(|error| failed(&io_error("open", path, &error)))?;
                 path::open_host_path(path)
             }
             _ => Err(error),
         },
         other => other,
     }
-    .during(STEP, &on)?;
+    .map_err(|error| failed(&error))?;
     let found = path::file_kind(opened.as_fd()).during(STEP, &on)?;
     match wanted {
         Some(wanted) if wanted != found => {
@@ -115,7 +122,7 @@ fn refuse_our_directories(host_path: &HostPathPlan, opened: BorrowedFd<'_>, plan
     Ok(())
 }
 
-fn io_failure(on: &str, call: &str, path: &Path, error: &std::io::Error) -> Failure {
+fn io_error(call: &str, path: &Path, error: &std::io::Error) -> Error {
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32));
-    Failure::new(STEP, on, &Error { call: format!("{call}({})", path.display()), errno })
+    Error { call: format!("{call}({})", path.display()), errno }
 }

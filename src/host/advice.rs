@@ -6,8 +6,8 @@
 use super::{Facts, IdMapTool};
 use crate::step::Step;
 use crate::sys::probe::errno::{
-    E2BIG, EACCES, EAGAIN, EDQUOT, EINVAL, EISDIR, ELIBBAD, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOEXEC,
-    ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EPERM, EROFS, ESRCH, ETIMEDOUT, ETXTBSY,
+    E2BIG, EACCES, EAGAIN, EDQUOT, EFBIG, EINVAL, EISDIR, ELIBBAD, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT,
+    ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EPERM, EROFS, ESRCH, ETIMEDOUT, ETXTBSY,
 };
 
 mod confinement;
@@ -92,10 +92,10 @@ fn id_maps(errno: i32, facts: &Facts) -> Option<String> {
             (IdMapTool::Missing, _) | (_, IdMapTool::Missing) => {
                 format!("newuidmap and newgidmap are not both there: {install}, or run with `--userns=single`")
             }
-            (IdMapTool::Unprivileged { path, why }, _) | (_, IdMapTool::Unprivileged { path, why }) => format!(
-                "{path} cannot write id maps: {why}. Repair it (`sudo chmod u+s {path}`), or run with `--userns=single`",
-                path = path.display()
-            ),
+            (IdMapTool::Unprivileged { path, why, fix }, _) | (_, IdMapTool::Unprivileged { path, why, fix }) => {
+                let path = path.display();
+                format!("{path} cannot write id maps: {why}; {fix}, or run with `--userns=single`")
+            }
             (IdMapTool::Privileged(_), IdMapTool::Privileged(_)) => format!(
                 "newuidmap or newgidmap refused the map: a range in it is not yours in /etc/subuid and /etc/subgid. {}",
                 add_ranges(facts)
@@ -198,6 +198,11 @@ fn anywhere(step: Step, errno: i32, facts: &Facts) -> Option<String> {
     let text = match errno {
         ENOSPC => format!("no space is left: see `df -h {data} {runtime}`, and `df -i` for inodes"),
         EDQUOT => format!("your disk quota is used up: see `quota -s`; XDG_DATA_HOME moves {data} elsewhere"),
+        EFBIG => {
+            "the limit of a file's size is reached, which sandpod has from the shell that started it: raise it there \
+                  (`ulimit -f unlimited`; `ulimit -Hf` shows how far you may)"
+                .to_owned()
+        }
         EROFS => format!(
             "the file system is read-only: set XDG_DATA_HOME (now {data}) and XDG_RUNTIME_DIR (now {runtime}) to \
              directories you can write to"

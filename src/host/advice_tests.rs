@@ -132,8 +132,12 @@ fn id_maps_that_were_refused() {
     let missing = Facts { newgidmap: IdMapTool::Missing, ..good() };
     says(step, errno::EPERM, &missing, &["apt install uidmap", "--userns=single"]);
     let path = PathBuf::from("/opt/bin/newuidmap");
-    let weak = Facts { newuidmap: IdMapTool::Unprivileged { path, why: "nosuid".to_owned() }, ..good() };
-    says(step, errno::EPERM, &weak, &["/opt/bin/newuidmap", "nosuid", "chmod u+s"]);
+    let weak = Facts {
+        newuidmap: IdMapTool::Unprivileged { path, why: "nosuid".to_owned(), fix: "remount it".to_owned() },
+        ..good()
+    };
+    says(step, errno::EPERM, &weak, &["/opt/bin/newuidmap", "nosuid", "remount it", "--userns=single"]);
+    says(Step::CreateRecord, errno::EFBIG, &good(), &["ulimit -f"]);
     let nameless = Facts { user: HostUser { uid: 1001, gid: 1001, name: None }, ..good() };
     says(step, errno::EPERM, &nameless, &["1001`"]);
 }

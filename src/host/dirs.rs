@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Dir;
+use crate::sys::describe_io;
 use crate::sys::probe::may_fill;
 
 /// The part of the environment that the host layer reads.
@@ -85,7 +86,7 @@ fn absolute(name: &str, value: Option<&OsString>) -> Result<PathBuf, String> {
 
 fn check_ours(directory: &Path, uid: u32) -> Result<(), String> {
     let shown = directory.display();
-    let found = std::fs::metadata(directory).map_err(|error| format!("{shown}: {error}"))?;
+    let found = std::fs::metadata(directory).map_err(|error| format!("{shown}: {}", describe_io(&error)))?;
     if !found.is_dir() {
         return Err(format!("{shown} is not a directory"));
     }
@@ -98,7 +99,9 @@ fn check_ours(directory: &Path, uid: u32) -> Result<(), String> {
 /// Whoever may write to it can put another directory in the place of ours; the base directory specification wants 0700.
 fn check_nobody_elses(directory: &Path) -> Result<(), String> {
     const STICKY: u32 = 0o1000;
-    let mode = std::fs::metadata(directory).map_err(|error| format!("{}: {error}", directory.display()))?.mode();
+    let mode = std::fs::metadata(directory)
+        .map_err(|error| format!("{}: {}", directory.display(), describe_io(&error)))?
+        .mode();
     if mode & 0o022 == 0 || mode & STICKY != 0 {
         return Ok(());
     }
@@ -115,7 +118,7 @@ fn check_makeable(path: &Path, uid: u32) -> Result<(), String> {
             }
             Ok(_) => return Err(format!("{} is not a directory", there.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{}: {error}", there.display())),
+            Err(error) => return Err(format!("{}: {}", there.display(), describe_io(&error))),
         }
     }
     Err(format!("{} cannot be made", path.display()))

@@ -112,6 +112,8 @@ pub enum IdMapTool {
     Unprivileged {
         path: PathBuf,
         why: String,
+        /// What a person can do about it.
+        fix: String,
     },
     Missing,
 }

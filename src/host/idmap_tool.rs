@@ -49,8 +49,9 @@ pub(super) fn find(tool: Tool, search: &OsStr, caller: Caller<'_>) -> IdMapTool 
         let Some(file) = ToolFile::look(&path) else { continue };
         match lacks(tool, &file, caller) {
             None => return IdMapTool::Privileged(path),
-            Some(why) => {
-                second_best.get_or_insert(IdMapTool::Unprivileged { path, why });
+            Some(lack) => {
+                let (why, fix) = (lack.why(tool), lack.fix(&path));
+                second_best.get_or_insert(IdMapTool::Unprivileged { path, why, fix });
             }
         }
     }
@@ -100,11 +101,68 @@ impl ToolFile {
     }
 }
 
-/// Why the tool could not write a map; `None` when it can.
-fn lacks(tool: Tool, file: &ToolFile, caller: Caller<'_>) -> Option<String> {
-    let (capability, name) = tool.needs();
+/// Why a tool cannot write a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    NotExecutable,
+    /// The uid that is the file's owner.
+    UnknownOwner,
+    OwnedBy(u32),
+    Privilege,
+    NoSuidMount,
+    NoNewPrivileges,
+}
+
+impl Lack {
+    fn why(self, tool: Tool) -> String {
+        match self {
+            Lack::NotExecutable => "you may not execute it (mode, or a noexec mount)".to_owned(),
+            Lack::UnknownOwner => {
+                "its owner does not exist in this user namespace, so its setuid bit does nothing here".to_owned()
+            }
+            Lack::OwnedBy(uid) => format!("it is setuid, but owned by uid {uid} instead of root"),
+            Lack::Privilege => {
+                format!("it is neither setuid root nor has it {} as a file capability", tool.needs().1)
+            }
+            Lack::NoSuidMount => "it lies on a mount with nosuid".to_owned(),
+            Lack::NoNewPrivileges => {
+                "this process has no_new_privs set (a sandbox, or NoNewPrivileges= of systemd), so no program gains \
+                 privileges"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn fix(self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Lack::NotExecutable => format!("make it executable: sudo chmod a+x {path}"),
+            Lack::UnknownOwner => {
+                "run sandpod outside of this user namespace, or as its root with CAP_SETUID, CAP_SETGID and CAP_SETFCAP"
+                    .to_owned()
+            }
+            // chown(2) takes the setuid bit away.
+            Lack::OwnedBy(_) => format!("give it to root: sudo chown root {path} && sudo chmod u+s {path}"),
+            Lack::Privilege => format!("make it setuid root: sudo chmod u+s {path}"),
+            Lack::NoSuidMount => {
+                format!(
+                    "mount its file system without nosuid: `findmnt -T {path}` shows which, then sudo mount -o remount,suid"
+                )
+            }
+            Lack::NoNewPrivileges => {
+                "start sandpod where no_new_privs is not set: NoNewPrivileges=no in a systemd unit, docker without \
+                 `--security-opt no-new-privileges`, `allowPrivilegeEscalation: true` in Kubernetes"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// `None` when the tool can write a map.
+fn lacks(tool: Tool, file: &ToolFile, caller: Caller<'_>) -> Option<Lack> {
+    let (capability, _) = tool.needs();
     if !file.executable {
-        return Some("you may not execute it (mode, or a noexec mount)".to_owned());
+        return Some(Lack::NotExecutable);
     }
     if caller.uid == 0 && caller.privileges.has(capability) {
         return None;
@@ -113,19 +171,11 @@ fn lacks(tool: Tool, file: &ToolFile, caller: Caller<'_>) -> Option<String> {
     let by_owner = file.mode & SETUID != 0 && file.owner == 0;
     let known = maps(caller.uid_map, file.owner) && maps(caller.gid_map, file.group);
     match () {
-        () if file.mode & SETUID != 0 && !known => {
-            Some("its owner does not exist in this user namespace, so its setuid bit does nothing here".to_owned())
-        }
-        () if file.mode & SETUID != 0 && file.owner != 0 => {
-            Some(format!("it is setuid, but owned by uid {} instead of root", file.owner))
-        }
-        () if !by_owner && !by_file => {
-            Some(format!("it is neither setuid root nor has it {name} as a file capability"))
-        }
-        () if file.nosuid => Some("it lies on a mount with nosuid".to_owned()),
-        () if caller.privileges.no_new_privs => {
-            Some("this process has no_new_privs set (a sandbox, or NoNewPrivileges= of systemd)".to_owned())
-        }
+        () if file.mode & SETUID != 0 && !known => Some(Lack::UnknownOwner),
+        () if file.mode & SETUID != 0 && file.owner != 0 => Some(Lack::OwnedBy(file.owner)),
+        () if !by_owner && !by_file => Some(Lack::Privilege),
+        () if file.nosuid => Some(Lack::NoSuidMount),
+        () if caller.privileges.no_new_privs => Some(Lack::NoNewPrivileges),
         () => None,
     }
 }
@@ -169,7 +219,7 @@ mod tests {
         }
     }
 
-    fn why(file: &ToolFile) -> Option<String> {
+    fn why(file: &ToolFile) -> Option<Lack> {
         lacks(Tool::NewUidMap, file, caller(&EVERYTHING, b""))
     }
 
@@ -185,25 +235,35 @@ mod tests {
     #[test]
     fn setuid_root_is_enough_unless_something_disables_it() {
         assert_eq!(why(&SETUID_ROOT), None);
-        for (file, reason) in [
-            (ToolFile { nosuid: true, ..SETUID_ROOT }, "nosuid"),
-            (ToolFile { owner: 33, ..SETUID_ROOT }, "uid 33"),
-            (ToolFile { executable: false, ..SETUID_ROOT }, "execute"),
-            (ToolFile { mode: 0o100_755, ..SETUID_ROOT }, "cap_setuid"),
+        for (file, lack) in [
+            (ToolFile { nosuid: true, ..SETUID_ROOT }, Lack::NoSuidMount),
+            (ToolFile { owner: 33, ..SETUID_ROOT }, Lack::OwnedBy(33)),
+            (ToolFile { executable: false, ..SETUID_ROOT }, Lack::NotExecutable),
+            (ToolFile { mode: 0o100_755, ..SETUID_ROOT }, Lack::Privilege),
         ] {
-            let why = why(&file).expect(reason);
-            assert!(why.contains(reason), "{why}");
+            assert_eq!(why(&file), Some(lack));
         }
         let confined = lacks(Tool::NewUidMap, &SETUID_ROOT, caller(&EVERYTHING, b"NoNewPrivs:\t1\n"));
-        assert!(confined.expect("no_new_privs").contains("no_new_privs"));
+        assert_eq!(confined, Some(Lack::NoNewPrivileges));
+    }
+
+    #[test]
+    fn only_a_missing_setuid_bit_is_mended_by_one() {
+        let fix = |lack: Lack| lack.fix(Path::new("/usr/bin/newuidmap"));
+        for lack in [Lack::NotExecutable, Lack::UnknownOwner, Lack::NoSuidMount, Lack::NoNewPrivileges] {
+            assert!(!fix(lack).contains("u+s"), "{lack:?}");
+        }
+        assert!(fix(Lack::Privilege).contains("chmod u+s /usr/bin/newuidmap"));
+        assert!(fix(Lack::OwnedBy(33)).contains("chown root"));
+        assert!(fix(Lack::NoNewPrivileges).contains("NoNewPrivileges=no"));
+        assert!(Lack::Privilege.why(Tool::NewGidMap).contains("cap_setgid"));
     }
 
     #[test]
     fn an_owner_that_a_nested_namespace_does_not_know() {
         let map = [MapLine { inside: 1001, outside: 1001, count: 1 }];
         let file = ToolFile { owner: 65534, group: 65534, ..SETUID_ROOT };
-        let why = lacks(Tool::NewUidMap, &file, caller(&map, b"")).expect("ignored by the kernel");
-        assert!(why.contains("does not exist in this user namespace"), "{why}");
+        assert_eq!(lacks(Tool::NewUidMap, &file, caller(&map, b"")), Some(Lack::UnknownOwner));
         // Root of the nested namespace needs no setuid bit: it has the capability itself.
         let root = Caller { uid: 0, ..caller(&map, b"CapEff:\t000001ffffffffff\n") };
         assert_eq!(lacks(Tool::NewUidMap, &file, root), None);

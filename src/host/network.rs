@@ -148,8 +148,7 @@ fn look_at_tun(path: &Path) -> Tun {
         std::io::ErrorKind::PermissionDenied => "sudo chmod 0666 /dev/net/tun (which is what udev does where it runs)",
         _ => "sudo modprobe tun; in a container, start that with --device /dev/net/tun",
     };
-    let why = error.raw_os_error().map_or_else(|| error.to_string(), crate::sys::describe);
-    Tun::Refused { why, fix: fix.to_owned() }
+    Tun::Refused { why: crate::sys::describe_io(&error), fix: fix.to_owned() }
 }
 
 fn ipv4_routes(table: &str) -> Vec<Ipv4Network> {

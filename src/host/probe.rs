@@ -128,6 +128,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
     let runtime_dir = dirs::runtime(&source.environment, uid);
     let home = account.as_ref().map(|account| account.home.as_str());
     let data_dir = dirs::data(&source.environment, home, &runtime_dir, uid);
+    limited(&mut warnings);
     let mut host_root = asked.host_image.then(|| tree::host_root(&source.root, &mounts, &mut warnings));
     let mut rootfs: Vec<_> = asked.rootfs.iter().map(|directory| tree::rootfs(directory, &mounts)).collect();
     layers::look_at_stacks(host_root.as_mut(), &source.root, &mut rootfs);
@@ -233,9 +234,19 @@ fn subids(path: &Path, wanted: Wanted<'_>, warnings: &mut Vec<String>) -> Vec<su
             ranges
         }
         Err(error) => {
-            warnings.push(format!("ignored: {}: {error}", wanted.file));
+            warnings.push(format!("ignored: {}: {}", wanted.file, sys::describe_io(&error)));
             Vec::new()
         }
+    }
+}
+
+/// What a limit of the shell means for a pod.
+fn limited(warnings: &mut Vec<String>) {
+    if let Ok(Some(bytes)) = sys::process::file_size_limit() {
+        warnings.push(format!(
+            "files that the pod writes, its logs among them, can have at most {bytes} bytes (`ulimit -f` of the shell that \
+             starts it): raise it there with `ulimit -f unlimited`"
+        ));
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::MountTable;
 use super::{HostRoot, HostRootDir, RootfsFact};
+use crate::sys::describe_io;
 
 /// Enough for the packages of a workstation; a `/var/cache` of a million entries must not become a million mkdirs.
 const MOST_VAR_DIRS: usize = 400;
@@ -59,7 +60,8 @@ fn names(directory: &Path, warnings: &mut Vec<String>) -> Vec<String> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
-            warnings.push(format!("{}: {error}; `host:` images will lack its directories", directory.display()));
+            let why = describe_io(&error);
+            warnings.push(format!("{}: {why}; `host:` images will lack its directories", directory.display()));
             return Vec::new();
         }
     };
@@ -100,7 +102,7 @@ pub(super) fn rootfs(directory: &Path, mounts: &MountTable) -> RootfsFact {
             too_deep: false,
         },
         Ok(_) => absent("not a directory".to_owned()),
-        Err(error) => absent(error.to_string()),
+        Err(error) => absent(describe_io(&error)),
     }
 }
 

@@ -282,12 +282,27 @@ impl TreeBuilder<'_> {
         match stop {
             Stop::Syntax(position, message) => {
                 self.problems.add(position, "", message);
+                self.forget_last();
                 self.close_all();
             }
             Stop::Budget(position, message) => {
                 self.problems.add(position, "", message);
                 self.documents.clear();
             }
+        }
+    }
+
+    /// Forgets the last item of the innermost `[` or `{`. Where that is not closed, the parser took the lines below it for a
+    /// part of it, and what would be said of them is not true.
+    fn forget_last(&mut self) {
+        let Some(innermost) = self.brackets.iter().rposition(Option::is_some) else { return };
+        // A `key: value` without braces is an item of its own.
+        let within = self.open.len() > innermost + 1;
+        self.open.truncate(innermost + 1);
+        match self.open.last_mut() {
+            Some(Open::Sequence { items, .. }) if !within => drop(items.pop()),
+            Some(Open::Mapping { mapping, .. }) if !within => mapping.forget_last(),
+            _ => {}
         }
     }
 

@@ -198,12 +198,8 @@ pub(super) fn no_newuidmap(facts: &Facts) -> Degradation {
                 format!("{name} is not installed"),
                 "install the package `uidmap` (Debian, Ubuntu) or `shadow-utils` (Fedora)".to_owned(),
             ),
-            IdMapTool::Unprivileged { path, why } => {
-                let path = path.display();
-                (
-                    format!("{path} cannot write maps: {why}"),
-                    format!("make it setuid root, on a mount without nosuid: sudo chmod u+s {path}"),
-                )
+            IdMapTool::Unprivileged { path, why, fix } => {
+                (format!("{} cannot write maps: {why}", path.display()), fix.clone())
             }
         };
         lacks.push(lack);

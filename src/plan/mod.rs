@@ -24,6 +24,7 @@ mod downward;
 mod expansion;
 #[cfg(test)]
 mod fixtures;
+mod host_path;
 mod host_ports;
 pub mod idmap;
 mod layers;

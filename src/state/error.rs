@@ -34,8 +34,7 @@ impl Error {
     }
 
     fn cause(&self) -> String {
-        let why = self.errno().map_or_else(|| self.source.to_string(), sys::describe);
-        format!("{}: {why}", self.doing)
+        format!("{}: {}", self.doing, sys::describe_io(&self.source))
     }
 }
 

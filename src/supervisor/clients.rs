@@ -328,8 +328,9 @@ fn request(mut message: Message) -> Result<(Request, Vec<OwnedFd>), Report> {
     let Some(memory) = message.fds.pop() else { return Err(refuse("a request without its text".to_owned())) };
     let bytes = memfd::read_sealed(memory, longest_request()).map_err(|error| match error.errno {
         // Only a command line can be that long: the kernel would refuse it, too.
-        Errno::EFBIG => Failure { step: Step::ExecuteCommand, on: String::new(), call: error.call, errno: E2BIG }
-            .into_report("could not run a command"),
+        Errno::EFBIG => {
+            Failure::of_call(Step::ExecuteCommand, error.call, E2BIG).into_report("could not run a command")
+        }
         _ => refuse("could not read a request".to_owned()).because(error.to_string()),
     })?;
     Ok((serde_json::from_slice(&bytes).map_err(unknown)?, message.fds))

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::clients::{not_running, refuse};
-use super::event_loop::{SIGKILL, Supervisor};
+use super::event_loop::Supervisor;
 use super::protocol::ExecRequest;
 use super::starts::Progress;
 use super::watch::Source;
@@ -19,8 +19,7 @@ use crate::plan::process;
 use crate::report::Report;
 use crate::sys::event::Interest;
 use crate::sys::process::{Exit, PidFd, ProcessId};
-
-const SIGHUP: i32 = 1;
+use crate::sys::signals::{SIGHUP, SIGKILL};
 
 /// By the number of the client that asked.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@ use crate::state::{self, Record};
 use crate::sys::event::{Interest, Ready, Signals, Timer};
 use crate::sys::memfd;
 use crate::sys::process::{self, Exit};
+use crate::sys::signals::{SIGCHLD, SIGKILL};
 use crate::sys::socket::{Channel, Listener};
 
 pub(super) struct Supervisor<'a> {
@@ -311,5 +312,3 @@ fn refuse_stranger(channel: &Channel) -> Option<Report> {
 
 /// A pod that has been quiet for this long is idle. Once for each time it falls silent; nothing ticks.
 const SETTLE: Duration = Duration::from_secs(1);
-const SIGCHLD: i32 = 17;
-pub(super) const SIGKILL: i32 = 9;

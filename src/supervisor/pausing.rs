@@ -8,12 +8,13 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::clients::refuse;
-use super::event_loop::{SIGKILL, Supervisor};
+use super::event_loop::Supervisor;
 use super::lifecycle::Event;
 use super::watch::Source;
 use crate::engine::cgroup::Freezing;
 use crate::report::Report;
 use crate::sys::event::Interest;
+use crate::sys::signals::SIGKILL;
 
 /// A process in an uninterruptible wait keeps its cgroup from being frozen. Clients wait ten seconds for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -136,7 +136,7 @@ impl BesideTheIdMap {
 
 fn commit(plan: &PodPlan, record: &Record) -> Result<()> {
     let failed = |error: state::Error| match error.errno() {
-        Some(errno) => Failure { step: STEP, on: "record.json".to_owned(), call: error.doing, errno },
+        Some(errno) => Failure { on: "record.json".to_owned(), ..Failure::of_call(STEP, error.doing, errno) },
         None => Failure::because(STEP, "record.json", error.to_string()),
     };
     state::commit(&plan.sandbox.dirs, record).map(drop).map_err(failed)

@@ -50,3 +50,9 @@ pub fn describe(errno: i32) -> String {
     let errno = Errno::from_raw(errno);
     format!("{} ({errno:?})", errno.desc())
 }
+
+/// The same of an error of std, whose own words have a number in the place of the name; those where no call failed.
+#[must_use]
+pub fn describe_io(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), describe)
+}

@@ -30,6 +30,6 @@ pub mod stdio;
 pub mod terminal;
 pub mod tree;
 
-pub use error::{Error, Result, describe};
+pub use error::{Error, Result, describe, describe_io};
 pub use nix::errno::Errno;
 pub use nix::sched::CloneFlags as Namespaces;

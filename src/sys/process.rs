@@ -251,7 +251,6 @@ pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
     nix::sys::prctl::set_name(name).named(|| format!("prctl(PR_SET_NAME, {name:?})"))
 }
 
-/// The soft limit of open files that this process had, or the one that it was forked from, before it was raised.
 /// Bytes of arguments and environment that a child of ours may be executed with: a quarter of the stack limit, within what
 /// the kernel grants always and at most (execve(2), `bprm_stack_limits`).
 #[must_use]
@@ -260,6 +259,13 @@ pub fn longest_command_line() -> u64 {
     (soft / 4).clamp(128 << 10, 6 << 20)
 }
 
+/// Bytes that a file may have which this process or a child writes (RLIMIT_FSIZE, getrlimit(2)); `None`: no limit.
+pub fn file_size_limit() -> Result<Option<u64>> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).named(|| "getrlimit(RLIMIT_FSIZE)".to_owned())?;
+    Ok((soft != libc::RLIM_INFINITY).then_some(soft))
+}
+
+/// The soft limit of open files that this process had, or the one that it was forked from, before it was raised.
 static DESCRIPTOR_LIMIT_BEFORE: OnceLock<u64> = OnceLock::new();
 
 /// Lets this process and its later children open as many descriptors as it may at most (RLIMIT_NOFILE, getrlimit(2));

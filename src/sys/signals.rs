@@ -8,6 +8,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::Result;
 use super::error::Named;
 
+/// signal(7), for modules that must not reach for libc.
+pub const SIGHUP: i32 = libc::SIGHUP;
+pub const SIGINT: i32 = libc::SIGINT;
+pub const SIGKILL: i32 = libc::SIGKILL;
+pub const SIGTERM: i32 = libc::SIGTERM;
+pub const SIGCHLD: i32 = libc::SIGCHLD;
+
 /// Signals by which a user or a script asks a command to end, or to do what its handler does.
 const FOR_A_COMMAND: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];

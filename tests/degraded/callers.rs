@@ -63,6 +63,19 @@ fn streams_that_are_closed() {
     }
 }
 
+/// Also where nothing fails yet: the log is the first to reach it.
+#[test]
+fn a_limit_of_a_files_size_is_named_with_its_fix() {
+    let Some(ground) = Ground::new("a_limit_of_a_files_size_is_named_with_its_fix") else { return };
+    let said = in_shell(&ground, "ulimit -f 100", "").ends_with(0);
+    nothing_stays(&ground, &said.complains("warning: files that the pod writes").complains("ulimit -f unlimited"));
+    let said = in_shell(&ground, "ulimit -f 1", "").ends_with(125).complains("(EFBIG)");
+    let hint = said.stderr.split_once("hint: ").map(|(_, hint)| hint.to_owned()).unwrap_or_default();
+    assert!(hint.contains("ulimit -f"), "{}", said.explain());
+    ground.run(&["rm", "-f", "-a"]).ends_with(0);
+    nothing_stays(&ground, &said);
+}
+
 #[test]
 fn limits_that_leave_no_room() {
     let Some(ground) = Ground::new("limits_that_leave_no_room") else { return };

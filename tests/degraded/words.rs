@@ -29,15 +29,67 @@ fn files_that_are_no_manifest() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("chmod");
     for verb in ["plan", "run"] {
         let expected =
-            unreadable("absent.yaml", "No such file or directory (os error 2)", "`-` reads the manifest from stdin");
+            unreadable("absent.yaml", "No such file or directory (ENOENT)", "`-` reads the manifest from stdin");
         says(&ground, &[verb, "absent.yaml"], 2, &expected);
-        let expected = unreadable("home", "Is a directory (os error 21)", "it is a directory: name the file in it");
+        let expected = unreadable("home", "Is a directory (EISDIR)", "it is a directory: name the file in it");
         says(&ground, &[verb, "home"], 2, &expected);
         let hint = "you may not read this file: see `ls -l` on it";
-        says(&ground, &[verb, "closed.yaml"], 2, &unreadable("closed.yaml", "Permission denied (os error 13)", hint));
+        says(&ground, &[verb, "closed.yaml"], 2, &unreadable("closed.yaml", "Permission denied (EACCES)", hint));
         let expected = "error: stdin is not a Pod that sandpod can run (1 error)\n  \
                         stdin: is empty: a manifest needs apiVersion, kind, metadata and spec\n";
         says(&ground, &[verb, "-"], 2, expected);
+    }
+}
+
+/// An error names its errno as the kernel's manual pages do, whatever printed it.
+#[test]
+fn output_that_cannot_be_written() {
+    let Some(ground) = Ground::new("output_that_cannot_be_written") else { return };
+    for words in [
+        &["ps", "-a"][..],
+        &["ps", "--json"],
+        &["plan", "--userns", "single", "--image", "host:", "--", "true"],
+        &["plan", "--json", "--userns", "single", "--image", "host:", "--", "true"],
+        &["version"],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let mut command = ground.program("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" >/dev/full", env!("CARGO_BIN_EXE_sandpod")]).args(words);
+        let said = Said::by(command).ends_with(125).complains("error: could not write the output\n");
+        let said = said.complains("  No space left on device (ENOSPC)\n");
+        assert!(!said.stderr.contains("os error"), "{}", said.explain());
+    }
+}
+
+#[test]
+fn host_paths_that_are_missing_are_warned_of_with_the_fix_of_their_type() {
+    let Some(ground) = Ground::new("host_paths_that_are_missing_are_warned_of") else { return };
+    let at = ground.path().join("absent");
+    let at = at.to_str().expect("UTF-8");
+    for (kind, path, fix) in [
+        ("", at.to_owned(), Some("`type: DirectoryOrCreate`, or `type: FileOrCreate` for a file")),
+        ("type: Directory", at.to_owned(), Some("or write `type: DirectoryOrCreate`")),
+        ("type: File", at.to_owned(), Some("or write `type: FileOrCreate`")),
+        ("type: FileOrCreate", format!("{at}/file"), Some("not its directory: `mkdir -p ")),
+        ("type: Socket", at.to_owned(), Some("start the program that listens")),
+        ("type: DirectoryOrCreate", at.to_owned(), None),
+        ("type: FileOrCreate", at.to_owned(), None),
+    ] {
+        let volumes = format!("volumes:\n  - name: v\n    hostPath:\n      path: {path}\n      {kind}\n");
+        let containers = "containers:\n  - name: a\n    image: \"host:\"\n    command: [\"true\"]\n    \
+                          volumeMounts: [{name: v, mountPath: /v}]\n  ";
+        let file = ground.write("pod.yaml", &format!("{POD}restartPolicy: Never\n  {containers}{volumes}"));
+        let plan = ground.run(&["plan", "--userns", "single", &file]).ends_with(0);
+        let warning = format!("warning: volume `v`: {at} is not there, and the pod will not start: ");
+        assert_eq!(plan.stderr.contains(&warning), fix.is_some(), "{kind}: {}", plan.explain());
+        let Some(fix) = fix else { continue };
+        let plan = plan.complains(fix);
+        // The error of `run` has the same fix.
+        let run = ground.run(&["run", "--userns", "single", &file]).ends_with(125);
+        let hint = run.stderr.split_once("hint: ").map(|(_, hint)| hint.trim_end().to_owned());
+        assert!(hint.as_ref().is_some_and(|hint| plan.stderr.contains(hint.as_str())), "{kind}: {}", run.explain());
+        assert!(run.stderr.contains("(ENOENT)"), "{}", run.explain());
     }
 }
 
@@ -76,7 +128,7 @@ fn pods_that_this_host_cannot_give() {
         "{name: a, image: \"rootfs:/nowhere\"}",
         125,
         "error: container `a`: cannot use /nowhere as a root file system\n  nowhere.yaml:6:22: spec.containers[0].image\n  \
-         No such file or directory (os error 2)\n",
+         No such file or directory (ENOENT)\n",
     );
     let file = ground.write("file", "");
     says(
@@ -148,7 +200,20 @@ fn command_lines() {
         ),
         (
             vec!["run", "--image", "rootfs:absent", "--", "true"],
-            "error: --image rootfs:absent\n  absent: No such file or directory (os error 2)\n".into(),
+            "error: --image rootfs:absent\n  absent: No such file or directory (ENOENT)\n".into(),
+        ),
+        (
+            vec!["run", "-v", "DIR/absent:/x", "--image", "host:", "--", "true"],
+            "error: --volume DIR/absent:/x\n  DIR/absent: No such file or directory (ENOENT)\nhint: make it first (`mkdir -p \
+             DIR/absent`, or `touch` for a file): sandpod makes nothing on the host for -v\n"
+                .into(),
+        ),
+        (
+            vec!["run", "-v", "data:/x", "--image", "host:", "--", "true"],
+            "error: --volume data:/x\n  data: No such file or directory (ENOENT)\nhint: SRC is a path, here of a directory or \
+             file `data` in the current directory: there are no named volumes. Make it first (`mkdir data`), or write an \
+             emptyDir into a manifest\n"
+                .into(),
         ),
         (
             vec!["run", "--image"],

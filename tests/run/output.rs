@@ -29,6 +29,35 @@ fn has_ended(home: &Home, pod: &str) -> Option<()> {
     Some(())
 }
 
+/// A prompt has no newline, and waits for an answer that comes from another place.
+#[test]
+fn a_prompt_of_one_of_several_containers_is_shown_on_a_terminal() {
+    let Some(home) = Home::with("prompt_of_several", &["script"]) else { return };
+    let asks = "printf 'name? '; until [ -e /tmp/answer ]; do busybox sleep 0.05; done; echo bob";
+    let spec = once([sh("asks", asks), sh("other", "exec sleep 1000")]);
+    let manifest = home.manifest_of("prompts", &spec);
+    let run = home.command(&["run", "-q", "--rm", manifest.to_str().expect("UTF-8")]);
+    let line = format!("'{}' run -q --rm '{}'", run.get_program().display(), manifest.display());
+    let mut child = in_foreground(home.program("/usr/bin/script", &["-qec", &line, "/dev/null"]));
+    let mut stdout = child.0.stdout.take().expect("piped");
+    let (mut shown, mut bytes) = (Vec::new(), [0; 1024]);
+    // It waits for the answer until the prompt is here.
+    while !String::from_utf8_lossy(&shown).contains("name? ") {
+        let count = stdout.read(&mut bytes).expect("read");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&bytes[..count]);
+    }
+    assert!(!shown.contains(&b'\n'), "{}", String::from_utf8_lossy(&shown));
+    home.sandpod(&["exec", "-c", "asks", "prompts", "--", "touch", "/tmp/answer"]).ends_with(0);
+    while !String::from_utf8_lossy(&shown).contains("name? bob\r\n") {
+        let count = stdout.read(&mut bytes).expect("read");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&bytes[..count]);
+    }
+    home.sandpod(&["stop", "-t", "0", "prompts"]).ends_with(0);
+    code_of(&mut child.0);
+}
+
 fn in_foreground(mut command: Command) -> Reaped {
     Reaped(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
 }

@@ -108,6 +108,21 @@ fn output_that_cannot_be_written_stops_the_pod_and_is_an_error() {
 }
 
 #[test]
+fn an_id_that_cannot_be_printed_is_in_the_error_and_the_pod_goes_on() {
+    let Some(home) = Home::new("id_not_printed") else { return };
+    let mut command = home.command(&["run", "-d", "-q", "--image", "host:", "--name", "unseen", "--", "sleep", "1000"]);
+    command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("open"));
+    let mut child = Reaped(command.stderr(Stdio::piped()).spawn().expect("it starts"));
+    let mut stderr = String::new();
+    child.0.stderr.take().expect("piped").read_to_string(&mut stderr).expect("read");
+    assert_eq!(code_of(&mut child.0), Some(125), "{stderr}");
+    let id = home.sandpod(&["ps", "-q"]).ends_with(0).stdout;
+    assert!(stderr.contains(&format!("of pod `unseen`, which runs: {id}")), "{stderr}");
+    assert!(stderr.contains("(ENOSPC)") && stderr.contains("hint: `sandpod rm -f unseen`"), "{stderr}");
+    home.sandpod(&["rm", "-f", "unseen"]).ends_with(0);
+}
+
+#[test]
 fn attach_and_exec_say_why_they_could_not_write() {
     let Some(home) = Home::new("could_not_write") else { return };
     let script = "while :; do echo more; busybox sleep 0.1; done";
@@ -121,7 +136,7 @@ fn attach_and_exec_say_why_they_could_not_write() {
         child.0.stderr.take().expect("piped").read_to_string(&mut stderr).expect("read");
         // A command's own pipe is relayed; its failure is ours.
         assert_eq!(code_of(&mut child.0), Some(125), "{words:?}: {stderr}");
-        assert!(stderr.contains("No space left on device"), "{words:?}: {stderr}");
+        assert!(stderr.contains("No space left on device (ENOSPC)"), "{words:?}: {stderr}");
     }
     assert_eq!(pod.sh("main", "echo goes on"), "goes on");
 }

@@ -37,5 +37,5 @@ pub(super) fn make_directory(path: &Path) -> Result<()> {
 }
 
 pub(super) fn failed(call: &str, error: &std::io::Error) -> Failure {
-    Failure { step: STEP, on: String::new(), call: call.to_owned(), errno: error.raw_os_error().unwrap_or_default() }
+    Failure::of_call(STEP, call, error.raw_os_error().unwrap_or_default())
 }

@@ -51,7 +51,8 @@ pub(super) fn enter(unit: &str, pod: &str) -> Result<PathBuf> {
     ];
     let failed = |why: String| Failure::because(STEP, format!("scope {unit} of your systemd"), why);
     let output = Command::new("busctl").args(call).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| failed(format!("could not run busctl: {error}")))?;
+    let output =
+        output.map_err(|error| failed(format!("could not run busctl: {}", crate::sys::describe_io(&error))))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(failed(format!("busctl: {}: {}", output.status, said.trim())));

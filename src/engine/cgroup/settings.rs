@@ -88,7 +88,7 @@ fn set(cgroup: &Path, value: &Value) -> Result<()> {
     done.map_err(|error| {
         let errno = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
         let call = format!("write({}, \"{value}\")", cgroup.join(value.file()).display());
-        Failure { step: STEP, on: String::new(), call, errno: errno.unwrap_or_default() }
+        Failure::of_call(STEP, call, errno.unwrap_or_default())
     })
 }
 

@@ -224,12 +224,7 @@ impl Ends {
     /// The child inherits the ends, and nobody else: this process has one thread.
     fn spawn(&self, command: &mut Command) -> Result<Child> {
         let call = format!("execve({})", command.get_program().display());
-        let failed = |error: io::Error| Failure {
-            step: STEP,
-            on: String::new(),
-            call,
-            errno: error.raw_os_error().unwrap_or_default(),
-        };
+        let failed = |error: io::Error| Failure::of_call(STEP, call, error.raw_os_error().unwrap_or_default());
         for fd in self.all() {
             stdio::keep_on_exec(fd).during(STEP, "")?;
         }

@@ -44,12 +44,7 @@ fn what_it_said(heard: BorrowedFd<'_>) -> Result<()> {
     let said = stdio::read_some(heard, 4096).during(STEP, "")?.unwrap_or_default();
     match String::from_utf8_lossy(&said).split_once(' ') {
         None => Ok(()),
-        Some((errno, call)) => Err(Failure {
-            step: STEP,
-            on: String::new(),
-            call: call.to_owned(),
-            errno: errno.parse().unwrap_or_default(),
-        }),
+        Some((errno, call)) => Err(Failure::of_call(STEP, call, errno.parse().unwrap_or_default())),
     }
 }
 

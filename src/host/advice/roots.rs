@@ -66,9 +66,7 @@ fn mounts_in_the_way(facts: &Facts) -> Option<String> {
 /// Paths of the manifest: `rootfs:`, hostPath, mount destinations.
 pub(super) fn sources(errno: i32) -> Option<String> {
     let text = match errno {
-        ENOENT => {
-            "this path of the manifest is not there: make it, or let a hostPath make it (`type: DirectoryOrCreate`)"
-        }
+        ENOENT => "this path of the manifest is not there: make it, or correct the manifest",
         ENOTDIR => "a part of this path is a file where a directory was expected: compare the manifest with `ls -l`",
         EACCES => {
             "you may not go there: sandpod has your rights and no more; each directory on the way needs x for you, or, \

@@ -72,6 +72,13 @@ impl MappingBuilder {
         }
     }
 
+    /// The last entry, or the key that has no value yet.
+    pub(super) fn forget_last(&mut self) {
+        if let Next::Key = std::mem::replace(&mut self.next, Next::Key) {
+            self.entries.pop();
+        }
+    }
+
     pub(super) fn into_entries(mut self) -> Vec<Entry> {
         for entry in self.merged {
             if !self.first_positions.contains_key(&entry.key.text) {

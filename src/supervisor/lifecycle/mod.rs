@@ -27,13 +27,11 @@ use crate::plan::{LifecyclePlan, PodPlan, RestartPolicy};
 use crate::report::exit_code;
 use crate::state::{EVICTED, Phase};
 use crate::sys::process::Exit;
+use crate::sys::signals::SIGTERM;
 use container::{Container, START_ERROR};
 
 pub use event::{Action, Cause, Event, Outcome};
 pub use status::{ContainerStatus, ContainerView, TerminatedReason, WaitingReason};
-
-/// signal(7); named here because this module must not reach for libc.
-const SIGTERM: i32 = 15;
 
 /// Between SIGTERM and SIGKILL of a pod that is evicted: the kubelet's `immediateEvictionGracePeriodSeconds`.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);

@@ -2,37 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 
 /// The directory entries of `/proc/PID/ns` that say which namespaces a process is in (namespaces(7)), the owner of the
 /// others first.
-pub(crate) const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
+pub const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
 /// Enough to know a process by; a command line can have megabytes.
 const MOST_OF_COMMAND: u64 = 4096;
 
 /// The number in `net:[4026531840]`; `None` where the link may not be read (ptrace access mode, proc_pid_ns(5)).
-pub(crate) fn namespace(pid: i32, kind: &str) -> Option<u64> {
+#[must_use]
+pub fn namespace(pid: i32, kind: &str) -> Option<u64> {
     let target = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
     target.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
 /// Who is killed first when memory runs out (proc_pid_oom_score_adj(5)), as it is now.
-pub(crate) fn oom_score_adj(pid: i32) -> Option<i32> {
+#[must_use]
+pub fn oom_score_adj(pid: i32) -> Option<i32> {
     fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim_end().parse().ok()
+}
+
+/// Its name, which it may change itself (proc_pid_comm(5)).
+#[must_use]
+pub fn name(pid: i32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// The program that it executes (proc_pid_exe(5)).
+///
+/// # Errors
+/// EACCES of a process that may not be looked into.
+pub fn program(pid: i32) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe"))
 }
 
 /// Its arguments with blanks between them, or `[name]` for one without; `None`: it has gone. A fork of a supervisor has that
 /// one's arguments, and a name of its own (`sandpod:ports`).
-pub(crate) fn command(pid: i32) -> Option<String> {
-    let name = || Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned());
+#[must_use]
+pub fn command(pid: i32) -> Option<String> {
     let mut line = Vec::new();
     fs::File::open(format!("/proc/{pid}/cmdline")).ok()?.take(MOST_OF_COMMAND).read_to_end(&mut line).ok()?;
     if line.iter().all(|byte| *byte == 0) {
         // A zombie, or a process that has cleared its arguments.
-        return Some(format!("[{}]", name()?));
+        return Some(format!("[{}]", name(pid)?));
     }
-    if let Some(fork) = name().filter(|name| name.starts_with("sandpod:")) {
+    if let Some(fork) = name(pid).filter(|name| name.starts_with("sandpod:")) {
         return Some(fork);
     }
     let text = String::from_utf8_lossy(&line);
@@ -40,7 +57,8 @@ pub(crate) fn command(pid: i32) -> Option<String> {
 }
 
 /// Every process that is no zombie, and its parent.
-pub(crate) fn parents() -> BTreeMap<i32, i32> {
+#[must_use]
+pub fn parents() -> BTreeMap<i32, i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| Some((pid, parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
