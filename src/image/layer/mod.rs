@@ -69,7 +69,7 @@ pub struct Summary {
 /// Why a layer was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    #[error("the archive cannot be read: {0}")]
+    #[error("the archive cannot be read: {}", crate::sys::describe_io(.0))]
     Read(#[from] std::io::Error),
     /// The archive ends in the middle of an entry, or has no end mark.
     #[error("the archive is cut short at byte {0}")]

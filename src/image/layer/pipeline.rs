@@ -32,7 +32,7 @@ pub enum BlobError {
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// Reading, decompressing or copying the blob.
-    #[error("the blob could not be read: {0}")]
+    #[error("the blob could not be read: {}", crate::sys::describe_io(.0))]
     Read(#[from] std::io::Error),
     #[error("the blob has {found} bytes, its descriptor says {expected}")]
     Size { expected: u64, found: u64 },
