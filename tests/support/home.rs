@@ -70,7 +70,11 @@ impl Home {
     /// A file of the user's below the home.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.path().join(name);
-        fs::write(&path, content).expect("write");
+        if mode & 0o111 == 0 {
+            fs::write(&path, content).expect("write");
+        } else {
+            write_program(&path, content.as_ref());
+        }
         self.give(&path, mode);
         path
     }
@@ -192,4 +196,14 @@ impl Drop for Home {
             assert_eq!(self.remains(), Vec::<PathBuf>::new(), "rm left something");
         }
     }
+}
+
+/// Writes a file that is to be executed, in a process of its own. A descriptor of ours could be inherited by what another
+/// test starts at that moment, and while it is open for writing there, execve(2) is ETXTBSY.
+fn write_program(path: &Path, bytes: &[u8]) {
+    let mut command = Command::new("sh");
+    let mut child =
+        command.args(["-c", "exec cat >\"$0\""]).arg(path).stdin(Stdio::piped()).spawn().expect("sh starts");
+    child.stdin.take().expect("piped").write_all(bytes).expect("write");
+    assert!(child.wait().expect("wait").success(), "{}", path.display());
 }
