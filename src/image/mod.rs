@@ -11,8 +11,9 @@ pub mod digest;
 pub mod layer;
 pub mod platform;
 pub mod registry;
+pub mod store;
 mod stored;
 
 pub use config::ImageConfig;
 pub use digest::Digest;
-pub use stored::{StoredImage, StoredLayer};
+pub use stored::{ImageError, StoredImage, StoredLayer};

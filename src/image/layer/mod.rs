@@ -16,6 +16,8 @@ mod tree;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
+use serde::{Deserialize, Serialize};
+
 use archive::{Archive, Next};
 use entry::{Entry, Kind};
 use tree::Tree;
@@ -50,7 +52,7 @@ pub enum Owners {
 }
 
 /// What was unpacked, and what could not be kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub entries: u64,
     /// Bytes of files, without holes.
