@@ -68,7 +68,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "proxy", "sys"]),
     ("manifest", &[]),
     ("host", &["sys"]),
-    ("image", &["sys"]),
+    ("image", &["manifest", "sys"]),
     ("plan", &["manifest", "host"]),
     ("state", &["plan", "sys"]),
     ("engine", &["plan", "proxy", "sys"]),

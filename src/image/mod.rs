@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod layer;
 pub mod platform;
+pub mod registries;
 pub mod registry;
 pub mod store;
 mod stored;

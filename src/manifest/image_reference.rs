@@ -28,6 +28,10 @@ pub struct ImageReference {
     pub tag: Option<String>,
     /// `sha256:` and 64 hexadecimal digits, or another algorithm that is registered with OCI.
     pub digest: Option<String>,
+    /// The repository as it was written where no registry was (`nginx`): registries.conf(5) may give it another meaning
+    /// than Docker's, which the other fields have.
+    #[serde(default)]
+    pub short_name: Option<String>,
 }
 
 impl fmt::Display for ImageReference {
@@ -86,7 +90,9 @@ pub fn parse(text: &str) -> Result<ImageReference, InvalidReference> {
         Some((rest, digest)) => (rest, Some(check_digest(digest)?)),
         None => (text, None),
     };
-    let (registry, rest) = split_registry(rest);
+    let name = rest;
+    let (registry, rest) = split_registry(name);
+    let is_short = rest.len() == name.len();
     // Behind the last `/`, a colon can only begin a tag: a port ends before it.
     let (path, tag) = match rest.split_once(':') {
         Some((path, tag)) => (path, Some(check_tag(tag)?)),
@@ -107,7 +113,8 @@ pub fn parse(text: &str) -> Result<ImageReference, InvalidReference> {
         return Err(InvalidReference::TooLong(length));
     }
     let tag = tag.or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
-    Ok(ImageReference { registry: registry.to_owned(), repository, tag, digest })
+    let short_name = is_short.then(|| path.to_owned());
+    Ok(ImageReference { registry: registry.to_owned(), repository, tag, digest, short_name })
 }
 
 /// The registry and what follows it. A first part without `.`, `:` and uppercase letters is a namespace of the default

@@ -30,6 +30,19 @@ fn short_forms_are_completed() {
     }
 }
 
+#[test]
+fn a_name_without_a_registry_is_kept_as_it_was_written() {
+    for (text, short) in [
+        ("nginx", Some("nginx")),
+        ("library/nginx:1", Some("library/nginx")),
+        ("docker.io/nginx", None),
+        ("index.docker.io/nginx", None),
+        ("localhost/nginx", None),
+    ] {
+        assert_eq!(parse(text).expect("valid").short_name.as_deref(), short, "{text}");
+    }
+}
+
 /// With a digest there is no default tag: `@` names one manifest.
 #[test]
 fn digests_are_kept() {

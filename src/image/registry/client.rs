@@ -219,11 +219,15 @@ impl Client {
 
     fn token(&self, challenge: &Challenge, asked: &Asked) -> Result<String, RegistryError> {
         let url = token::url(challenge, &asked.repository, self.insecure).map_err(|why| self.protocol(why))?;
-        let mut request = self.agent.get(&url);
-        if let Some(basic) = self.basic() {
-            request = request.header(AUTHORIZATION, basic);
-        }
-        let mut response = request.call().map_err(|error| self.unreachable(&format!("its token server: {error}")))?;
+        let response = match (&self.credentials, self.basic()) {
+            (Some(Credentials::IdentityToken(identity)), _) => {
+                let (realm, form) = token::refresh(challenge, &asked.repository, identity);
+                self.agent.post(realm).send_form(form)
+            }
+            (_, Some(basic)) => self.agent.get(&url).header(AUTHORIZATION, basic).call(),
+            (_, None) => self.agent.get(&url).call(),
+        };
+        let mut response = response.map_err(|error| self.unreachable(&format!("its token server: {error}")))?;
         let status = response.status().as_u16();
         if matches!(status, 401 | 403) {
             return Err(self.denied(asked, status));
@@ -234,7 +238,7 @@ impl Client {
     }
 
     fn basic(&self) -> Option<String> {
-        let Credentials { user, password } = self.credentials.as_ref()?;
+        let Some(Credentials::Password { user, password }) = &self.credentials else { return None };
         Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))))
     }
 

@@ -33,7 +33,12 @@ impl Server {
                 let mut lines = BufReader::new(connection.try_clone().expect("dup"));
                 while lines.read_line(&mut request).is_ok_and(|count| count > 2) {}
                 // A client tries TLS first: the first byte of a handshake is no letter.
-                if request.starts_with("GET ") {
+                if request.starts_with("POST ") {
+                    let length = request.to_lowercase().split("content-length: ").nth(1).map(str::to_owned);
+                    let length = length.and_then(|it| it.lines().next()?.parse().ok()).expect("a length");
+                    lines.take(length).read_to_string(&mut request).expect("a body");
+                }
+                if request.starts_with("GET ") || request.starts_with("POST ") {
                     heard.lock().expect("a lock").push(request.to_lowercase());
                     let answer = answers.pop_front().expect("an answer");
                     // A client that has heard enough closes.
@@ -66,7 +71,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn user() -> Option<Credentials> {
-    Some(Credentials { user: "me".to_owned(), password: "secret".to_owned() })
+    Some(Credentials::Password { user: "me".to_owned(), password: "secret".to_owned() })
 }
 
 const SECRET: &str = "authorization: basic bwu6c2vjcmv0";
@@ -185,4 +190,22 @@ fn errors_are_told_apart_and_bodies_are_bounded() {
     let huge = answer("200 OK", OCI, &" ".repeat(MAX_DOCUMENT as usize + 1));
     let server = Server::start(&[&huge]);
     assert!(matches!(server.client().manifest("a", "1"), Err(RegistryError::TooLarge { .. })));
+}
+
+/// distribution's OAuth2: an identity token goes to the realm alone, in the body.
+#[test]
+fn an_identity_token_is_exchanged_for_an_access_token() {
+    let challenge = "www-authenticate: Bearer realm=\"http://@/token\",service=\"it\"\r\n";
+    let server = Server::start(&[
+        &answer("401 Unauthorized", challenge, ""),
+        &answer("200 OK", "", r#"{"access_token":"abc"}"#),
+        &answer("200 OK", OCI, MANIFEST),
+    ]);
+    let identity = Credentials::IdentityToken("id/1".to_owned());
+    server.client_with(Some(identity)).manifest("a", "1").expect("a manifest");
+    let asked = server.asked();
+    assert!(asked[1].starts_with("post /token http/1.1"), "{asked:?}");
+    assert!(asked[1].contains("grant_type=refresh_token") && asked[1].contains("refresh_token=id%2f1"), "{asked:?}");
+    assert!(asked[1].contains("scope=repository%3aa%3apull"), "{asked:?}");
+    assert!(asked[2].contains("authorization: bearer abc") && !asked[2].contains("id/1"), "{asked:?}");
 }

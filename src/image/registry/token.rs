@@ -43,6 +43,27 @@ pub(super) fn url(challenge: &Challenge, repository: &str, insecure: bool) -> Re
     Ok(format!("{realm}{separator}{service}scope={}", escaped(&format!("repository:{repository}:pull"))))
 }
 
+/// What an identity token is exchanged with (distribution, "OAuth2 token authentication"): the realm, which [`url`] has
+/// approved of, and a form.
+pub(super) fn refresh<'a>(
+    challenge: &'a Challenge,
+    repository: &str,
+    identity: &str,
+) -> (&'a str, Vec<(&'static str, String)>) {
+    let (realm, service) = match challenge {
+        Challenge::Bearer { realm, service, scope: _ } => (realm.as_str(), service.clone()),
+        Challenge::Basic => ("", None),
+    };
+    let form = vec![
+        ("grant_type", "refresh_token".to_owned()),
+        ("service", service.unwrap_or_default()),
+        ("client_id", "sandpod".to_owned()),
+        ("scope", format!("repository:{repository}:pull")),
+        ("refresh_token", identity.to_owned()),
+    ];
+    (realm, form)
+}
+
 /// Percent-encoding for a query (RFC 3986, 2.1).
 fn escaped(text: &str) -> String {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte);

@@ -1,0 +1,21 @@
+//! What the user's machine says about registries: registries.conf(5), certificates, proxies and credentials, as
+//! podman, skopeo and docker read them.
+//!
+//! The command reads all of it and hands the result over as [`Endpoint`]s: the process that talks to registries has no
+//! file system and no environment. Every file has a bound, and an error names the file and the line.
+
+mod conf_file;
+mod configuration;
+mod endpoint;
+mod environment;
+mod files;
+mod prefix;
+mod toml_table;
+
+pub use configuration::{Configuration, Refused};
+pub use endpoint::{ClientCertificate, Der, Endpoint, Proxies, Trust};
+pub use environment::Environment;
+pub use files::Unreadable;
+
+#[cfg(test)]
+mod configuration_tests;
