@@ -105,7 +105,7 @@ impl Configuration {
         };
         if let Some(meaning) = self.aliases.get(&name) {
             let meant = completed(meaning).map(|meant| vec![meant]);
-            return meant.ok_or_else(|| Refused::NoRegistry { name });
+            return meant.ok_or(Refused::NoRegistry { name });
         }
         if self.search.is_empty() {
             return Err(Refused::NoRegistry { name });
