@@ -132,6 +132,31 @@ fn signals_have_one_table() {
     assert!(found.is_empty(), "use sys::signals: {found:#?}");
 }
 
+/// docs/what-is-tested.md: every name in its tables is a test of the file that comes before it.
+#[test]
+fn the_page_of_tests_names_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/what-is-tested.md")).expect("the page");
+    let cells = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit(" | ").next());
+    let (mut file, mut text, mut count) = ("", String::new(), 0);
+    let mut missing = Vec::new();
+    for word in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        if word.ends_with(".rs") {
+            file = word;
+            text = fs::read_to_string(root.join(file)).unwrap_or_default();
+            continue;
+        }
+        // Between the attribute and the function there may be others, and comments.
+        let before = text.split_once(&format!("fn {word}(")).and_then(|(before, _)| before.rsplit_once("#[test]"));
+        if before.is_none_or(|(_, between)| between.contains("fn ")) {
+            missing.push(format!("{file}: {word}"));
+        }
+        count += 1;
+    }
+    assert!(count > 100, "the page has rows of tests: {count}");
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
 /// What touches the kernel is in two directories.
 #[test]
 fn unsafe_code_and_kernel_crates_stay_in_their_place() {
