@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::certificates::{self, Certificates};
 use super::conf_file::{self, ConfFile, Registry, Serves, ShortNameMode};
+use super::credentials::{self, CredentialsError};
 use super::endpoint::{Endpoint, Proxies, Trust};
 use super::environment::Environment;
 use super::files::{self, Unreadable};
@@ -28,6 +30,8 @@ pub struct Configuration {
 pub enum Refused {
     #[error("{0}")]
     Unreadable(#[from] Unreadable),
+    #[error("{0}")]
+    Credentials(#[from] CredentialsError),
     #[error("registry `{prefix}` is blocked in {}", file.display())]
     Blocked { prefix: String, file: PathBuf },
     /// What a location and the rest of a reference make together.
@@ -67,12 +71,6 @@ impl Configuration {
     #[must_use]
     pub fn environment(&self) -> &Environment {
         &self.environment
-    }
-
-    /// `credential-helpers`, in order.
-    #[must_use]
-    pub fn helpers(&self) -> &[String] {
-        &self.helpers
     }
 
     fn lay_over(&mut self, read: ConfFile) {
@@ -125,7 +123,7 @@ impl Configuration {
     pub fn endpoints(&self, reference: &ImageReference) -> Result<Vec<Endpoint>, Refused> {
         let text = reference.to_string();
         let Some((registry, length)) = self.registry(&text) else {
-            return Ok(vec![self.endpoint(&text, reference, false)?]);
+            return Ok(vec![self.endpoint(reference, false)?]);
         };
         if registry.blocked {
             return Err(Refused::Blocked { prefix: registry.prefix.clone(), file: registry.file.clone() });
@@ -148,7 +146,7 @@ impl Configuration {
                 file: registry.file.clone(),
                 why: wrong.to_string(),
             })?;
-            endpoints.push(self.endpoint(&rewritten, &parsed, insecure)?);
+            endpoints.push(self.endpoint(&parsed, insecure)?);
         }
         Ok(endpoints)
     }
@@ -169,17 +167,35 @@ impl Configuration {
         matching.max_by_key(|(registry, _)| registry.prefix.len())
     }
 
-    fn endpoint(&self, _text: &str, reference: &ImageReference, insecure: bool) -> Result<Endpoint, Refused> {
+    fn endpoint(&self, reference: &ImageReference, insecure: bool) -> Result<Endpoint, Refused> {
         let ImageReference { registry, repository, tag, digest, short_name: _ } = reference.clone();
-        let trust = if insecure { Trust::Insecure } else { Trust::Verified { authorities: Vec::new() } };
+        let reference = digest.or(tag).unwrap_or_else(|| DEFAULT_TAG.to_owned());
+        self.place(registry, repository, reference, insecure)
+    }
+
+    /// All that is known of a registry itself, for a login.
+    ///
+    /// # Errors
+    /// As [`endpoints`](Self::endpoints).
+    pub fn registry_alone(&self, host: &str) -> Result<Endpoint, Refused> {
+        let registry = self.registry(host).map(|(registry, _)| registry);
+        if let Some(Registry { prefix, file, .. }) = registry.filter(|registry| registry.blocked) {
+            return Err(Refused::Blocked { prefix: prefix.clone(), file: file.clone() });
+        }
+        self.place(host.to_owned(), String::new(), String::new(), registry.is_some_and(|it| it.insecure))
+    }
+
+    fn place(&self, host: String, repository: String, reference: String, insecure: bool) -> Result<Endpoint, Refused> {
+        let Certificates { authorities, client } = certificates::of_host(&self.environment, &host)?;
+        let credentials = credentials::find(&self.environment, &self.helpers, &host, &repository)?;
         Ok(Endpoint {
-            host: registry,
+            host,
             repository,
-            reference: digest.or(tag).unwrap_or_else(|| DEFAULT_TAG.to_owned()),
-            trust,
-            client_certificate: None,
-            proxies: Proxies::default(),
-            credentials: None,
+            reference,
+            trust: if insecure { Trust::Insecure } else { Trust::Verified { authorities } },
+            client_certificate: client,
+            proxies: Proxies::of(&self.environment),
+            credentials,
         })
     }
 }

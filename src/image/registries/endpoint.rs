@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
-use super::super::registry::Credentials;
+use super::Credentials;
 
 /// Where an image may be had. Of several, the first that has it is used: mirrors in order, then the registry itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,16 +29,9 @@ pub enum Trust {
     Insecure,
 }
 
-/// A certificate or a private key. JSON has it in base64.
-#[derive(Clone, PartialEq, Eq)]
+/// A certificate. JSON has it in base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Der(pub Vec<u8>);
-
-impl std::fmt::Debug for Der {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // It may be a private key, which must not get into a log by a derive.
-        write!(out, "Der({} bytes)", self.0.len())
-    }
-}
 
 impl Serialize for Der {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -54,13 +47,18 @@ impl<'de> Deserialize<'de> for Der {
     }
 }
 
-/// What proves to a registry who the user is: `client.cert` and `client.key` of certs.d.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What proves to a registry who the user is: a pair of files `*.cert` and `*.key` of certs.d, both in PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
-    /// The certificate itself first.
-    pub chain: Vec<Der>,
-    /// In PKCS #8, PKCS #1 or SEC 1.
-    pub key: Der,
+    /// The certificate itself, and those between it and an authority.
+    pub certificate: String,
+    pub key: String,
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "ClientCertificate")
+    }
 }
 
 /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.

@@ -6,27 +6,20 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy};
 
 use super::challenge::{self, Challenge};
 use super::retry::{self, Retry};
-use super::{Credentials, RegistryError, SILENCE, token};
+use super::{RegistryError, SILENCE, token};
+use crate::image::registries::certificates::in_pem;
+use crate::image::registries::{ClientCertificate, Credentials, Der, Endpoint, Proxies, Trust};
 
 /// distribution's own client follows as many.
 const MAX_REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(30);
 /// Bytes of an error's body that are shown.
 const SHOWN_BODY: u64 = 300;
-
-/// How a registry proves that it is the one that is meant.
-#[derive(Debug, Clone)]
-pub enum Security {
-    /// TLS with a certificate that one of these has signed.
-    Verified(Vec<Certificate<'static>>),
-    /// TLS with any certificate, or plain HTTP where there is no TLS: `insecure = true` of registries.conf(5).
-    Insecure,
-}
 
 /// One registry, and what it wants to see of us.
 #[derive(Debug)]
@@ -36,6 +29,7 @@ pub struct Client {
     host: String,
     scheme: &'static str,
     insecure: bool,
+    proxies: Proxies,
     credentials: Option<Credentials>,
     /// The header that the registry took last, and the repository that it is for.
     authorization: Option<(String, String)>,
@@ -68,19 +62,25 @@ impl Answer {
 type Response = ureq::http::Response<ureq::Body>;
 
 impl Client {
-    /// A client for the registry of a reference. No connection is made yet.
-    #[must_use]
-    pub fn new(registry: &str, security: &Security, credentials: Option<Credentials>, proxy: Option<Proxy>) -> Client {
+    /// A client for one registry. No connection is made yet. `system` are the authorities that the system trusts.
+    ///
+    /// # Errors
+    /// A client certificate that is none, a proxy that is no address.
+    pub fn new(endpoint: &Endpoint, system: &[Der]) -> Result<Client, RegistryError> {
         // Docker Hub's references and its registry have different names.
-        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-        let (roots, insecure) = match security {
-            Security::Verified(roots) => (roots.as_slice(), false),
-            Security::Insecure => (&[][..], true),
+        let host = if endpoint.host == "docker.io" { "registry-1.docker.io" } else { &endpoint.host };
+        let wrong = |why: String| RegistryError::Protocol { host: host.to_owned(), why };
+        let (roots, insecure) = match &endpoint.trust {
+            Trust::Verified { authorities } => (authorities.as_slice(), false),
+            Trust::Insecure => (&[][..], true),
         };
+        let roots: Vec<_> = roots.iter().chain(system).map(|Der(der)| Certificate::from_der(der).to_owned()).collect();
+        let client = endpoint.client_certificate.as_ref().map(client_certificate).transpose().map_err(wrong)?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .root_certs(RootCerts::new_with_certs(roots))
+            .root_certs(RootCerts::new_with_certs(&roots))
+            .client_cert(client)
             .disable_verification(insecure)
             .build();
         let agent = Agent::config_builder()
@@ -88,7 +88,8 @@ impl Client {
             // By hand: ureq would not keep us from plain HTTP.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy)
+            // Each request has its own: what the process's environment says does not count here.
+            .proxy(None)
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
@@ -96,7 +97,18 @@ impl Client {
             .tls_config(tls)
             .build()
             .new_agent();
-        Client { agent, host: host.to_owned(), scheme: "https", insecure, credentials, authorization: None }
+        let (proxies, credentials) = (endpoint.proxies.clone(), endpoint.credentials.clone());
+        for proxy in [&proxies.https, &proxies.http].into_iter().flatten() {
+            // The text may hold a password and is not shown.
+            Proxy::new(proxy).map_err(|error| wrong(format!("a proxy of HTTPS_PROXY or HTTP_PROXY: {error}")))?;
+        }
+        let host = host.to_owned();
+        Ok(Client { agent, host, scheme: "https", insecure, proxies, credentials, authorization: None })
+    }
+
+    /// The proxy for an address, which [`new`](Self::new) has checked.
+    fn proxy(&self, url: &str) -> Option<Proxy> {
+        Proxy::new(self.proxies.for_url(url)?).ok()
     }
 
     /// The registries of tests have no TLS, and a handshake would cost each an answer.
@@ -168,7 +180,8 @@ impl Client {
         let origin = format!("{}://{}", self.scheme, self.host);
         let mut url = format!("{origin}{}", asked.path);
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.agent.get(&url).header("accept", &asked.accept);
+            let mut request = self.agent.get(&url).config().proxy(self.proxy(&url)).build();
+            request = request.header("accept", &asked.accept);
             if asked.from > 0 {
                 request = request.header("range", format!("bytes={}-", asked.from));
             }
@@ -222,10 +235,15 @@ impl Client {
         let response = match (&self.credentials, self.basic()) {
             (Some(Credentials::IdentityToken(identity)), _) => {
                 let (realm, form) = token::refresh(challenge, &asked.repository, identity);
-                self.agent.post(realm).send_form(form)
+                self.agent.post(realm).config().proxy(self.proxy(realm)).build().send_form(form)
             }
-            (_, Some(basic)) => self.agent.get(&url).header(AUTHORIZATION, basic).call(),
-            (_, None) => self.agent.get(&url).call(),
+            (_, basic) => {
+                let request = self.agent.get(&url).config().proxy(self.proxy(&url)).build();
+                match basic {
+                    Some(basic) => request.header(AUTHORIZATION, basic).call(),
+                    None => request.call(),
+                }
+            }
         };
         let mut response = response.map_err(|error| self.unreachable(&format!("its token server: {error}")))?;
         let status = response.status().as_u16();
@@ -280,6 +298,12 @@ impl Client {
             }
         }
     }
+}
+
+fn client_certificate(pair: &ClientCertificate) -> Result<ClientCert, String> {
+    let ClientCertificate { certificate, key } = pair;
+    let key = PrivateKey::from_pem(key.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(ClientCert::new_with_certs(&in_pem(certificate)?, key))
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {

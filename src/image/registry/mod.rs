@@ -13,8 +13,7 @@ mod token;
 use std::io::Read;
 use std::time::Duration;
 
-pub use client::{Client, Security};
-use serde::{Deserialize, Serialize};
+pub use client::Client;
 
 use super::descriptor::{ACCEPTED, MAX_DOCUMENT};
 use super::digest::Digest;
@@ -23,27 +22,6 @@ use retry::Retry;
 
 #[cfg(test)]
 mod tests;
-
-/// What the user has for a registry (docker's and podman's login).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Credentials {
-    Password {
-        user: String,
-        password: String,
-    },
-    /// What a token server gave at the login instead of keeping the password, good for tokens alone.
-    IdentityToken(String),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A password must not get into a log by a derive.
-        match self {
-            Credentials::Password { user, .. } => write!(out, "Password of {user}"),
-            Credentials::IdentityToken(_) => write!(out, "IdentityToken"),
-        }
-    }
-}
 
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]

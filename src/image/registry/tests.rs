@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::image::registries::{Credentials, Endpoint, Proxies, Trust};
 
 const MANIFEST: &str = r#"{"schemaVersion":2}"#;
 const OCI: &str = "content-type: application/vnd.oci.image.manifest.v1+json\r\n";
@@ -54,7 +55,16 @@ impl Server {
     }
 
     fn client_with(&self, credentials: Option<Credentials>) -> Client {
-        let mut client = Client::new(&self.address, &Security::Insecure, credentials, None);
+        let endpoint = Endpoint {
+            host: self.address.clone(),
+            repository: String::new(),
+            reference: String::new(),
+            trust: Trust::Insecure,
+            client_certificate: None,
+            proxies: Proxies::default(),
+            credentials,
+        };
+        let mut client = Client::new(&endpoint, &[]).expect("a client");
         client.use_http();
         client
     }
