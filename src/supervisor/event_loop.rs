@@ -88,7 +88,6 @@ impl Supervisor<'_> {
 
     /// Until the pod has ended.
     pub(super) fn run(&mut self) {
-        let mut settled = false;
         while !self.finished {
             let network = self.connection.as_ref().and_then(Connection::next_deadline);
             let ports = self.publishing.as_ref().and_then(Publishing::next_deadline);
@@ -104,17 +103,23 @@ impl Supervisor<'_> {
             let delay = next.into_iter().chain(own.into_iter().flatten()).min();
             // A timer that cannot be set would be a bug of ours; without it the pod still reacts to everything else.
             let _ = self.timer.set(delay);
-            let Ok(ready) = self.watch.poller.wait((!settled).then_some(SETTLE)) else { return };
-            settled = ready.is_empty();
-            if settled {
-                // Nothing to do for now: keep only what waiting needs.
-                memfd::trim_heap();
-                memfd::forget_program_pages();
-            }
+            let Ok(ready) = self.wait() else { return };
             for event in ready {
                 self.dispatch(event);
             }
         }
+    }
+
+    /// Waits for events. A pod that is quiet keeps only what waiting needs: so it waits on at once, since all code that runs
+    /// in between comes back into memory (the kernel maps 64 KiB around each page that is touched).
+    fn wait(&self) -> crate::sys::Result<Vec<Ready>> {
+        let ready = self.watch.poller.wait(Some(SETTLE))?;
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        memfd::trim_heap();
+        memfd::forget_program_pages();
+        self.watch.poller.wait(None)
     }
 
     fn dispatch(&mut self, ready: Ready) {
