@@ -65,13 +65,13 @@ fn the_page_lists_the_steps_in_the_codes_order() {
 
 /// Who may use whom; see `SHARED` for what everybody may.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["manifest", "host", "plan", "state", "supervisor", "engine", "proxy", "sys"]),
+    ("cli", &["manifest", "host", "image", "plan", "state", "supervisor", "engine", "proxy", "sys"]),
     ("manifest", &[]),
     ("host", &["sys"]),
     ("image", &["manifest", "sys"]),
     ("plan", &["manifest", "host"]),
     ("state", &["plan", "sys"]),
-    ("engine", &["plan", "proxy", "sys"]),
+    ("engine", &["image", "manifest", "plan", "proxy", "sys"]),
     ("supervisor", &["engine", "plan", "state", "sys"]),
     ("proxy", &["sys"]),
     ("sys", &[]),

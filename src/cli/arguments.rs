@@ -10,11 +10,13 @@ use crate::plan::idmap::UsernsChoice;
 mod exec;
 mod network;
 mod pod;
+mod pull;
 mod running;
 
 pub(crate) use exec::ExecArguments;
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
+pub(crate) use pull::PullArguments;
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// clap's own heading: what comes after a flattened group would otherwise stand below that group's.
@@ -69,6 +71,8 @@ pub(crate) enum Verb {
     Kill(KillArguments),
     /// Remove ended pods and everything they left, and print their names
     Rm(RmArguments),
+    /// Fetch images from registries and unpack them
+    Pull(PullArguments),
     /// Print sandpod's version
     Version(VersionArguments),
     /// Print a completion script for a shell

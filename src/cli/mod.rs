@@ -34,6 +34,8 @@ mod ports;
 mod print;
 mod ps;
 mod publish;
+mod pull;
+mod pull_progress;
 mod relay;
 mod rm;
 mod run;
@@ -103,6 +105,7 @@ type Outcome = Result<u8, Failure>;
 #[must_use]
 pub fn main() -> ExitCode {
     crate::engine::roles::play();
+    crate::engine::images::play();
     // Every mode below is explicit, so a stricter mask could only take from us what we need (`umask 0777`).
     stdio::set_umask(0o022);
     // It cannot fail for this signal; if it did, the first child would say so.
@@ -154,6 +157,7 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Unpause(asked) => pause::unpause(asked),
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
+        Verb::Pull(asked) => pull::pull(asked),
         Verb::Version(asked) => version::version(asked),
         Verb::Completions(asked) => completions::completions(asked),
         Verb::Man(asked) => man::man(asked),

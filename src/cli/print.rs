@@ -84,6 +84,11 @@ pub(crate) fn json(value: &impl serde::Serialize) -> std::io::Result<()> {
     std::io::stdout().write_all(text.as_bytes())
 }
 
+/// One JSON object as one line on stdout.
+pub(crate) fn json_line(json: &str) -> std::io::Result<()> {
+    std::io::stdout().write_all(format!("{}\n", without_controls(json)).as_bytes())
+}
+
 /// The same JSON without the characters that could steer a terminal and that JSON may leave as they are (RFC 8259, 7).
 fn without_controls(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());

@@ -9,6 +9,7 @@ mod copy;
 pub mod exec;
 mod failure;
 pub mod idmap;
+pub mod images;
 mod join;
 pub mod launcher;
 pub mod layers;

@@ -33,3 +33,14 @@ impl fmt::Display for ImageSource {
         tag.iter().try_for_each(|tag| write!(out, ":{tag}"))
     }
 }
+
+/// When a registry is asked for an image
+/// (<https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// At every start. Layers that are here are not transferred again.
+    Always,
+    /// When the store does not have the image.
+    IfNotPresent,
+    Never,
+}

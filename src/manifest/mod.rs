@@ -28,7 +28,7 @@ mod tree;
 pub(crate) use amount::written;
 pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
-pub use image_source::ImageSource;
+pub use image_source::{ImageSource, PullPolicy};
 pub(crate) use names::{dns_label, dns_subdomain, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};

@@ -235,6 +235,15 @@ fn single(facts: &Facts, why: String) -> IdMapPlan {
     }
 }
 
+/// The map of a pod that uses images and no files of yours: what layers are unpacked for before a pod asks.
+///
+/// # Errors
+/// The mode that was chosen cannot be had on this host.
+pub fn of_images(facts: &Facts, choice: UsernsChoice) -> Result<IdMapPlan, Report> {
+    let wish = Wish { choice, asked_by: "--userns" };
+    decide(facts, &wish, &[], &[]).map(|(idmap, _)| idmap)
+}
+
 /// The map with every id that a pod of this user can have: for removing files whose own map is not known any more.
 #[must_use]
 pub fn widest(facts: &Facts) -> IdMapPlan {

@@ -12,6 +12,8 @@ mod error;
 pub mod event;
 pub mod inet;
 pub mod inotify;
+pub mod landlock;
+pub mod limits;
 pub mod memfd;
 pub mod mount;
 pub mod net;

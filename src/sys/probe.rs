@@ -29,6 +29,8 @@ pub struct Uname {
     /// `6.12.3-amd64`
     pub release: String,
     pub hostname: String,
+    /// `x86_64`
+    pub machine: String,
 }
 
 /// Opens a file that must be a regular one. Never waits: a FIFO put in its place is an error, not a hang.
@@ -182,6 +184,7 @@ pub fn uname() -> Result<Uname> {
     Ok(Uname {
         release: found.release().to_string_lossy().into_owned(),
         hostname: found.nodename().to_string_lossy().into_owned(),
+        machine: found.machine().to_string_lossy().into_owned(),
     })
 }
 

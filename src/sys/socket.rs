@@ -183,6 +183,13 @@ impl From<Channel> for OwnedFd {
     }
 }
 
+/// What a parent has handed over to a program: its end of a [`Channel::pair`].
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Channel {
+        Channel(fd)
+    }
+}
+
 /// A listening socket of mode 0600.
 #[derive(Debug)]
 pub struct Listener(OwnedFd);

@@ -2,12 +2,13 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "run",
     "port",
     "port-forward",
     "plan",
     "ps",
+    "pull",
     "inspect",
     "stats",
     "tree",

@@ -34,6 +34,9 @@ pub enum BlobError {
     /// Reading, decompressing or copying the blob.
     #[error("the blob could not be read: {}", crate::sys::describe_io(.0))]
     Read(#[from] std::io::Error),
+    /// The bytes are the right ones.
+    #[error("the blob cannot be decompressed: {}", crate::sys::describe_io(.0))]
+    Decompression(std::io::Error),
     #[error("the blob has {found} bytes, its descriptor says {expected}")]
     Size { expected: u64, found: u64 },
     #[error("the blob has the digest {found}, its descriptor says {expected}")]
@@ -93,7 +96,7 @@ fn read_blob(
     if digest != expected.digest {
         return Err(BlobError::Digest { expected: expected.digest, found: digest });
     }
-    Ok(decompressed?)
+    decompressed.map_err(BlobError::Decompression)
 }
 
 /// Until the end of the compressed stream, or until the receiver is gone.

@@ -81,18 +81,18 @@ impl Client {
         }
     }
 
-    /// Opens a blob for reading. A connection that breaks is made again where it broke; the end of the reader is the end
-    /// of the blob or an error. The caller compares the digest.
+    /// Opens a blob for reading, from byte `from` on, which is before its end. A connection that breaks is made again where
+    /// it broke; the end of the reader is the end of the blob or an error. The caller compares the digest.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
-    pub fn blob(&mut self, repository: &str, digest: Digest, size: u64) -> Result<Blob<'_>, RegistryError> {
+    pub fn blob(&mut self, repository: &str, digest: Digest, size: u64, from: u64) -> Result<Blob<'_>, RegistryError> {
         let asked = Asked {
             path: format!("/v2/{repository}/blobs/{digest}"),
             accept: "*/*".to_owned(),
             what: format!("blob {digest} of {repository}"),
             repository: repository.to_owned(),
-            from: 0,
+            from,
         };
         let answer = self.get(&asked)?;
         Ok(Blob { client: self, asked, answer, size, retry: Retry::default() })

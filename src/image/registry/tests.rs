@@ -134,7 +134,7 @@ fn credentials_stay_where_they_belong() {
     ]);
     let mut client = server.client_with(user());
     let mut bytes = String::new();
-    client.blob("a", Digest::of(b"blob"), 4).expect("a blob").read_to_string(&mut bytes).expect("read");
+    client.blob("a", Digest::of(b"blob"), 4, 0).expect("a blob").read_to_string(&mut bytes).expect("read");
     assert_eq!(bytes, "blob");
     assert!(server.asked()[1].contains(SECRET), "the registry itself gets them");
     let asked = other.asked();
@@ -167,7 +167,7 @@ fn a_broken_blob_goes_on_where_it_broke() {
         let server = Server::start(&[broken, second]);
         let mut client = server.client();
         let mut text = String::new();
-        let read = client.blob("a", Digest::of(b""), 10).expect("a blob").read_to_string(&mut text);
+        let read = client.blob("a", Digest::of(b""), 10, 0).expect("a blob").read_to_string(&mut text);
         assert_eq!(read.is_ok().then_some(text.as_str()), expected, "{read:?}");
         assert!(server.asked()[1].contains("range: bytes=5-"));
     }

@@ -248,7 +248,7 @@ impl ImageStore {
 
 /// A key becomes the name of a directory.
 fn check_key(key: &str) -> Result<()> {
-    let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+,".contains(&byte));
     if plain && !key.is_empty() && key.len() <= MAX_KEY && !key.starts_with('.') {
         return Ok(());
     }

@@ -1,0 +1,99 @@
+//! `sandpod pull`
+
+use super::arguments::PullArguments;
+use super::pull_progress::Shown;
+use super::{Failure, Outcome, print};
+use crate::engine::images::Pull;
+use crate::host::{self, CgroupQuery, Facts};
+use crate::image::platform::Platform;
+use crate::image::registries::{Configuration, Endpoint, Environment};
+use crate::image::store::{ImageStore, directory_in};
+use crate::manifest::image_reference::{self, ImageReference};
+use crate::manifest::{ImageSource, PullPolicy};
+use crate::plan::idmap::{self, IdMapPlan};
+use crate::report::{Report, exit_code};
+use crate::sys::probe;
+
+/// Fetches each image and unpacks it; goes on after one that fails.
+pub(crate) fn pull(asked: &PullArguments) -> Outcome {
+    let query = host::Asked { host_image: false, rootfs: Vec::new(), cgroup: CgroupQuery::Skip, pasta: false };
+    let facts = host::probe(&query)?;
+    let idmap = idmap::of_images(&facts, asked.userns.into())?;
+    let configuration = Configuration::load(&Environment::of_process()).map_err(|error| {
+        Report::new(exit_code::FAILURE, "could not read the configuration of registries").because(error.to_string())
+    })?;
+    let store = open_store(&facts)?;
+    let _lock = store.shared().map_err(|error| error.into_report("could not lock the image store"))?;
+    let platform = platform(asked.platform.as_deref())?;
+    super::each(&asked.images, |typed| {
+        let reference = parse(typed)?;
+        let endpoints = endpoints(&configuration, &reference)?;
+        let source = ImageSource::Registry(reference);
+        let mut pull = Pull::new(&store, &source, endpoints);
+        pull_one(&mut pull, asked, &platform, &idmap, &source.to_string())
+    })
+}
+
+fn pull_one(
+    pull: &mut Pull<'_>,
+    asked: &PullArguments,
+    platform: &Platform,
+    idmap: &IdMapPlan,
+    name: &str,
+) -> Result<(), Failure> {
+    let mut out = Shown::new(asked.quiet, asked.json);
+    let image = pull.resolve(PullPolicy::Always, platform, &mut out)?;
+    pull.ensure(&image, idmap, &mut out)?;
+    out.finish()?;
+    if asked.json {
+        let unpacked_for = idmap.mode.word();
+        let line =
+            serde_json::json!({ "event": "done", "image": name, "manifest": image.manifest, "idMap": unpacked_for });
+        return Ok(print::text(&format!("{line}\n"))?);
+    }
+    if asked.quiet {
+        return Ok(print::text(&format!("{}\n", image.manifest))?);
+    }
+    let mode = idmap.mode.word();
+    out.line(&format!("unpacked for pods with the id map `{mode}`: {}", idmap.why));
+    Ok(print::text(&format!("{name}@{}\n", image.manifest))?)
+}
+
+/// The store of the user whom `facts` describe.
+pub(crate) fn open_store(facts: &Facts) -> Result<ImageStore, Report> {
+    ImageStore::open(&directory_in(&facts.data_dir.path))
+        .map_err(|error| error.into_report("could not open the image store"))
+}
+
+/// What was typed, or this machine.
+pub(crate) fn platform(typed: Option<&str>) -> Result<Platform, Report> {
+    match typed {
+        Some(typed) => Platform::parse(typed)
+            .map_err(|why| Report::new(exit_code::USAGE, "--platform is not understood").because(why)),
+        None => {
+            let system = probe::uname().map_err(|error| {
+                Report::new(exit_code::FAILURE, "could not learn this machine's architecture")
+                    .because(error.to_string())
+            })?;
+            Ok(Platform::of_machine(&system.machine))
+        }
+    }
+}
+
+/// Where a reference may be had; of a short name all that it may mean.
+pub(crate) fn endpoints(configuration: &Configuration, reference: &ImageReference) -> Result<Vec<Endpoint>, Report> {
+    let refused = |error: crate::image::registries::Refused| {
+        Report::new(exit_code::FAILURE, format!("could not pull `{reference}`")).because(error.to_string())
+    };
+    let mut endpoints = Vec::new();
+    for candidate in configuration.candidates(reference).map_err(refused)? {
+        endpoints.extend(configuration.endpoints(&candidate).map_err(refused)?);
+    }
+    Ok(endpoints)
+}
+
+fn parse(typed: &str) -> Result<ImageReference, Report> {
+    image_reference::parse(typed.strip_prefix("docker://").unwrap_or(typed)).map_err(|error| {
+        Report::new(exit_code::USAGE, format!("`{typed}` is not the name of an image")).because(error.to_string())
+    })
+}
