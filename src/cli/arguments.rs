@@ -8,12 +8,14 @@ use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
 mod exec;
+mod login;
 mod network;
 mod pod;
 mod pull;
 mod running;
 
 pub(crate) use exec::ExecArguments;
+pub(crate) use login::{LoginArguments, LogoutArguments};
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
 pub(crate) use pull::PullArguments;
@@ -73,6 +75,10 @@ pub(crate) enum Verb {
     Rm(RmArguments),
     /// Fetch images from registries and unpack them
     Pull(PullArguments),
+    /// Check a user and a password at a registry, and keep them for pulls and pushes
+    Login(LoginArguments),
+    /// Forget the user and the password of a registry
+    Logout(LogoutArguments),
     /// Print sandpod's version
     Version(VersionArguments),
     /// Print a completion script for a shell

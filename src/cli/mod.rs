@@ -23,6 +23,7 @@ mod log_files;
 mod log_line;
 mod log_printer;
 mod log_tail;
+mod login;
 mod logs;
 mod man;
 mod networks;
@@ -158,6 +159,8 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
         Verb::Pull(asked) => pull::pull(asked),
+        Verb::Login(asked) => login::login(asked),
+        Verb::Logout(asked) => login::logout(asked),
         Verb::Version(asked) => version::version(asked),
         Verb::Completions(asked) => completions::completions(asked),
         Verb::Man(asked) => man::man(asked),

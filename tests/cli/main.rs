@@ -2,12 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests may act")]
 
+#[path = "../image_support/mod.rs"]
+mod image_support;
 #[path = "../support/mod.rs"]
 mod support;
+use support::skip;
 
 mod cgroups;
 mod client;
 mod completions;
+mod login;
 mod logs;
 mod publish;
 mod run;

@@ -2,7 +2,7 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 24] = [
     "run",
     "port",
     "port-forward",
@@ -22,6 +22,8 @@ const VERBS: [&str; 22] = [
     "unpause",
     "kill",
     "rm",
+    "login",
+    "logout",
     "version",
     "completions",
     "man",

@@ -25,6 +25,21 @@ use crate::manifest::{ImageSource, PullPolicy};
 use crate::plan::idmap::IdMapPlan;
 use crate::report::{Report, exit_code};
 
+/// Asks a registry, by the puller, whether it takes the credentials of an endpoint.
+///
+/// # Errors
+/// It does not, or it cannot be asked.
+pub fn check_login(endpoint: &Endpoint) -> Result<(), Report> {
+    let mut puller = Puller::start(std::slice::from_ref(endpoint))?;
+    puller.login(0)?.map(drop).map_err(|Trouble { why, hint, is_final: _ }| {
+        let report = Report::new(exit_code::FAILURE, format!("could not log in to {}", endpoint.host)).because(why);
+        match hint {
+            Some(hint) => report.hint(hint),
+            None => report,
+        }
+    })
+}
+
 /// One image that is wanted. The caller holds the store's shared lock meanwhile.
 pub struct Pull<'s> {
     store: &'s ImageStore,

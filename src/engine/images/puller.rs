@@ -35,6 +35,11 @@ pub(super) enum Request {
         endpoint: usize,
         reference: String,
     },
+    /// Whether the registry takes the credentials; the answer is an empty document.
+    Login {
+        id: u64,
+        endpoint: usize,
+    },
     /// A small blob, as a document.
     Config {
         id: u64,
@@ -127,6 +132,11 @@ impl Puller {
     pub(super) fn manifest(&mut self, endpoint: usize, reference: &str) -> Result<Fetched, Report> {
         let id = self.id();
         self.document(&Request::Manifest { id, endpoint, reference: reference.to_owned() }, id)
+    }
+
+    pub(super) fn login(&mut self, endpoint: usize) -> Result<Fetched, Report> {
+        let id = self.id();
+        self.document(&Request::Login { id, endpoint }, id)
     }
 
     pub(super) fn config(&mut self, endpoint: usize, digest: Digest, size: u64) -> Result<Fetched, Report> {

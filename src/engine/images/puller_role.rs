@@ -79,6 +79,10 @@ impl Registries {
                     let document = registries.manifest(endpoint, &reference);
                     registries.send_document(id, document)?;
                 }
+                Request::Login { id, endpoint } => {
+                    let taken = registries.with_client(endpoint, |client, _| client.check_login().map_err(of_login));
+                    registries.send_document(id, taken.map(|()| (Vec::new(), String::new())))?;
+                }
                 Request::Config { id, endpoint, digest, size } => {
                     let document = registries.config(endpoint, digest, size);
                     registries.send_document(id, document)?;
@@ -192,6 +196,18 @@ fn trouble(error: RegistryError) -> Trouble {
         _ => None,
     };
     Trouble { why: error.to_string(), hint, is_final: false }
+}
+
+/// There is one endpoint, and no login yet that could be replaced.
+fn of_login(error: RegistryError) -> Trouble {
+    let hint = match &error {
+        RegistryError::Denied { .. } => Some("the registry does not know this user with this password"),
+        RegistryError::Unreachable { .. } => {
+            Some("a registry without TLS needs `insecure = true` in registries.conf, or --tls-verify=false")
+        }
+        _ => None,
+    };
+    Trouble { why: error.to_string(), hint: hint.map(str::to_owned), is_final: true }
 }
 
 fn broken(error: &std::io::Error) -> Trouble {

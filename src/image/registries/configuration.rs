@@ -173,16 +173,16 @@ impl Configuration {
         self.place(registry, repository, reference, insecure)
     }
 
-    /// All that is known of a registry itself, for a login.
+    /// All that is known of a registry itself, or of a namespace of it, for a login.
     ///
     /// # Errors
     /// As [`endpoints`](Self::endpoints).
-    pub fn registry_alone(&self, host: &str) -> Result<Endpoint, Refused> {
+    pub fn registry_alone(&self, host: &str, namespace: &str) -> Result<Endpoint, Refused> {
         let registry = self.registry(host).map(|(registry, _)| registry);
         if let Some(Registry { prefix, file, .. }) = registry.filter(|registry| registry.blocked) {
             return Err(Refused::Blocked { prefix: prefix.clone(), file: file.clone() });
         }
-        self.place(host.to_owned(), String::new(), String::new(), registry.is_some_and(|it| it.insecure))
+        self.place(host.to_owned(), namespace.to_owned(), String::new(), registry.is_some_and(|it| it.insecure))
     }
 
     fn place(&self, host: String, repository: String, reference: String, insecure: bool) -> Result<Endpoint, Refused> {

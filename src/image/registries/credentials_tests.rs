@@ -141,8 +141,8 @@ fn helper(home: &Home, script: &str) -> std::path::PathBuf {
 
 #[test]
 fn certificates_of_a_registry_are_read() {
-    let certificate = include_str!("../../../tests/images/certificate.pem");
-    let key = include_str!("../../../tests/images/key.pem");
+    let certificate = include_str!("../../../tests/image_support/certificate.pem");
+    let key = include_str!("../../../tests/image_support/key.pem");
     let home = Home::new(&[
         ("etc/containers/certs.d/a.example:5000/ca.crt", certificate),
         ("etc/containers/certs.d/a.example:5000/client.cert", certificate),

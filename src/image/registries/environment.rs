@@ -27,6 +27,13 @@ impl Environment {
         Environment { variables: variables.collect(), etc: etc.to_owned() }
     }
 
+    /// The same with one variable set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Environment {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The value of a variable; an empty one counts as not set, as in the XDG base directory specification.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Credentials;
 use super::auth_file::keys_of_host;
@@ -28,9 +28,11 @@ pub struct HelperFailed {
     pub why: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Secret {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
     username: String,
     secret: String,
 }
@@ -75,7 +77,7 @@ fn get_key(program: &Path, name: &str, key: &str, patience: Duration) -> Result<
         let has_none = text.is_empty() || text.contains("credentials not found");
         return if has_none { Ok(None) } else { Err(failed(format!("failed: {}", shown(&text)))) };
     }
-    let Secret { username, secret } = serde_json::from_slice(&said)
+    let Secret { server: _, username, secret } = serde_json::from_slice(&said)
         .map_err(|_| failed("answered with something else than Username and Secret in JSON".to_owned()))?;
     // c/image: some helpers answer with two empty texts.
     Ok(match (username.as_str(), secret.as_str()) {
@@ -83,6 +85,35 @@ fn get_key(program: &Path, name: &str, key: &str, patience: Duration) -> Result<
         (TOKEN_USER, _) => Some(Credentials::IdentityToken(secret)),
         _ => Some(Credentials::Password { user: username, password: secret }),
     })
+}
+
+/// Gives a helper a password to keep.
+///
+/// # Errors
+/// As [`get`].
+pub(super) fn store(name: &str, host: &str, user: &str, password: &str) -> Result<(), HelperFailed> {
+    let secret =
+        Secret { server: key_to_store(host).to_owned(), username: user.to_owned(), secret: password.to_owned() };
+    let input = serde_json::to_vec(&secret).unwrap_or_default();
+    change(name, "store", &input)
+}
+
+/// Makes a helper forget a password.
+///
+/// # Errors
+/// As [`get`].
+pub(super) fn erase(name: &str, host: &str) -> Result<(), HelperFailed> {
+    change(name, "erase", key_to_store(host).as_bytes())
+}
+
+fn key_to_store(host: &str) -> &str {
+    keys_of_host(host).find(|key| *key == super::auth_file::DOCKER_HUB_KEY).unwrap_or(host)
+}
+
+fn change(name: &str, verb: &str, input: &[u8]) -> Result<(), HelperFailed> {
+    let failed = |why: String| HelperFailed { name: name.to_owned(), why };
+    let Ended { success, said } = run(&program(name)?, verb, input, PATIENCE).map_err(failed)?;
+    if success { Ok(()) } else { Err(failed(format!("failed: {}", shown(&String::from_utf8_lossy(&said))))) }
 }
 
 /// The end of a message, without what would move a terminal's cursor.

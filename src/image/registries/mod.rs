@@ -13,6 +13,7 @@ mod endpoint;
 mod environment;
 mod files;
 mod helper;
+mod login;
 mod prefix;
 mod proxies;
 mod toml_table;
@@ -24,6 +25,7 @@ pub use endpoint::{ClientCertificate, Der, Endpoint, Proxies, Trust};
 pub use environment::Environment;
 pub use files::Unreadable;
 pub use helper::HelperFailed;
+pub use login::{KeptIn, LoginFile};
 
 #[cfg(test)]
 mod configuration_tests;

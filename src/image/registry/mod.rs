@@ -56,6 +56,17 @@ pub struct Fetched {
 }
 
 impl Client {
+    /// Asks a registry whether it takes the credentials (distribution-spec, "Determining Support").
+    ///
+    /// # Errors
+    /// As [`manifest`](Self::manifest).
+    pub fn check_login(&mut self) -> Result<(), RegistryError> {
+        let what = "the registry".to_owned();
+        let asked =
+            Asked { path: "/v2/".to_owned(), accept: "*/*".to_owned(), what, repository: String::new(), from: 0 };
+        self.get(&asked).map(drop)
+    }
+
     /// Fetches the manifest or index of a tag (`1.25`) or a digest (`sha256:…`), which is compared with what comes.
     ///
     /// # Errors

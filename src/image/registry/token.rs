@@ -40,7 +40,15 @@ pub(super) fn url(challenge: &Challenge, repository: &str, insecure: bool) -> Re
     }
     let separator = if realm.contains('?') { '&' } else { '?' };
     let service = service.iter().map(|service| format!("service={}&", escaped(service))).collect::<String>();
-    Ok(format!("{realm}{separator}{service}scope={}", escaped(&format!("repository:{repository}:pull"))))
+    Ok(format!(
+        "{realm}{separator}{service}{}",
+        scope(repository).map_or(String::new(), |it| format!("scope={}", escaped(&it)))
+    ))
+}
+
+/// The right to pull from a repository; without one, a token only says who the user is.
+fn scope(repository: &str) -> Option<String> {
+    (!repository.is_empty()).then(|| format!("repository:{repository}:pull"))
 }
 
 /// What an identity token is exchanged with (distribution, "OAuth2 token authentication"): the realm, which [`url`] has
@@ -54,13 +62,13 @@ pub(super) fn refresh<'a>(
         Challenge::Bearer { realm, service, scope: _ } => (realm.as_str(), service.clone()),
         Challenge::Basic => ("", None),
     };
-    let form = vec![
+    let mut form = vec![
         ("grant_type", "refresh_token".to_owned()),
         ("service", service.unwrap_or_default()),
         ("client_id", "sandpod".to_owned()),
-        ("scope", format!("repository:{repository}:pull")),
         ("refresh_token", identity.to_owned()),
     ];
+    form.extend(scope(repository).map(|scope| ("scope", scope)));
     (realm, form)
 }
 
