@@ -34,3 +34,35 @@ fn restrict(readable: &[&Path]) -> std::result::Result<RulesetStatus, landlock::
         .restrict_self()?;
     Ok(status.ruleset)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clone::{Fork, Parent, exit_now, fork_into};
+    use crate::sys::process::{Exit, wait_for};
+    use std::fs::File;
+
+    /// A file that is not named cannot be opened, one that is can be, and one that is open stays so.
+    #[test]
+    fn only_what_is_named_can_be_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (named, other) = (directory.path().join("named"), directory.path().join("other"));
+        std::fs::write(&named, "x").expect("write");
+        std::fs::write(&other, "x").expect("write");
+        // A process of its own: there is no way back. It makes system calls and small allocations only.
+        match fork_into(crate::sys::Namespaces::empty(), Parent::Caller).expect("a fork") {
+            Fork::Child => {
+                let confined = confine_to_reading(&[&named, Path::new("/nowhere")]);
+                let is_right = match confined {
+                    Ok(false) => true,
+                    Ok(true) => {
+                        File::open(&named).is_ok() && File::open(&other).is_err() && File::create(&named).is_err()
+                    }
+                    Err(_) => false,
+                };
+                exit_now(i32::from(!is_right));
+            }
+            Fork::Parent { pid, .. } => assert_eq!(wait_for(pid).expect("wait"), Exit::Code(0)),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Images from registries: a small registry of the tests' own, which also lies, stalls and breaks off.
+
+#![allow(clippy::disallowed_methods, reason = "tests may act")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod confinement;
+mod hostile;
+mod made;
+mod pull;
+mod server;
