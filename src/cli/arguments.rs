@@ -18,7 +18,7 @@ pub(crate) use exec::ExecArguments;
 pub(crate) use login::{LoginArguments, LogoutArguments};
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
-pub(crate) use pull::PullArguments;
+pub(crate) use pull::{PullArguments, PushArguments};
 pub(crate) use running::{PauseArguments, StatsArguments, TreeArguments, UpdateArguments};
 
 /// clap's own heading: what comes after a flattened group would otherwise stand below that group's.
@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     Rm(RmArguments),
     /// Fetch images from registries and unpack them
     Pull(PullArguments),
+    /// Send an image to a registry
+    Push(PushArguments),
     /// Check a user and a password at a registry, and keep them for pulls and pushes
     Login(LoginArguments),
     /// Forget the user and the password of a registry

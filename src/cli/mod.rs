@@ -37,6 +37,7 @@ mod ps;
 mod publish;
 mod pull;
 mod pull_progress;
+mod push;
 mod relay;
 mod rm;
 mod run;
@@ -159,6 +160,7 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
         Verb::Pull(asked) => pull::pull(asked),
+        Verb::Push(asked) => push::push(asked),
         Verb::Login(asked) => login::login(asked),
         Verb::Logout(asked) => login::logout(asked),
         Verb::Version(asked) => version::version(asked),

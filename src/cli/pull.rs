@@ -19,9 +19,7 @@ pub(crate) fn pull(asked: &PullArguments) -> Outcome {
     let query = host::Asked { host_image: false, rootfs: Vec::new(), cgroup: CgroupQuery::Skip, pasta: false };
     let facts = host::probe(&query)?;
     let idmap = idmap::of_images(&facts, asked.userns.into())?;
-    let configuration = Configuration::load(&Environment::of_process()).map_err(|error| {
-        Report::new(exit_code::FAILURE, "could not read the configuration of registries").because(error.to_string())
-    })?;
+    let configuration = registries()?;
     let store = open_store(&facts)?;
     let _lock = store.shared().map_err(|error| error.into_report("could not lock the image store"))?;
     let platform = platform(asked.platform.as_deref())?;
@@ -59,6 +57,15 @@ fn pull_one(
     Ok(print::text(&format!("{name}@{}\n", image.manifest))?)
 }
 
+/// registries.conf and what belongs to it; says what of it is ignored.
+pub(crate) fn registries() -> Result<Configuration, Report> {
+    let configuration = Configuration::load(&Environment::of_process()).map_err(|error| {
+        Report::new(exit_code::FAILURE, "could not read the configuration of registries").because(error.to_string())
+    })?;
+    configuration.warnings.iter().for_each(|warning| print::notice("warning", warning));
+    Ok(configuration)
+}
+
 /// The store of the user whom `facts` describe.
 pub(crate) fn open_store(facts: &Facts) -> Result<ImageStore, Report> {
     ImageStore::open(&directory_in(&facts.data_dir.path))
@@ -92,7 +99,7 @@ pub(crate) fn endpoints(configuration: &Configuration, reference: &ImageReferenc
     Ok(endpoints)
 }
 
-fn parse(typed: &str) -> Result<ImageReference, Report> {
+pub(crate) fn parse(typed: &str) -> Result<ImageReference, Report> {
     image_reference::parse(typed.strip_prefix("docker://").unwrap_or(typed)).map_err(|error| {
         Report::new(exit_code::USAGE, format!("`{typed}` is not the name of an image")).because(error.to_string())
     })

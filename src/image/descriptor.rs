@@ -13,7 +13,7 @@ pub const MAX_DOCUMENT: u64 = 4 << 20;
 const MAX_LAYERS: usize = 500;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// What a registry is asked for.

@@ -14,6 +14,7 @@ mod completions;
 mod login;
 mod logs;
 mod publish;
+mod push;
 mod run;
 mod state;
 mod words;

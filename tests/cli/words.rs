@@ -2,7 +2,7 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "run",
     "port",
     "port-forward",
@@ -22,6 +22,7 @@ const VERBS: [&str; 24] = [
     "unpause",
     "kill",
     "rm",
+    "push",
     "login",
     "logout",
     "version",

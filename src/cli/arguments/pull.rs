@@ -1,4 +1,4 @@
-//! The arguments of `pull`.
+//! The arguments of `pull` and `push`.
 
 use clap::Args;
 
@@ -21,4 +21,15 @@ pub(crate) struct PullArguments {
     /// Print what happens as JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArguments {
+    /// An image of the store: its name, or the beginning of its digest
+    pub(crate) image: String,
+    /// Where it goes, instead of to the registry of its name: `[REGISTRY/]NAME[:TAG]`
+    pub(crate) destination: Option<String>,
+    /// Print only the digest
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }

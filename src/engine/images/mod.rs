@@ -8,10 +8,12 @@ mod layers;
 mod progress;
 mod puller;
 mod puller_role;
+mod push;
 mod unpacker;
 
 pub use progress::{Event, Progress, Silent};
 pub use puller_role::play;
+pub use push::push;
 
 use layers::Layers;
 use puller::{Document, Puller, Trouble};

@@ -47,6 +47,21 @@ pub(super) enum Request {
         digest: Digest,
         size: u64,
     },
+    /// With the blob as a file. `other` is a repository of the same registry that may have it.
+    PushBlob {
+        id: u64,
+        endpoint: usize,
+        digest: Digest,
+        size: u64,
+        other: Option<String>,
+    },
+    /// With the sealed bytes; the answer is an empty document.
+    PushManifest {
+        id: u64,
+        endpoint: usize,
+        reference: String,
+        media_type: String,
+    },
     /// With the pipe that it goes into.
     Blob {
         id: u64,
@@ -131,17 +146,37 @@ impl Puller {
     /// A manifest or an index. Its digest is compared by the caller.
     pub(super) fn manifest(&mut self, endpoint: usize, reference: &str) -> Result<Fetched, Report> {
         let id = self.id();
-        self.document(&Request::Manifest { id, endpoint, reference: reference.to_owned() }, id)
+        self.document(&Request::Manifest { id, endpoint, reference: reference.to_owned() }, id, &[])
     }
 
     pub(super) fn login(&mut self, endpoint: usize) -> Result<Fetched, Report> {
         let id = self.id();
-        self.document(&Request::Login { id, endpoint }, id)
+        self.document(&Request::Login { id, endpoint }, id, &[])
+    }
+
+    /// The document is empty and has `WasThere`, `Mounted` or `Sent` for its media type.
+    pub(super) fn push_blob(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        other: Option<String>,
+        blob: BorrowedFd<'_>,
+    ) -> Result<Fetched, Report> {
+        let id = self.id();
+        self.document(&Request::PushBlob { id, endpoint: 0, digest, size, other }, id, &[blob])
+    }
+
+    pub(super) fn push_manifest(&mut self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<Fetched, Report> {
+        let id = self.id();
+        let sealed = memfd::sealed_bytes("manifest", bytes)
+            .map_err(|error| could_not("hand over the manifest", error.to_string()))?;
+        let (reference, media_type) = (reference.to_owned(), media_type.to_owned());
+        self.document(&Request::PushManifest { id, endpoint: 0, reference, media_type }, id, &[sealed.as_fd()])
     }
 
     pub(super) fn config(&mut self, endpoint: usize, digest: Digest, size: u64) -> Result<Fetched, Report> {
         let id = self.id();
-        self.document(&Request::Config { id, endpoint, digest, size }, id)
+        self.document(&Request::Config { id, endpoint, digest, size }, id, &[])
     }
 
     /// Begins to send a blob into a pipe; [`outcome`](Self::outcome) of the number says how that ended.
@@ -168,8 +203,8 @@ impl Puller {
         self.next
     }
 
-    fn document(&mut self, request: &Request, wanted: u64) -> Result<Fetched, Report> {
-        self.ask(request, &[])?;
+    fn document(&mut self, request: &Request, wanted: u64, fds: &[BorrowedFd<'_>]) -> Result<Fetched, Report> {
+        self.ask(request, fds)?;
         loop {
             if let Some((id, answer)) = self.hear()?
                 && id == wanted

@@ -87,6 +87,21 @@ impl Registries {
                     let document = registries.config(endpoint, digest, size);
                     registries.send_document(id, document)?;
                 }
+                Request::PushBlob { id, endpoint, digest, size, other } => {
+                    let blob = std::fs::File::from(message.fds.pop().ok_or("a blob was pushed without its file")?);
+                    let pushed = registries.with_client(endpoint, |client, repository| {
+                        client.push_blob(repository, digest, size, &blob, other.as_deref()).map_err(trouble)
+                    });
+                    registries.send_document(id, pushed.map(|pushed| (Vec::new(), format!("{pushed:?}"))))?;
+                }
+                Request::PushManifest { id, endpoint, reference, media_type } => {
+                    let sealed = message.fds.pop().ok_or("a manifest was pushed without its bytes")?;
+                    let bytes = memfd::read_sealed(sealed, MAX_DOCUMENT).map_err(|error| error.to_string())?;
+                    let pushed = registries.with_client(endpoint, |client, repository| {
+                        client.push_manifest(repository, &reference, &media_type, &bytes).map_err(trouble)
+                    });
+                    registries.send_document(id, pushed.map(|()| (Vec::new(), String::new())))?;
+                }
                 Request::Blob { id, endpoint, digest, size, from } => {
                     let pipe = message.fds.pop().ok_or("a blob was asked for without a pipe")?;
                     let registries = Arc::clone(&registries);

@@ -31,6 +31,8 @@ pub struct Client {
     insecure: bool,
     proxies: Proxies,
     credentials: Option<Credentials>,
+    /// What tokens are asked for: `pull`, or `pull,push`.
+    actions: &'static str,
     /// The header that the registry took last, and the repository that it is for.
     authorization: Option<(String, String)>,
 }
@@ -59,7 +61,7 @@ impl Answer {
     }
 }
 
-type Response = ureq::http::Response<ureq::Body>;
+pub(super) type Response = ureq::http::Response<ureq::Body>;
 
 impl Client {
     /// A client for one registry. No connection is made yet. `system` are the authorities that the system trusts.
@@ -103,11 +105,20 @@ impl Client {
             Proxy::new(proxy).map_err(|error| wrong(format!("a proxy of HTTPS_PROXY or HTTP_PROXY: {error}")))?;
         }
         let host = host.to_owned();
-        Ok(Client { agent, host, scheme: "https", insecure, proxies, credentials, authorization: None })
+        Ok(Client {
+            agent,
+            host,
+            scheme: "https",
+            insecure,
+            proxies,
+            credentials,
+            actions: "pull",
+            authorization: None,
+        })
     }
 
     /// The proxy for an address, which [`new`](Self::new) has checked.
-    fn proxy(&self, url: &str) -> Option<Proxy> {
+    pub(super) fn proxy(&self, url: &str) -> Option<Proxy> {
         Proxy::new(self.proxies.for_url(url)?).ok()
     }
 
@@ -125,8 +136,32 @@ impl Client {
         RegistryError::Unreachable { host: self.host.clone(), why: why.to_owned() }
     }
 
-    fn protocol(&self, why: String) -> RegistryError {
+    pub(super) fn protocol(&self, why: String) -> RegistryError {
         RegistryError::Protocol { host: self.host.clone(), why }
+    }
+
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    pub(super) fn origin(&self) -> String {
+        format!("{}://{}", self.scheme, self.host)
+    }
+
+    /// From now on, tokens are good for pushes too.
+    pub(super) fn ask_to_push(&mut self) {
+        if self.actions != "pull,push" {
+            self.actions = "pull,push";
+            self.authorization = None;
+        }
+    }
+
+    /// The header for an address: storage behind a registry has signed ones, and what authorizes us at the registry is not
+    /// its business.
+    pub(super) fn authorization_for(&self, url: &str, asked: &Asked) -> Option<&str> {
+        let (header, repository) = self.authorization.as_ref()?;
+        let belongs = origin_of(url) == Some(&self.origin()) && *repository == asked.repository;
+        belongs.then_some(header)
     }
 
     /// Fetches from `asked.from` on.
@@ -167,7 +202,7 @@ impl Client {
     }
 
     /// An insecure registry is asked by TLS first, so that one which has it is never asked in the clear.
-    fn falls_back_to_http(&mut self) -> bool {
+    pub(super) fn falls_back_to_http(&mut self) -> bool {
         let falls_back = self.insecure && self.scheme == "https" && self.authorization.is_none();
         if falls_back {
             self.scheme = "http";
@@ -177,19 +212,14 @@ impl Client {
 
     /// One request, and what it is redirected to.
     fn follow(&self, asked: &Asked) -> Result<Response, RegistryError> {
-        let origin = format!("{}://{}", self.scheme, self.host);
-        let mut url = format!("{origin}{}", asked.path);
+        let mut url = format!("{}{}", self.origin(), asked.path);
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(&url).config().proxy(self.proxy(&url)).build();
             request = request.header("accept", &asked.accept);
             if asked.from > 0 {
                 request = request.header("range", format!("bytes={}-", asked.from));
             }
-            // Storage behind a registry has signed addresses; what authorizes us at the registry is not its business.
-            if origin_of(&url) == Some(&origin)
-                && let Some((header, repository)) = &self.authorization
-                && *repository == asked.repository
-            {
+            if let Some(header) = self.authorization_for(&url, asked) {
                 request = request.header(AUTHORIZATION, header);
             }
             let response = request.call().map_err(|error| self.unreachable(&error.to_string()))?;
@@ -216,7 +246,7 @@ impl Client {
     }
 
     /// Learns what to put into `Authorization`.
-    fn authenticate(&mut self, response: &Response, asked: &Asked) -> Result<(), RegistryError> {
+    pub(super) fn authenticate(&mut self, response: &Response, asked: &Asked) -> Result<(), RegistryError> {
         let wanted = header(response, WWW_AUTHENTICATE.as_str()).and_then(challenge::parse);
         let value = match wanted {
             Some(Challenge::Basic) => match self.basic() {
@@ -231,10 +261,11 @@ impl Client {
     }
 
     fn token(&self, challenge: &Challenge, asked: &Asked) -> Result<String, RegistryError> {
-        let url = token::url(challenge, &asked.repository, self.insecure).map_err(|why| self.protocol(why))?;
+        let url =
+            token::url(challenge, &asked.repository, self.actions, self.insecure).map_err(|why| self.protocol(why))?;
         let response = match (&self.credentials, self.basic()) {
             (Some(Credentials::IdentityToken(identity)), _) => {
-                let (realm, form) = token::refresh(challenge, &asked.repository, identity);
+                let (realm, form) = token::refresh(challenge, &asked.repository, self.actions, identity);
                 self.agent.post(realm).config().proxy(self.proxy(realm)).build().send_form(form)
             }
             (_, basic) => {
@@ -283,7 +314,7 @@ impl Client {
         RegistryError::Denied { host, what, status, had_credentials: self.credentials.is_some() }
     }
 
-    fn failed(&self, response: Response, asked: &Asked, wanted: Option<Duration>) -> RegistryError {
+    pub(super) fn failed(&self, response: Response, asked: &Asked, wanted: Option<Duration>) -> RegistryError {
         let (host, what, status) = (self.host.clone(), asked.what.clone(), response.status().as_u16());
         match (status, wanted) {
             (401 | 403, _) => self.denied(asked, status),
@@ -306,12 +337,12 @@ fn client_certificate(pair: &ClientCertificate) -> Result<ClientCert, String> {
     Ok(ClientCert::new_with_certs(&in_pem(certificate)?, key))
 }
 
-fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
 /// `https://host:port` of an address.
-fn origin_of(url: &str) -> Option<&str> {
+pub(super) fn origin_of(url: &str) -> Option<&str> {
     let host = url.find("://")? + "://".len();
     let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |end| host + end);
     Some(&url[..end])

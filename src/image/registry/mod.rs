@@ -7,6 +7,7 @@
 
 mod challenge;
 mod client;
+mod push;
 mod retry;
 mod token;
 
@@ -14,6 +15,7 @@ use std::io::Read;
 use std::time::Duration;
 
 pub use client::Client;
+pub use push::Pushed;
 
 use super::descriptor::{ACCEPTED, MAX_DOCUMENT};
 use super::digest::Digest;

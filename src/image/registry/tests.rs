@@ -34,12 +34,12 @@ impl Server {
                 let mut lines = BufReader::new(connection.try_clone().expect("dup"));
                 while lines.read_line(&mut request).is_ok_and(|count| count > 2) {}
                 // A client tries TLS first: the first byte of a handshake is no letter.
-                if request.starts_with("POST ") {
+                if request.starts_with("POST ") || request.starts_with("PUT ") {
                     let length = request.to_lowercase().split("content-length: ").nth(1).map(str::to_owned);
                     let length = length.and_then(|it| it.lines().next()?.parse().ok()).expect("a length");
                     lines.take(length).read_to_string(&mut request).expect("a body");
                 }
-                if request.starts_with("GET ") || request.starts_with("POST ") {
+                if ["GET ", "POST ", "HEAD ", "PUT "].iter().any(|method| request.starts_with(method)) {
                     heard.lock().expect("a lock").push(request.to_lowercase());
                     let answer = answers.pop_front().expect("an answer");
                     // A client that has heard enough closes.
@@ -218,4 +218,45 @@ fn an_identity_token_is_exchanged_for_an_access_token() {
     assert!(asked[1].contains("grant_type=refresh_token") && asked[1].contains("refresh_token=id%2f1"), "{asked:?}");
     assert!(asked[1].contains("scope=repository%3aa%3apull"), "{asked:?}");
     assert!(asked[2].contains("authorization: bearer abc") && !asked[2].contains("id/1"), "{asked:?}");
+}
+
+fn blob_file(text: &str) -> std::fs::File {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(text.as_bytes()).expect("write");
+    file
+}
+
+/// A token for a push has both rights; the blob goes where the registry says, in one piece.
+#[test]
+fn a_blob_is_pushed_where_the_registry_says() {
+    let challenge = "www-authenticate: Bearer realm=\"http://@/token\",service=\"it\"\r\n";
+    let server = Server::start(&[
+        &answer("401 Unauthorized", challenge, ""),
+        &answer("200 OK", "", r#"{"token":"abc"}"#),
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        &answer("202 Accepted", "location: /v2/a/blobs/uploads/1?state=x\r\n", ""),
+        &answer("201 Created", "", ""),
+    ]);
+    let digest = Digest::of(b"layer");
+    let pushed = server.client_with(user()).push_blob("a", digest, 5, &blob_file("layer"), None);
+    assert_eq!(pushed.expect("pushed"), Pushed::Sent);
+    let asked = server.asked();
+    assert!(asked[1].contains("scope=repository:a:pull%2cpush"), "{asked:?}");
+    assert!(asked[3].starts_with("post /v2/a/blobs/uploads/ ") && asked[3].contains("bearer abc"), "{asked:?}");
+    let target = format!("put /v2/a/blobs/uploads/1?state=x&digest={digest} ");
+    assert!(asked[4].starts_with(&target) && asked[4].ends_with("\r\n\r\nlayer"), "{asked:?}");
+    assert!(asked[4].contains("content-length: 5\r\n"), "{asked:?}");
+}
+
+#[test]
+fn a_blob_goes_to_no_other_host_in_the_clear() {
+    for location in ["http://other.example/upload", "//other.example/upload", "ftp://x/", "upload"] {
+        let server = Server::start(&[
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            &answer("202 Accepted", &format!("location: {location}\r\n"), ""),
+        ]);
+        let error = server.client().push_blob("a", Digest::of(b"x"), 1, &blob_file("x"), None).expect_err(location);
+        assert!(matches!(error, RegistryError::Protocol { .. }), "{location}: {error}");
+        server.asked();
+    }
 }

@@ -22,11 +22,11 @@ pub(super) fn of_answer(bytes: &[u8]) -> Option<String> {
     harmless.then_some(token)
 }
 
-/// Where to ask for a token to pull from `repository`. Whatever scope the server names, no more is asked for.
+/// Where to ask for a token to do `actions` (`pull`) with `repository`. Whatever scope the server names, no more is asked for.
 ///
 /// # Errors
 /// A realm that must not be asked: a password or a token would cross the network in the clear.
-pub(super) fn url(challenge: &Challenge, repository: &str, insecure: bool) -> Result<String, String> {
+pub(super) fn url(challenge: &Challenge, repository: &str, actions: &str, insecure: bool) -> Result<String, String> {
     let Challenge::Bearer { realm, service, scope: _ } = challenge else {
         return Err("it asks for no token".to_owned());
     };
@@ -42,13 +42,13 @@ pub(super) fn url(challenge: &Challenge, repository: &str, insecure: bool) -> Re
     let service = service.iter().map(|service| format!("service={}&", escaped(service))).collect::<String>();
     Ok(format!(
         "{realm}{separator}{service}{}",
-        scope(repository).map_or(String::new(), |it| format!("scope={}", escaped(&it)))
+        scope(repository, actions).map_or(String::new(), |it| format!("scope={}", escaped(&it)))
     ))
 }
 
-/// The right to pull from a repository; without one, a token only says who the user is.
-fn scope(repository: &str) -> Option<String> {
-    (!repository.is_empty()).then(|| format!("repository:{repository}:pull"))
+/// Rights to a repository; without one, a token only says who the user is.
+fn scope(repository: &str, actions: &str) -> Option<String> {
+    (!repository.is_empty()).then(|| format!("repository:{repository}:{actions}"))
 }
 
 /// What an identity token is exchanged with (distribution, "OAuth2 token authentication"): the realm, which [`url`] has
@@ -56,6 +56,7 @@ fn scope(repository: &str) -> Option<String> {
 pub(super) fn refresh<'a>(
     challenge: &'a Challenge,
     repository: &str,
+    actions: &str,
     identity: &str,
 ) -> (&'a str, Vec<(&'static str, String)>) {
     let (realm, service) = match challenge {
@@ -68,12 +69,12 @@ pub(super) fn refresh<'a>(
         ("client_id", "sandpod".to_owned()),
         ("refresh_token", identity.to_owned()),
     ];
-    form.extend(scope(repository).map(|scope| ("scope", scope)));
+    form.extend(scope(repository, actions).map(|scope| ("scope", scope)));
     (realm, form)
 }
 
 /// Percent-encoding for a query (RFC 3986, 2.1).
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte);
     text.bytes()
         .map(|byte| if harmless(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
@@ -92,17 +93,17 @@ mod tests {
     #[test]
     fn only_the_right_to_pull_is_asked_for() {
         let expected = "https://auth.example/token?service=registry%20%26%20co&scope=repository:a/b:pull";
-        assert_eq!(url(&bearer("https://auth.example/token"), "a/b", false).as_deref(), Ok(expected));
-        let more = url(&bearer("https://auth.example/token?x=1"), "a/b", false).expect("a url");
+        assert_eq!(url(&bearer("https://auth.example/token"), "a/b", "pull", false).as_deref(), Ok(expected));
+        let more = url(&bearer("https://auth.example/token?x=1"), "a/b", "pull", false).expect("a url");
         assert!(more.starts_with("https://auth.example/token?x=1&service="), "{more}");
     }
 
     #[test]
     fn no_realm_steals_a_password() {
         for realm in ["http://auth.example/token", "ftp://x", "auth.example", "//auth.example", "https://a@b/", ""] {
-            url(&bearer(realm), "a", false).expect_err(realm);
+            url(&bearer(realm), "a", "pull", false).expect_err(realm);
         }
-        url(&bearer("http://localhost/token"), "a", true).expect("an insecure registry may");
+        url(&bearer("http://localhost/token"), "a", "pull", true).expect("an insecure registry may");
     }
 
     #[test]
