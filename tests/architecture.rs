@@ -69,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("manifest", &[]),
     ("host", &["sys"]),
     ("image", &["manifest", "sys"]),
-    ("plan", &["manifest", "host"]),
+    ("plan", &["manifest", "host", "image"]),
     ("state", &["plan", "sys"]),
     ("engine", &["image", "manifest", "plan", "proxy", "sys"]),
     ("supervisor", &["engine", "plan", "state", "sys"]),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::arguments::SingleArguments;
 use crate::manifest::{
-    self, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, HostPathType, Image, Metadata,
-    Pod, PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, TerminationMessagePolicy, Volume,
-    VolumeMount, VolumeSource,
+    self, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, HostPathType, Image,
+    ImageSource, Metadata, Pod, PodSecurityContext, PodSpec, PullPolicy, Resource, Resources, RestartPolicy, Role,
+    TerminationMessagePolicy, Volume, VolumeMount, VolumeSource,
 };
 use crate::report::{Report, exit_code};
 use crate::sys::describe_io;
@@ -48,11 +48,18 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
     if let Some(dir) = workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
         return Err(usage(format!("--workdir {dir} is not absolute")).hint("it is a path inside the container"));
     }
+    let image = parse_image(image.as_deref().unwrap_or_default())?;
+    let (program, arguments) = words(&image, entrypoint.as_deref(), command);
+    let image_pull_policy = match &image {
+        Image::Stored(source) => source.default_pull_policy(),
+        Image::Host | Image::Rootfs(_) => PullPolicy::Never,
+    };
     let container = Container {
         name: CONTAINER.to_owned(),
-        image: parse_image(image.as_deref().unwrap_or_default())?,
-        command: entrypoint.iter().filter(|word| !word.is_empty()).chain(command).map(|word| literal(word)).collect(),
-        args: Vec::new(),
+        image,
+        image_pull_policy,
+        command: program,
+        args: arguments,
         working_dir: workdir.clone(),
         env: environment(env)?
             .into_iter()
@@ -98,6 +105,17 @@ pub(crate) fn pod(asked: &SingleArguments, name: Option<&str>) -> Result<Pod, Re
     })
 }
 
+/// `command` and `args`. CMD takes the place of an image's command and follows its entrypoint, which `--entrypoint` replaces
+/// (as `docker run` does); an empty one leaves CMD alone.
+fn words(image: &Image, entrypoint: Option<&str>, command: &[String]) -> (Vec<String>, Vec<String>) {
+    let command = command.iter().map(|word| literal(word)).collect();
+    match (image, entrypoint) {
+        (Image::Stored(_), None) => (Vec::new(), command),
+        (Image::Host | Image::Rootfs(_), None) | (_, Some("")) => (command, Vec::new()),
+        (_, Some(program)) => (vec![literal(program)], command),
+    }
+}
+
 fn limits(memory: Option<&str>, cpus: Option<&str>) -> Result<Resources, Report> {
     let mut resources = Resources::default();
     for (option, resource, typed) in [("--memory", Resource::Memory, memory), ("--cpus", Resource::Cpu, cpus)] {
@@ -129,14 +147,30 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
         if typed == "host" {
             return Err(usage("--image host lacks its colon".to_owned()).hint("--image host:"));
         }
-        let report = match manifest::from_registry(typed) {
-            Ok(what) => usage(format!("--image {typed} means {what}")),
-            Err(wrong) => usage(format!("--image {typed}")).because(format!("it {wrong}")),
-        };
-        return Err(report.hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory"));
+        return stored(typed).map(Image::Stored);
     };
     let unusable = |error| usage(format!("--image {typed}")).because(format!("{dir}: {}", describe_io(&error)));
     existing(dir).map(Image::Rootfs).map_err(unusable)
+}
+
+/// An image that is taken into the store.
+fn stored(typed: &str) -> Result<ImageSource, Report> {
+    let wrong = |why: String| {
+        usage(format!("--image {typed}"))
+            .because(why)
+            .hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory")
+    };
+    if typed.starts_with("host:") {
+        return Err(wrong("nothing may follow `host:`, which is this machine's own system".to_owned()));
+    }
+    let source = ImageSource::parse(typed).map_err(|invalid| wrong(format!("it {invalid}")))?;
+    let Some(path) = source.path().and_then(Path::to_str).map(str::to_owned) else { return Ok(source) };
+    let real = existing(&path).map_err(|error| wrong(format!("{path}: {}", describe_io(&error))))?;
+    // Its canonical text is the image's name in the store.
+    match real.to_str() {
+        Some(text) if !text.contains(':') => Ok(source.at(real)),
+        _ => Err(wrong(format!("{} cannot be written as text without `:`", real.display()))),
+    }
 }
 
 /// The path of the host itself, with links and `..` resolved.

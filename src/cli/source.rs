@@ -1,5 +1,6 @@
 //! From what was typed to a plan: the first half of `run`, and all of `plan`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::host::{self, CgroupQuery, Facts};
 use crate::manifest::{self, Image, ManifestErrors, Pod};
 use crate::plan::cgroup::Claim;
 use crate::plan::network::NetworkChoice;
-use crate::plan::{self, Admission, AskedIn, NETWORK_ANNOTATION, PodPlan};
+use crate::plan::{self, Admission, AskedIn, NETWORK_ANNOTATION, PodPlan, UnknownImages};
 use crate::report::{Report, exit_code};
 use crate::state::{AdmissionLock, Store};
 use crate::step::Step;
@@ -132,6 +133,9 @@ pub(crate) fn planned(
         join: asked.network.of_pod().map(|pod| networks::join(&store(&facts), pod)).transpose()?,
         host_loopback: asked.network.host_loopback(),
         publish: mappings,
+        images: BTreeMap::new(),
+        unknown_images: UnknownImages::Refused,
+        images_dir: images_dir(&facts.data_dir.path),
     };
     let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source))?;
     if asked.single.interactive {
@@ -151,6 +155,11 @@ fn check_stdin(plan: &PodPlan, asked: &SourceArguments) -> Result<(), Report> {
     }
     Err(Report::new(exit_code::USAGE, format!("-i passes stdin to container `{}`, which has none", plan.main))
         .hint("write `stdin: true` (and `stdinOnce: true` for a stdin that ends with yours) into the container"))
+}
+
+/// Where images are kept, in the user's data directory.
+pub(crate) fn images_dir(data: &Path) -> PathBuf {
+    data.join("images")
 }
 
 /// All pods of the user whom `facts` describe.
@@ -206,7 +215,7 @@ fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {
     let rootfs: Vec<PathBuf> = images()
         .filter_map(|image| match image {
             Image::Rootfs(directory) => Some(directory.clone()),
-            Image::Host => None,
+            Image::Host | Image::Stored(_) => None,
         })
         .collect();
     let cgroup = match (&asked.cgroup_parent, asked.cgroups) {

@@ -165,7 +165,7 @@ impl Launcher<'_> {
 
     /// Who: the first process of the container. Why: mounts what it will see, gives up what it must not have, executes
     /// the user's command. Ends: as that command, or at the death of the supervisor or of pause.
-    fn become_init(&self, sources: &Sources, root: &Root) -> Result<Infallible> {
+    fn become_init(&self, sources: &Sources<'_>, root: &Root) -> Result<Infallible> {
         let container = self.container;
         if self.pod.namespaces.cgroup == NamespaceMode::Container {
             // Not by clone3: the root of the new namespace is the cgroup of whoever makes it (cgroup_namespaces(7)).

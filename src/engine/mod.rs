@@ -18,6 +18,7 @@ mod mirror;
 mod mount_points;
 mod mounts;
 pub mod network;
+mod overlay;
 pub mod pending;
 pub mod ports;
 pub mod process;

@@ -31,7 +31,7 @@ pub(super) struct MountPoints<'a> {
 }
 
 impl<'a> MountPoints<'a> {
-    pub(super) fn of(container: &'a ContainerPlan, sources: &Sources) -> Result<MountPoints<'a>> {
+    pub(super) fn of(container: &'a ContainerPlan, sources: &Sources<'_>) -> Result<MountPoints<'a>> {
         let mut wanted: Vec<(&Path, Missing)> = Vec::new();
         for (mount, source) in container.mounts.iter().zip(&sources.mounts) {
             let on = mount.destination.as_path();

@@ -22,7 +22,7 @@ const QUIET: Attributes = Attributes::NO_SUID.and(Attributes::NO_DEV).and(Attrib
 
 /// Attaches the root and everything below it. Ends with the root as current directory, ready to be pivoted to, and gives the
 /// container's /dev/null.
-pub fn mount_all(container: &ContainerPlan, sources: &Sources, root: &Root) -> Result<OwnedFd> {
+pub fn mount_all(container: &ContainerPlan, sources: &Sources<'_>, root: &Root) -> Result<OwnedFd> {
     let place = path::open_host_path(Path::new(ROOT_MOUNT_POINT)).during(STEP, "/")?;
     root.base.attach(place.as_fd(), Path::new("/")).during(STEP, "/")?;
     path::enter_directory(root.base.as_fd()).during(STEP, "/")?;
@@ -166,7 +166,7 @@ fn create(kind: &MountKind, destination: &Path, read_only: bool) -> Result<Detac
 }
 
 /// Device nodes and the links that programs expect (the kernel's devices.rst, "recommended links"). Gives null, opened.
-fn fill_dev(dev: BorrowedFd<'_>, sources: &Sources) -> Result<OwnedFd> {
+fn fill_dev(dev: BorrowedFd<'_>, sources: &Sources<'_>) -> Result<OwnedFd> {
     for (name, device) in &sources.devices {
         let on = format!("/dev/{name}");
         path::make_file(dev, Path::new(name)).during(STEP, &on)?;
@@ -192,7 +192,7 @@ fn fill_dev(dev: BorrowedFd<'_>, sources: &Sources) -> Result<OwnedFd> {
 ///
 /// A masked file is covered with the host's null device, by our own descriptor of it: /dev/null of the container may be
 /// something else by now (CVE-2025-31133).
-fn hide(root: BorrowedFd<'_>, sources: &Sources, masked: &[PathBuf], read_only: &[PathBuf]) -> Result<()> {
+fn hide(root: BorrowedFd<'_>, sources: &Sources<'_>, masked: &[PathBuf], read_only: &[PathBuf]) -> Result<()> {
     let null = sources.null().during(STEP, "/dev/null")?;
     let mut empty: Option<DetachedMount> = None;
     for target in masked {

@@ -118,7 +118,7 @@ impl Command<'_> {
     fn user(&self) -> Result<User> {
         let found = match self.user {
             Some(text) => user::parse(text),
-            None => user::of_ids(self.process.uid, self.process.gid),
+            None => user::find(&self.process.uid, self.process.gid.as_ref()),
         };
         let user = found.map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))?;
         user.within(self.idmap).map_err(|error| Failure::new(Step::DropPrivileges, self.name, &error))

@@ -3,14 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::copy::copy_tree;
+use super::copy::copy_layers;
 use super::failure::{During, Failure, Result};
 use super::layers;
 use super::mirror::{self, HostTree, Lacking};
 use super::mount_points::MountPoints;
+use super::overlay::{StackedLayers, overlay};
 use super::sources::{RootSource, Sources};
 use super::tree;
-use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, RootPlan};
+use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
 use crate::sys::path::{self, Missing};
@@ -29,7 +30,7 @@ const STEP: Step = Step::BuildRoot;
 
 impl Root {
     /// Every start gets a fresh writable layer, as a restarted container of a Pod does.
-    pub fn build(container: &ContainerPlan, sources: &Sources, place: &LayerPlace) -> Result<Root> {
+    pub fn build(container: &ContainerPlan, sources: &Sources<'_>, place: &LayerPlace) -> Result<Root> {
         let of_container = match place {
             LayerPlace::Data | LayerPlace::Directory(_) => None,
             LayerPlace::Memory { .. } => Some(layers::of_container(sources.store.as_fd(), &container.name)?),
@@ -41,46 +42,52 @@ impl Root {
             }
         }
         let points = MountPoints::of(container, sources)?;
-        match (&container.root, &sources.root) {
-            (RootPlan::HostTree { links, dirs, fresh }, RootSource::HostDirectories(opened)) => {
-                let base = fresh_directory(store, "root")?;
-                make_skeleton(base.as_fd(), links, fresh)?;
-                let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
-                let layers = fresh_directory(store, "layers")?;
-                let mut root = Root { base, layers: Vec::with_capacity(dirs.len()), works: Vec::new() };
-                let lacking = if dirs.iter().all(|dir| dir.overlay) {
-                    Vec::new()
-                } else {
-                    let dirs = dirs.iter().zip(opened).map(|(dir, lower)| (dir.name.as_str(), lower.as_fd())).collect();
-                    points.lacking_in_host(&HostTree { links, dirs })?
-                };
-                for (dir, lower) in dirs.iter().zip(opened) {
-                    if dir.overlay {
-                        root.add_host_overlay(&points, dir, lower, &layers)?;
-                    } else {
-                        root.add_read_only(&points, dir, lower, &lacking)?;
-                    }
-                }
-                Ok(root)
-            }
-            (RootPlan::Overlay { lower }, RootSource::Directory(opened)) => {
+        match &sources.root {
+            RootSource::HostTree { links, dirs, fresh } => Root::host_tree(store, &points, links, dirs, fresh),
+            RootSource::Overlay(lowers) => {
+                let layers = StackedLayers::new(store, lowers)?;
                 let upper = fresh_directory(store, "upper")?;
                 let work = fresh_directory(store, "work")?;
-                let points = points.lacking_in(opened.as_fd(), Path::new("/"))?;
-                let base = overlay(points.iter().chain([opened]), &upper, &work, lower)?;
+                let points = points.lacking_in(layers.merged()?.as_fd(), Path::new("/"))?;
+                let base = overlay(points.iter().map(AsFd::as_fd).chain(layers.each()), &upper, &work, Path::new("/"))?;
                 Ok(Root { base, layers: Vec::new(), works: vec![work] })
             }
-            (RootPlan::Copy { source }, RootSource::Directory(opened)) => {
+            RootSource::Copy(sources) => {
                 let base = fresh_directory(store, "root")?;
-                copy_tree(opened.as_fd(), base.as_fd())
-                    .map_err(|error| Failure::new(STEP, source.display().to_string(), &error))?;
+                copy_layers(sources, base.as_fd())?;
                 let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
                 Ok(Root { base, layers: Vec::new(), works: Vec::new() })
             }
-            (RootPlan::HostTree { .. }, RootSource::Directory(_)) | (_, RootSource::HostDirectories(_)) => {
-                unreachable!("Sources::open makes the source of the same plan")
+        }
+    }
+
+    /// Directories of the host in a new one.
+    fn host_tree(
+        store: BorrowedFd<'_>,
+        points: &MountPoints<'_>,
+        links: &[(String, PathBuf)],
+        opened: &[(&HostTreeDir, OwnedFd)],
+        fresh: &[FreshDir],
+    ) -> Result<Root> {
+        let base = fresh_directory(store, "root")?;
+        make_skeleton(base.as_fd(), links, fresh)?;
+        let base = DetachedMount::copy_of_fd(base.as_fd(), Reach::ThisMount).during(STEP, "/")?;
+        let layers = fresh_directory(store, "layers")?;
+        let mut root = Root { base, layers: Vec::with_capacity(opened.len()), works: Vec::new() };
+        let lacking = if opened.iter().all(|(dir, _)| dir.overlay) {
+            Vec::new()
+        } else {
+            let dirs = opened.iter().map(|(dir, lower)| (dir.name.as_str(), lower.as_fd())).collect();
+            points.lacking_in_host(&HostTree { links, dirs })?
+        };
+        for (dir, lower) in opened {
+            if dir.overlay {
+                root.add_host_overlay(points, dir, lower, &layers)?;
+            } else {
+                root.add_read_only(points, dir, lower, &lacking)?;
             }
         }
+        Ok(root)
     }
 
     /// `/usr` and the like where the kernel refuses an overlay.
@@ -117,7 +124,7 @@ impl Root {
         let upper = fresh_directory(layer.as_fd(), "upper")?;
         let work = fresh_directory(layer.as_fd(), "work")?;
         let points = points.lacking_in(lower.as_fd(), &place)?;
-        let mounted = overlay(points.iter().chain([lower]), &upper, &work, &place)?;
+        let mounted = overlay(points.iter().chain([lower]).map(AsFd::as_fd), &upper, &work, &place)?;
         self.layers.push((place, mounted));
         self.works.push(work);
         Ok(())
@@ -140,27 +147,6 @@ impl Root {
 pub(super) fn fresh_directory(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     path::make_directory(at, Path::new(name), 0o755).during(STEP, name)?;
     path::open_in_root(at, Path::new(name), Missing::Fail).during(STEP, name)
-}
-
-/// `userxattr`: overlayfs in a user namespace keeps its marks in `user.overlay.*`, since `trusted.*` is for the host's
-/// root. `volatile`: no sync of the whole disk when the container ends; the layer never outlives its container.
-fn overlay<'a>(
-    lowers: impl Iterator<Item = &'a OwnedFd>,
-    upper: &OwnedFd,
-    work: &OwnedFd,
-    on: &Path,
-) -> Result<DetachedMount> {
-    // By descriptor: an id of an isolated map could not walk the path, and `:` in a name would split it.
-    let lower = lowers.map(|lower| path::through_proc(lower.as_fd())).collect::<Vec<_>>().join(":");
-    let (upper, work) = (path::through_proc(upper.as_fd()), path::through_proc(work.as_fd()));
-    let options = [
-        ("lowerdir", Some(lower.as_str())),
-        ("upperdir", Some(upper.as_str())),
-        ("workdir", Some(work.as_str())),
-        ("userxattr", None),
-        ("volatile", None),
-    ];
-    DetachedMount::create("overlay", &options, Attributes::NO_DEV).during(STEP, on.display())
 }
 
 /// Links, mount points and empty directories of a `host:` root.

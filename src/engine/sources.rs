@@ -2,12 +2,12 @@
 //! can be reached by you and by no id of an isolated map. From here on nothing is looked up by a host path again.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
 use super::layers;
 use super::volumes::Pinned;
-use crate::plan::{ContainerPlan, LayerPlace, MountKind, RootPlan, SandboxPlan, container_root};
+use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
 use crate::sys;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
@@ -19,27 +19,33 @@ const DEVICES: [(&str, (u64, u64)); 6] =
     [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9)), ("tty", (5, 0))];
 
 #[derive(Debug)]
-pub struct Sources {
+pub struct Sources<'a> {
     /// Where the root's writable part goes: `<name>.root`, or with [`LayerPlace::Memory`] the directory that this is made
     /// in, by the pod's root.
     pub store: OwnedFd,
-    pub root: RootSource,
+    pub root: RootSource<'a>,
     /// In the order of the plan's mounts; `None` for a file system that is made new.
     pub mounts: Vec<Option<DetachedMount>>,
     /// Name below /dev, and the host's node.
     pub devices: Vec<(&'static str, DetachedMount)>,
 }
 
+/// What the root is made of, as [`RootPlan`] says, with every directory opened.
 #[derive(Debug)]
-pub enum RootSource {
-    /// The directory below an overlay, or the one to copy.
-    Directory(OwnedFd),
-    /// One for each directory of the host's root, in the plan's order.
-    HostDirectories(Vec<OwnedFd>),
+pub enum RootSource<'a> {
+    /// The highest first.
+    Overlay(Vec<(&'a Path, OwnedFd)>),
+    /// The highest first.
+    Copy(Vec<(&'a Path, OwnedFd)>),
+    HostTree {
+        links: &'a [(String, PathBuf)],
+        dirs: Vec<(&'a HostTreeDir, OwnedFd)>,
+        fresh: &'a [FreshDir],
+    },
 }
 
-impl Sources {
-    pub fn open(pod: &SandboxPlan, container: &ContainerPlan, pinned: &Pinned) -> Result<Sources> {
+impl<'a> Sources<'a> {
+    pub fn open(pod: &SandboxPlan, container: &'a ContainerPlan, pinned: &Pinned) -> Result<Sources<'a>> {
         let step = Step::OpenSources;
         let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
         let store = match pod.place_of(&container.root) {
@@ -48,15 +54,20 @@ impl Sources {
             // The current directory is the pod's tmpfs.
             LayerPlace::Memory { .. } => open(Path::new(layers::DIRECTORY))?,
         };
+        let layers = |paths: &'a [PathBuf]| -> Result<Vec<(&'a Path, OwnedFd)>> {
+            let opened = paths.iter().map(|path| {
+                let opened = open(path)?;
+                pinned.check(path, opened.as_fd()).during(step, &container.name)?;
+                Ok((path.as_path(), opened))
+            });
+            opened.collect()
+        };
         let root = match &container.root {
-            RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } => {
-                let opened = open(lower)?;
-                pinned.check(lower, opened.as_fd()).during(step, &container.name)?;
-                RootSource::Directory(opened)
-            }
-            RootPlan::HostTree { dirs, .. } => {
-                let opened = dirs.iter().map(|dir| open(&Path::new("/").join(&dir.name)));
-                RootSource::HostDirectories(opened.collect::<Result<_>>()?)
+            RootPlan::Overlay { lowers } => RootSource::Overlay(layers(lowers)?),
+            RootPlan::Copy { sources } => RootSource::Copy(layers(sources)?),
+            RootPlan::HostTree { links, dirs, fresh } => {
+                let opened = dirs.iter().map(|dir| Ok((dir, open(&Path::new("/").join(&dir.name))?)));
+                RootSource::HostTree { links, dirs: opened.collect::<Result<_>>()?, fresh }
             }
         };
         let mut mounts = Vec::with_capacity(container.mounts.len());

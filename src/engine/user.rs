@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::plan::IdOrName;
 use crate::plan::idmap::{ContainerId, IdMapPlan};
 use crate::sys::privileges::Identity;
 use crate::sys::{Errno, Error, Result, path};
@@ -19,43 +20,51 @@ pub struct User {
     pub home: String,
 }
 
-/// A uid with its home, group and supplementary groups, where the container's files know them. Without an entry:
+/// A user with its home, group and supplementary groups, where the container's files know them. Without an entry:
 /// group 0 and home `/`, as CRI runtimes do.
-pub fn of_ids(uid: ContainerId, gid: Option<ContainerId>) -> Result<User> {
-    let passwd = read(Path::new("/etc/passwd"))?;
-    let group = read(Path::new("/etc/group"))?;
-    Ok(resolve(&passwd, &group, uid.0, gid.map(|gid| gid.0)))
+///
+/// # Errors
+/// A name that those files do not have.
+pub fn find(user: &IdOrName, wanted_group: Option<&IdOrName>) -> Result<User> {
+    find_in(user, wanted_group, &read(Path::new("/etc/passwd"))?, &read(Path::new("/etc/group"))?)
 }
 
 /// `uid`, `name`, either with `:gid` or `:group`.
+///
+/// # Errors
+/// As [`find`].
 pub fn parse(text: &str) -> Result<User> {
-    let passwd = read(Path::new("/etc/passwd"))?;
-    let group = read(Path::new("/etc/group"))?;
-    parse_in(text, &passwd, &group)
+    let (user, group) = split(text);
+    find(&user, group.as_ref())
 }
 
-fn parse_in(text: &str, passwd: &str, group: &str) -> Result<User> {
-    let unknown =
-        |what: &str, file: &str| Error { call: format!("looking for {what} in {file}"), errno: Errno::ENOENT };
-    let (user, wanted_group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let uid = match decimal(user) {
-        Some(uid) => uid,
-        None => entries(passwd)
-            .find(|fields| fields.first() == Some(&user) && !user.is_empty())
-            .and_then(|fields| decimal(fields.get(2)?))
-            .ok_or_else(|| unknown(&format!("user `{user}`"), "/etc/passwd"))?,
+fn split(text: &str) -> (IdOrName, Option<IdOrName>) {
+    let id_or_name = |text: &str| match decimal(text) {
+        Some(id) => IdOrName::Id(ContainerId(id)),
+        None => IdOrName::Name(text.to_owned()),
     };
-    let gid = match wanted_group {
-        None => None,
-        Some(name) => Some(match decimal(name) {
-            Some(gid) => gid,
-            None => entries(group)
-                .find(|fields| fields.first() == Some(&name) && !name.is_empty())
-                .and_then(|fields| decimal(fields.get(2)?))
-                .ok_or_else(|| unknown(&format!("group `{name}`"), "/etc/group"))?,
-        }),
-    };
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    (id_or_name(user), group.map(id_or_name))
+}
+
+fn find_in(user: &IdOrName, wanted_group: Option<&IdOrName>, passwd: &str, group: &str) -> Result<User> {
+    let uid = number(user, "user", passwd, "/etc/passwd")?;
+    let gid = wanted_group.map(|wanted| number(wanted, "group", group, "/etc/group")).transpose()?;
     Ok(resolve(passwd, group, uid, gid))
+}
+
+/// The id, which is the third field in both files.
+fn number(wanted: &IdOrName, what: &str, text: &str, file: &str) -> Result<u32> {
+    match wanted {
+        IdOrName::Id(ContainerId(id)) => Ok(*id),
+        IdOrName::Name(name) => entries(text)
+            .find(|fields| fields.first() == Some(&name.as_str()) && !name.is_empty())
+            .and_then(|fields| decimal(fields.get(2)?))
+            .ok_or_else(|| Error {
+                call: format!("looking for {what} `{name}` in the container's {file}"),
+                errno: Errno::ENOENT,
+            }),
+    }
 }
 
 fn resolve(passwd: &str, group: &str, uid: u32, gid: Option<u32>) -> User {
@@ -121,8 +130,13 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nodd:x:0x10:-1::rel:\n";
     const GROUP: &str = "root:x:0:\nadm:x:4:www-data,root\nwww-data:x:33:\nssl:x:110:www-data\nbad:x:+5:www-data\n";
 
+    fn found(text: &str) -> Result<User> {
+        let (user, group) = split(text);
+        find_in(&user, group.as_ref(), PASSWD, GROUP)
+    }
+
     fn ids(text: &str) -> Option<(u32, u32)> {
-        parse_in(text, PASSWD, GROUP).ok().map(|user| (user.identity.uid, user.identity.gid))
+        found(text).ok().map(|user| (user.identity.uid, user.identity.gid))
     }
 
     #[test]
@@ -144,7 +158,7 @@ mod tests {
 
     #[test]
     fn home_and_groups_come_from_the_files() {
-        let user = parse_in("www-data", PASSWD, GROUP).expect("known");
+        let user = found("www-data").expect("known");
         assert_eq!(user.home, "/var/www");
         assert_eq!(user.identity.groups, Some(vec![4, 110]));
     }

@@ -33,9 +33,13 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
         refuse_our_directories(host_path, opened.as_fd(), plan)?;
         pinned.insert(host_path.path.clone(), opened);
     }
-    for container in &plan.containers {
-        if let RootPlan::Overlay { lower } | RootPlan::Copy { source: lower } = &container.root {
-            pinned.insert(lower.clone(), path::open_host_path(lower).during(STEP, lower.display())?);
+    // Not the layers of images: those are in the store, where no container may write (`refuse_our_directories`).
+    for container in plan.containers.iter().filter(|container| container.from_image.is_none()) {
+        if let RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories } = &container.root {
+            for directory in directories {
+                let opened = path::open_host_path(directory).during(STEP, directory.display())?;
+                pinned.insert(directory.clone(), opened);
+            }
         }
     }
     Ok(Pinned(pinned))

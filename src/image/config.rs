@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::descriptor::MAX_DOCUMENT;
 use super::digest::Digest;
 use super::platform::Platform;
+use crate::sys::process::signal_number;
 
 /// The part of a configuration that a container takes: what the manifest does not say comes from here
 /// (<https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/#notes>).
@@ -27,6 +28,14 @@ pub struct ImageConfig {
     /// `80/tcp`; only shown.
     pub exposed_ports: Vec<String>,
     pub labels: BTreeMap<String, String>,
+}
+
+impl ImageConfig {
+    /// # Errors
+    /// The text of a signal that Linux does not have.
+    pub fn stop_signal_number(&self) -> Result<Option<i32>, &str> {
+        self.stop_signal.as_deref().map(|text| signal_number(text).ok_or(text)).transpose()
+    }
 }
 
 /// A whole configuration.

@@ -17,4 +17,5 @@ mod stored;
 
 pub use config::ImageConfig;
 pub use digest::Digest;
+pub use store::tree_path;
 pub use stored::{ImageError, StoredImage, StoredLayer};

@@ -28,12 +28,11 @@ mod tree;
 pub(crate) use amount::written;
 pub use amount::{Role, amount, pids_limit};
 pub use capability::LINUX_CAPABILITIES;
-pub use image_source::{ImageSource, PullPolicy};
+pub use image_source::{ImageSource, InvalidSource, PullPolicy};
 pub(crate) use names::{dns_label, dns_subdomain, label_key, label_value};
 pub use pod::*;
 pub use problem::{ManifestErrors, Problem, ProblemClass};
 pub use proxy_protocol::{ChosenPort, ProxyProtocol};
-pub(crate) use read::from_registry;
 pub use schema::{accepted_values, supported_fields};
 pub use tree::Position;
 

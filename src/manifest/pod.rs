@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::binary;
+use super::image_source::{ImageSource, PullPolicy};
 
 mod env;
 mod network;
@@ -82,6 +83,7 @@ pub struct PodSecurityContext {
 pub struct Container {
     pub name: String,
     pub image: Image,
+    pub image_pull_policy: PullPolicy,
     /// Empty: the image's own entrypoint (for `host:` and `rootfs:` that is `/bin/sh`).
     pub command: Vec<String>,
     pub args: Vec<String>,
@@ -195,6 +197,19 @@ pub enum Image {
     Host,
     /// `rootfs:DIR` — a directory, never written to. Absolute.
     Rootfs(PathBuf),
+    /// An image that is taken into the store: from a registry, or from a file of this machine.
+    Stored(ImageSource),
+}
+
+/// As a manifest has it.
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Host => f.write_str("host:"),
+            Image::Rootfs(directory) => write!(f, "rootfs:{}", directory.display()),
+            Image::Stored(source) => source.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! How much execve(2) takes: one string, and all arguments and variables together. Counted while they are put together, so
 //! that a few hundred bytes of a manifest cannot become gigabytes.
 
-use super::{ContainerPlan, Mount, MountKind, ProcessPlan};
+use std::path::PathBuf;
+
+use super::{ContainerPlan, Mount, MountKind, ProcessPlan, RootPlan};
 use crate::host::Facts;
 use crate::report::{Report, exit_code};
 
@@ -63,9 +65,14 @@ impl<'a> Space<'a> {
 /// Bytes of what a container's plan holds of the manifest's texts, and of what every container has.
 pub(super) fn used_by(container: &ContainerPlan) -> usize {
     let ProcessPlan { argv, env, .. } = &container.process;
+    let layers: &[PathBuf] = match &container.root {
+        RootPlan::Overlay { lowers: layers } | RootPlan::Copy { sources: layers } => layers,
+        RootPlan::HostTree { .. } => &[],
+    };
     let words = argv.iter().map(String::len);
     let variables = env.iter().map(|(name, value)| name.len() + value.len());
-    words.chain(variables).chain(container.mounts.iter().map(of_mount)).sum()
+    let layers = layers.iter().map(|layer| layer.as_os_str().len());
+    words.chain(variables).chain(layers).chain(container.mounts.iter().map(of_mount)).sum()
 }
 
 /// A mount repeats its volume's path.

@@ -2,8 +2,8 @@
 
 use super::resources::OfContainer;
 use super::{
-    ContainerPlan, LogPlan, NamespaceMode, PortPlan, SandboxPlan, TerminationPlan, container_log, downward, mounts,
-    process, root, security,
+    ContainerPlan, LogPlan, NamespaceMode, PortPlan, Request, SandboxPlan, TerminationPlan, container_log, downward,
+    image, mounts, process, root, security,
 };
 use crate::host::Facts;
 use crate::manifest::{Container, ContainerPort, PodSecurityContext, TerminationMessagePolicy, Volume};
@@ -16,6 +16,7 @@ const LOG_MAX_FILES: u32 = 5;
 /// What a container has to know of its pod.
 pub(super) struct PodScope<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) request: &'a Request,
     pub(super) sandbox: &'a SandboxPlan,
     pub(super) siblings: &'a [Container],
     pub(super) volumes: &'a [Volume],
@@ -31,6 +32,7 @@ pub(super) fn plan(
     let Container {
         name,
         image,
+        image_pull_policy: _, // by who brings the image, before there is a plan
         command,
         args,
         working_dir,
@@ -48,14 +50,17 @@ pub(super) fn plan(
     let index = scope.siblings.iter().position(|sibling| std::ptr::eq(sibling, container)).unwrap_or_default();
     let place = &format!("spec.containers[{index}]");
     let about = |field: &'static str| move |report: Report| report.about(format!("{place}.{field}"));
-    let security = security::plan(name, security_context, scope).map_err(about("securityContext"))?;
-    let root = root::plan(name, image, scope.facts).map_err(about("image"))?;
+    let known = image::known(name, image, scope.request).map_err(about("image"))?;
+    let security = security::plan(name, security_context, known, scope).map_err(about("securityContext"))?;
+    let root = root::plan(name, image, known, scope).map_err(about("image"))?;
+    let stop_signal = known.stop_signal(name).map_err(about("image"))?;
     let mounts = mounts::plan(name, volume_mounts, termination_message_path, security.root_access, scope)
         .map_err(about("volumeMounts"))?;
     let process = process::plan(process::Wish {
         container: name,
         place,
         image,
+        known,
         command,
         args,
         working_dir: working_dir.as_deref(),
@@ -76,6 +81,8 @@ pub(super) fn plan(
     Ok(ContainerPlan {
         name: name.clone(),
         image: image.clone(),
+        from_image: known.shown(),
+        stop_signal,
         pid: scope.container_pid,
         cgroup: resources.settings,
         resources: asked.clone(),

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use super::idmap::UsernsChoice;
 use super::network::HostLoopback;
-use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request};
+use super::{Admission, AskedIn, CgroupsChoice, PodPlan, Request, UnknownImages};
 use crate::host::{
     Capacity, CgroupFacts, Confinement, Delegation, Dir, Facts, HostRoot, HostRootDir, HostUser, IdMapTool, Ipv6Routes,
     LayerFacts, MapLine, Membership, NetworkFacts, OverlaySupport, OwnIdMap, ProcVisibility, RootfsFact, SubIdRange,
     Tun, UdpSockets, UserNamespaces,
 };
+use crate::image::compression::Compression;
+use crate::image::platform::Platform;
+use crate::image::{Digest, ImageConfig, StoredImage, StoredLayer};
 use crate::manifest::{
     Amounts, Container, ContainerSecurityContext, DnsConfig, DnsPolicy, EnvValue, EnvVar, Image, Metadata, Pod,
-    PodSecurityContext, PodSpec, Resource, Resources, RestartPolicy, Role, TerminationMessagePolicy, Volume,
-    VolumeMount, VolumeSource,
+    PodSecurityContext, PodSpec, PullPolicy, Resource, Resources, RestartPolicy, Role, TerminationMessagePolicy,
+    Volume, VolumeMount, VolumeSource,
 };
 use crate::report::Report;
 
@@ -110,13 +113,47 @@ pub(super) fn request() -> Request {
         join: None,
         host_loopback: HostLoopback::Closed,
         publish: Vec::new(),
+        images: BTreeMap::new(),
+        unknown_images: UnknownImages::Refused,
+        images_dir: "/home/alice/.local/share/sandpod/images".into(),
     }
+}
+
+pub(super) const IMAGE: &str = "docker.io/library/nginx:1.25";
+
+/// A container of [`IMAGE`] with no command of its own.
+pub(super) fn of_nginx() -> Container {
+    let source = crate::manifest::ImageSource::parse(IMAGE).expect("a reference");
+    Container { image: Image::Stored(source), command: Vec::new(), ..container("web") }
+}
+
+/// An image of two layers.
+pub(super) fn stored_image(config: ImageConfig) -> StoredImage {
+    let layer = |diff_id: &[u8]| StoredLayer {
+        blob: Digest::of(b"blob"),
+        size: 4,
+        compression: Compression::Gzip,
+        diff_id: Digest::of(diff_id),
+    };
+    StoredImage {
+        manifest: Digest::of(b"manifest"),
+        config_digest: Digest::of(b"config"),
+        platform: Platform::parse("linux/amd64").expect("a platform"),
+        config,
+        layers: vec![layer(b"lower"), layer(b"upper")],
+    }
+}
+
+/// The request for pods of [`IMAGE`], where that has this configuration.
+pub(super) fn request_with(config: ImageConfig) -> Request {
+    Request { images: BTreeMap::from([(IMAGE.to_owned(), stored_image(config))]), ..request() }
 }
 
 pub(super) fn container(name: &str) -> Container {
     Container {
         name: name.into(),
         image: Image::Rootfs(ROOTFS.into()),
+        image_pull_policy: PullPolicy::Never,
         command: vec!["/bin/true".into()],
         args: Vec::new(),
         working_dir: None,

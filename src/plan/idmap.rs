@@ -11,6 +11,7 @@ use super::Degradation;
 use super::annotations::{Annotations, USERNS};
 use super::degradation::{self, IdKind};
 use crate::host::{Facts, IdMapTool, MapLine, SubIdRange};
+use crate::image::Digest;
 use crate::manifest::{Container, Image, Volume, VolumeSource};
 use crate::report::{Report, exit_code};
 
@@ -19,6 +20,8 @@ mod tests;
 
 /// As many as Kubernetes gives a pod with `hostUsers: false` (KEP-127): all ids of 16 bits.
 pub const MAX_IDS: u32 = 65536;
+/// Bytes of a map's key.
+const MAX_KEY: usize = 100;
 /// The kernel's UID_GID_MAP_MAX_EXTENTS (user_namespaces(7)).
 pub const MAX_LINES: usize = 340;
 
@@ -119,6 +122,24 @@ pub struct IdMapPlan {
 }
 
 impl IdMapPlan {
+    /// A file name of at most 100 bytes that is the same for the same uid and gid map, and for no other: what layers are
+    /// unpacked for. It shows the host's ids in order, each range as `FIRST+COUNT`: `u1000+1,100000+65535-g…`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let ranges = |entries: &[MapEntry]| {
+            let ranges: Vec<String> = entries
+                .iter()
+                .map(|MapEntry { inside, outside, count }| match inside.0 {
+                    0 => format!("{}+{count}", outside.0),
+                    inside => format!("{inside}.{}+{count}", outside.0),
+                })
+                .collect();
+            ranges.join(",")
+        };
+        let readable = format!("u{}-g{}", ranges(&self.uids), ranges(&self.gids));
+        if readable.len() <= MAX_KEY { readable } else { format!("sha256-{}", Digest::of(readable.as_bytes()).hex()) }
+    }
+
     /// The host's id for a uid of the pod, where it has one.
     #[must_use]
     pub fn host_uid(&self, inside: ContainerId) -> Option<HostId> {
@@ -221,6 +242,8 @@ fn files_of_yours(facts: &Facts, containers: &[Container], volumes: &[Volume]) -
             let owner = facts.rootfs.iter().find(|fact| fact.dir == *dir)?.owner?;
             (owner == facts.user.uid).then(|| format!("{} belongs to you", dir.display()))
         }
+        // Its layers belong to the ids of whichever map they are unpacked for.
+        Image::Stored(_) => None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Where the writable layers of containers are, and what a host that has no good place for them means for a pod.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::degradation::{LAYERS_ELSEWHERE, LAYERS_IN_MEMORY, NO_OVERLAY, USR_READ_ONLY, list, named};
 use super::{ContainerPlan, Degradation, LayerPlace, RootPlan, SandboxPlan, layer_dir};
@@ -97,7 +97,7 @@ fn lack(facts: &Facts) -> Option<(String, String)> {
 }
 
 fn no_overlay(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation> {
-    let copied: Vec<_> = containers.iter().filter_map(|container| copy_source(&container.root)).collect();
+    let copied: Vec<_> = containers.iter().flat_map(|container| copy_sources(&container.root)).collect();
     let Some((why, fix)) = lack(facts) else {
         // Those that are copied are so for a reason of their own.
         let meaning = format!(
@@ -117,10 +117,10 @@ fn no_overlay(containers: &[ContainerPlan], facts: &Facts) -> Option<Degradation
     Some(named(NO_OVERLAY, format!("{why}: {}", effects.join("; ")), fix))
 }
 
-fn copy_source(root: &RootPlan) -> Option<&Path> {
+fn copy_sources(root: &RootPlan) -> &[PathBuf] {
     match root {
-        RootPlan::Copy { source } => Some(source),
-        RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => None,
+        RootPlan::Copy { sources } => sources,
+        RootPlan::Overlay { .. } | RootPlan::HostTree { .. } => &[],
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`plan`] is the whole interface: the manifest and the host's facts in, every value that the engine needs out.
 //! One file per concern: `idmap` (which host id each id is), `sandbox` (puts what pause holds together), `container`
-//! (puts one container together from `root`, `mounts`, `security` and `process`), `arguments` (how much execve(2) takes),
+//! (puts one container together from `image`, `root`, `mounts`, `security` and `process`), `arguments` (how much execve(2) takes),
 //! `syscall_filter` (which system calls no container makes), `degradation` (what this host cannot give), `layers` (where
 //! the writable layers are), `network` (how it reaches the outside), `names` (what it is called), `dns` (who answers for
 //! names), `ports` and `host_ports` (which ports of the host lead into it), `sysctls` (settings of its namespaces),
@@ -27,6 +27,7 @@ mod fixtures;
 mod host_path;
 mod host_ports;
 pub mod idmap;
+mod image;
 mod layers;
 mod mounts;
 mod names;
@@ -49,7 +50,11 @@ pub mod update;
 pub use dirs::PodDirs;
 pub use types::*;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use crate::host::{Facts, UserNamespaces};
+use crate::image::StoredImage;
 use crate::manifest::{Metadata, Pod, PodSpec};
 use crate::report::{Report, exit_code};
 use annotations::Annotations;
@@ -78,6 +83,19 @@ pub struct Request {
     pub host_loopback: HostLoopback,
     /// `-p`.
     pub publish: Vec<ports::Mapping>,
+    /// By [`ImageSource`](crate::manifest::ImageSource) as text; their layers need not be here.
+    pub images: BTreeMap<String, StoredImage>,
+    pub unknown_images: UnknownImages,
+    /// The store's directory.
+    pub images_dir: PathBuf,
+}
+
+/// What becomes of an image whose configuration is not in [`Request::images`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownImages {
+    Refused,
+    /// `plan --offline`: the plan says what it does not know, and cannot be done.
+    Shown,
 }
 
 /// Where the user wrote what the pod asks for: what is said of it names the words that stand there.
@@ -149,9 +167,10 @@ fn containers(
     sandbox: &SandboxPlan,
     resources: Vec<resources::OfContainer>,
 ) -> Result<Vec<ContainerPlan>, Report> {
-    let Inputs { spec, facts, .. } = inputs;
+    let Inputs { spec, facts, request, .. } = inputs;
     let scope = container::PodScope {
         facts,
+        request,
         sandbox,
         siblings: &spec.containers,
         volumes: &spec.volumes,

@@ -1,11 +1,14 @@
 //! The command, its environment and its directory.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use super::arguments::{MAX_STRING, Space};
 use super::expansion::expand;
+use super::image::Known;
 use super::security::Security;
 use super::{ProcessPlan, downward};
+use crate::image::ImageConfig;
 use crate::manifest::{EnvValue, EnvVar, Image};
 use crate::report::{Report, exit_code};
 
@@ -23,6 +26,7 @@ pub(super) struct Wish<'a> {
     /// Its path in the manifest: `spec.containers[0]`.
     pub(super) place: &'a str,
     pub(super) image: &'a Image,
+    pub(super) known: Known<'a>,
     pub(super) command: &'a [String],
     pub(super) args: &'a [String],
     pub(super) working_dir: Option<&'a str>,
@@ -38,11 +42,21 @@ pub(super) struct Wish<'a> {
 
 pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
     let mut space = Space::of(wish.container, wish.sources.facts);
+    let config = wish.known.config();
     let declared = declared_env(&wish, &mut space)?;
-    let argv = argv(&wish, &declared, &mut space)?;
+    let argv = argv(&wish, &config, &declared, &mut space)?;
     let mut env = Environment::default();
     for (name, value) in default_env(wish.hostname, wish.tty) {
         env.set(name, value);
+    }
+    for (name, value) in &config.environment {
+        if declared.get(name).is_none() {
+            let what = format!("variable `{}` of the image", shortened(name));
+            space
+                .take(pair_bytes(name, value), &what)
+                .map_err(|report| report.about(format!("{}.image", wish.place)))?;
+        }
+        env.set(name.clone(), value.clone());
     }
     for (name, value) in declared.variables {
         env.set(name, value);
@@ -51,9 +65,9 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
     Ok(ProcessPlan {
         argv,
         env,
-        cwd: wish.working_dir.unwrap_or("/").into(),
-        uid: wish.security.uid,
-        gid: wish.security.gid,
+        cwd: working_directory(wish.working_dir, &config),
+        uid: wish.security.uid.clone(),
+        gid: wish.security.gid.clone(),
         no_new_privs: wish.security.no_new_privs,
         capabilities: wish.security.capabilities.clone(),
         stdin: wish.stdin,
@@ -61,6 +75,11 @@ pub(super) fn plan(wish: Wish<'_>) -> Result<ProcessPlan, Report> {
         tty: wish.tty,
         oom_score_adj: wish.oom_score_adj,
     })
+}
+
+/// Absolute, also where the image's is not.
+fn working_directory(asked: Option<&str>, config: &ImageConfig) -> PathBuf {
+    asked.map_or_else(|| Path::new("/").join(&config.working_directory), PathBuf::from)
 }
 
 /// What an `exec` asks for.
@@ -94,8 +113,8 @@ pub fn another(first: &ProcessPlan, asked: &Another<'_>) -> ProcessPlan {
     process
 }
 
-/// In Kubernetes it is the runtime that adds these, after the kubelet has expanded: `$(PATH)` is not known to `expand`
-/// unless the manifest itself sets it.
+/// In Kubernetes the runtime adds these, and then the image's, after the kubelet has expanded: `$(PATH)` is not known to
+/// `expand` unless the manifest itself sets it.
 fn default_env(hostname: &str, tty: bool) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut env = vec![pair("PATH", DEFAULT_PATH), pair("HOSTNAME", hostname)];
@@ -165,28 +184,44 @@ fn shortened(name: &str) -> String {
     if name.chars().count() <= MOST { name.to_owned() } else { name.chars().take(MOST).chain(['…']).collect() }
 }
 
-fn argv(wish: &Wish<'_>, env: &Environment, space: &mut Space<'_>) -> Result<Vec<String>, Report> {
-    if wish.command.is_empty() && !wish.args.is_empty() {
-        let image = match wish.image {
-            Image::Host => "host:".to_owned(),
-            Image::Rootfs(dir) => format!("rootfs:{}", dir.display()),
-        };
-        return Err(Report::new(exit_code::USAGE, format!("container `{}` has args but no command", wish.container))
+/// Kubernetes' table
+/// (<https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/#notes>): `command` takes the
+/// place of the image's entrypoint and of its command, `args` that of its command alone. What the image says is not
+/// expanded.
+fn argv(
+    wish: &Wish<'_>,
+    config: &ImageConfig,
+    env: &Environment,
+    space: &mut Space<'_>,
+) -> Result<Vec<String>, Report> {
+    let Wish { container, place, image, known, command, args, .. } = wish;
+    if command.is_empty() && !args.is_empty() && matches!(known, Known::NoConfiguration) {
+        return Err(Report::new(exit_code::USAGE, format!("container `{container}` has args but no command"))
             .because(format!("image `{image}` has no entrypoint that could take them"))
             .hint("put the program into `command`")
-            .about(format!("{}.args", wish.place)));
-    }
-    if wish.command.is_empty() {
-        return Ok(vec!["/bin/sh".to_owned()]);
+            .about(format!("{place}.args")));
     }
     let mut argv = Vec::new();
-    for (field, words) in [("command", wish.command), ("args", wish.args)] {
+    let entrypoint: &[String] = if command.is_empty() { &config.entrypoint } else { &[] };
+    let cmd: &[String] = if command.is_empty() && args.is_empty() { &config.command } else { &[] };
+    for word in entrypoint.iter().chain(cmd) {
+        let taken = space.take(word.len(), "the image's command");
+        taken.map_err(|report| report.about(format!("{place}.image")))?;
+        argv.push(word.clone());
+    }
+    for (field, words) in [("command", command), ("args", args)] {
         for (index, word) in words.iter().enumerate() {
             let what = format!("{field}[{index}]");
             let expanded = expand(word, MAX_STRING, |wanted| env.get(wanted)).map_err(|_| space.too_long(&what));
             let word = expanded.and_then(|word| space.take(word.len(), &what).map(|()| word));
-            argv.push(word.map_err(|report| report.about(format!("{}.{what}", wish.place)))?);
+            argv.push(word.map_err(|report| report.about(format!("{place}.{what}")))?);
         }
+    }
+    if argv.is_empty() && !matches!(known, Known::Unknown) {
+        return Err(Report::new(exit_code::USAGE, format!("container `{container}` has no command"))
+            .because(format!("image {image} has neither an entrypoint nor a command"))
+            .hint("write `command` into the container")
+            .about(format!("{place}.image")));
     }
     Ok(argv)
 }

@@ -4,12 +4,13 @@
 //! plain characters are printed quoted and escaped, so that none of them can steer a terminal.
 
 use std::fmt::{self, Display, Formatter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::idmap::{IdMapPlan, MapEntry};
 use super::ports::{PublishedPort, protocol_name};
 use super::{
-    ContainerPlan, Degradation, LayerPlace, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan, SandboxPlan,
+    ContainerPlan, Degradation, FromImage, LayerPlace, MountKind, NamespaceMode, PodPlan, PortPlan, RootPlan,
+    SandboxPlan,
 };
 use crate::manifest::{Image, Protocol};
 
@@ -189,11 +190,7 @@ fn bytes(count: u64) -> String {
 
 fn container(f: &mut Formatter<'_>, sandbox: &SandboxPlan, plan: &ContainerPlan) -> fmt::Result {
     writeln!(f, "\ncontainer {}", word(&plan.name))?;
-    let image = match &plan.image {
-        Image::Host => "host:".to_owned(),
-        Image::Rootfs(dir) => format!("rootfs:{}", path(dir)),
-    };
-    row(f, "image", image)?;
+    image(f, plan)?;
     root(f, &plan.root, plan.read_only_root)?;
     layers(f, sandbox, &plan.root)?;
     mounts(f, plan)?;
@@ -212,11 +209,37 @@ fn container(f: &mut Formatter<'_>, sandbox: &SandboxPlan, plan: &ContainerPlan)
     row(f, "log", format_args!("{}, {} files of {}", path(&log.path), log.max_files, bytes(log.max_size)))
 }
 
+/// An image that is not here, in a plan that is only shown.
+fn is_unknown(plan: &ContainerPlan) -> bool {
+    matches!(plan.image, Image::Stored(_)) && plan.from_image.is_none()
+}
+
+fn image(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
+    row(f, "image", word(plan.image.to_string()))?;
+    if let Some(FromImage { manifest, platform, exposed_ports }) = &plan.from_image {
+        row(f, "", format_args!("{manifest}, {}", word(platform)))?;
+        if !exposed_ports.is_empty() {
+            row(f, "", format_args!("says that it listens on {}", words(exposed_ports)))?;
+        }
+    }
+    if is_unknown(plan) {
+        row(f, "", "not here: its entrypoint, variables, user and layers are unknown")?;
+    }
+    Ok(())
+}
+
 fn root(f: &mut Formatter<'_>, root: &RootPlan, read_only: bool) -> fmt::Result {
     let access = if read_only { "read-only" } else { "writable" };
+    let directories = |f: &mut Formatter<'_>, how: &str, directories: &[PathBuf]| match directories {
+        [] => row(f, "root", format_args!("{how} the image's layers, {access}")),
+        [first, others @ ..] => {
+            row(f, "root", format_args!("{how} {}, {access}", path(first)))?;
+            others.iter().try_for_each(|other| row(f, "", format_args!("and below it {}", path(other))))
+        }
+    };
     match root {
-        RootPlan::Overlay { lower } => row(f, "root", format_args!("overlay over {}, {access}", path(lower))),
-        RootPlan::Copy { source } => row(f, "root", format_args!("copy of {}, {access}", path(source))),
+        RootPlan::Overlay { lowers } => directories(f, "overlay over", lowers),
+        RootPlan::Copy { sources } => directories(f, "copy of", sources),
         RootPlan::HostTree { links, dirs, fresh } => {
             row(f, "root", format_args!("new directory, {access}"))?;
             // EACCES, not copy-on-write: an owner without an id in the user namespace (inode_permission in fs/namei.c).
@@ -283,13 +306,19 @@ fn source(kind: &MountKind) -> String {
 
 fn process(f: &mut Formatter<'_>, plan: &ContainerPlan) -> fmt::Result {
     let process = &plan.process;
-    row(f, "command", words(&process.argv))?;
+    match (is_unknown(plan), process.argv.as_slice()) {
+        (true, []) => row(f, "command", "entrypoint unknown")?,
+        (_, argv) => row(f, "command", words(argv))?,
+    }
     for (position, (name, value)) in process.env.iter().enumerate() {
         row(f, if position == 0 { "env" } else { "" }, word(format!("{name}={value}")))?;
     }
     row(f, "directory", path(&process.cwd))?;
-    let group = process.gid.map_or_else(|| "of the user in /etc/passwd, else 0".to_owned(), |gid| gid.0.to_string());
-    row(f, "user", format_args!("{}, group {group}", process.uid.0))?;
+    let group = process
+        .gid
+        .as_ref()
+        .map_or_else(|| "of the user in /etc/passwd, else 0".to_owned(), |gid| word(gid.to_string()));
+    row(f, "user", format_args!("{}, group {group}", word(process.uid.to_string())))?;
     row(f, "capabilities", words(&process.capabilities))?;
     row(
         f,

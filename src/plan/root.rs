@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{FreshDir, HostTreeDir, RootPlan, layers};
+use super::container::PodScope;
+use super::image::{Known, trees};
+use super::{FreshDir, HostTreeDir, Request, RootPlan, layers};
 use crate::host::{Facts, HostRoot, HostRootDir, RootfsFact};
 use crate::manifest::Image;
 use crate::report::{Report, exit_code};
@@ -31,10 +33,23 @@ const FRESH: &[(&str, u32)] = &[
 /// Programs still use the names that the Filesystem Hierarchy Standard 2.3 gave these two.
 const VAR_LINKS: &[(&str, &str)] = &[("var/run", "/run"), ("var/lock", "/run/lock")];
 
-pub(super) fn plan(container: &str, image: &Image, facts: &Facts) -> Result<RootPlan, Report> {
-    match image {
-        Image::Host => host_tree(container, facts),
-        Image::Rootfs(dir) => rootfs(container, dir, facts),
+pub(super) fn plan(container: &str, image: &Image, known: Known<'_>, scope: &PodScope<'_>) -> Result<RootPlan, Report> {
+    let PodScope { facts, request, sandbox, .. } = scope;
+    match (image, known) {
+        (Image::Host, _) => host_tree(container, facts),
+        (Image::Rootfs(dir), _) => rootfs(container, dir, facts),
+        (Image::Stored(_), Known::Stored(image)) => Ok(of_trees(trees(image, &sandbox.idmap, request), request, facts)),
+        (Image::Stored(_), Known::Unknown | Known::NoConfiguration) => Ok(of_trees(Vec::new(), request, facts)),
+    }
+}
+
+/// Layers in the store.
+fn of_trees(trees: Vec<PathBuf>, request: &Request, facts: &Facts) -> RootPlan {
+    let store = facts.rootfs.iter().find(|fact| fact.dir == request.images_dir);
+    if store.is_some_and(|fact| fact.too_deep) || !layers::has_overlays(facts) {
+        RootPlan::Copy { sources: trees }
+    } else {
+        RootPlan::Overlay { lowers: trees }
     }
 }
 
@@ -54,7 +69,7 @@ fn rootfs(container: &str, dir: &Path, facts: &Facts) -> Result<RootPlan, Report
         return Err(cannot().because("it is not a directory"));
     }
     if *too_deep || !layers::has_overlays(facts) {
-        return Ok(RootPlan::Copy { source: dir.clone() });
+        return Ok(RootPlan::Copy { sources: vec![dir.clone()] });
     }
     if !mounts_below.is_empty() {
         let mounts: Vec<_> = mounts_below.iter().map(|mount| mount.display().to_string()).collect();
@@ -63,7 +78,7 @@ fn rootfs(container: &str, dir: &Path, facts: &Facts) -> Result<RootPlan, Report
             .because("the kernel refuses such a directory as an overlay's lower layer in a user namespace")
             .hint("unmount them, or copy the directory to another place and name that in `rootfs:`"));
     }
-    Ok(RootPlan::Overlay { lower: dir.clone() })
+    Ok(RootPlan::Overlay { lowers: vec![dir.clone()] })
 }
 
 fn host_tree(container: &str, facts: &Facts) -> Result<RootPlan, Report> {

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::IdOrName;
 use super::container::PodScope;
 use super::degradation;
 use super::idmap::{ContainerId, UsernsMode};
+use super::image::Known;
 use crate::manifest::{ContainerSecurityContext, LINUX_CAPABILITIES, PodSecurityContext};
 use crate::report::{Report, exit_code};
 
@@ -75,8 +77,8 @@ impl RootAccess {
 }
 
 pub(super) struct Security {
-    pub(super) uid: ContainerId,
-    pub(super) gid: Option<ContainerId>,
+    pub(super) uid: IdOrName,
+    pub(super) gid: Option<IdOrName>,
     pub(super) no_new_privs: bool,
     pub(super) capabilities: Vec<String>,
     pub(super) root_access: RootAccess,
@@ -86,6 +88,7 @@ pub(super) struct Security {
 pub(super) fn plan(
     container: &str,
     security: &ContainerSecurityContext,
+    image: Known<'_>,
     scope: &PodScope<'_>,
 ) -> Result<Security, Report> {
     let ContainerSecurityContext {
@@ -103,17 +106,26 @@ pub(super) fn plan(
         run_as_non_root: pod_non_root,
         sysctls: _, // the pod's, by `sysctls`
     } = scope.security;
-    let user = run_as_user.or(*pod_user);
+    let (user, group) = (run_as_user.or(*pod_user), run_as_group.or(*pod_group));
+    let config = image.config();
+    let (image_user, image_group) = image_ids(&config.user);
     if run_as_non_root.or(*pod_non_root) == Some(true) {
-        refuse_root(container, user)?;
+        refuse_root(container, user, &image_user, image)?;
     }
-    let uid = ContainerId(user.unwrap_or(0));
-    let gid = run_as_group.or(*pod_group).map(ContainerId);
-    if scope.sandbox.idmap.host_uid(uid).is_none() {
-        return Err(unmapped(container, Field::RunAsUser, uid, scope));
+    let uid = user.map_or(image_user, |id| IdOrName::Id(ContainerId(id)));
+    // The image's group belongs to the image's user.
+    let image_group = image_group.filter(|_| user.is_none());
+    let gid = group.map(|id| IdOrName::Id(ContainerId(id))).or(image_group);
+    let asked = |field: Field, asked: Option<u32>| Asked { field, by_manifest: asked.is_some() };
+    if let IdOrName::Id(uid) = uid
+        && scope.sandbox.idmap.host_uid(uid).is_none()
+    {
+        return Err(unmapped(container, asked(Field::User, user), uid, scope));
     }
-    if let Some(gid) = gid.filter(|gid| scope.sandbox.idmap.host_gid(*gid).is_none()) {
-        return Err(unmapped(container, Field::RunAsGroup, gid, scope));
+    if let Some(IdOrName::Id(gid)) = gid
+        && scope.sandbox.idmap.host_gid(gid).is_none()
+    {
+        return Err(unmapped(container, asked(Field::Group, group), gid, scope));
     }
     Ok(Security {
         uid,
@@ -125,12 +137,34 @@ pub(super) fn plan(
     })
 }
 
+/// `User` of an image: `user`, `user:group`, each a number or a name (image-spec, config.md). Empty: root. A name is looked up
+/// in the container's own files, once it has them.
+fn image_ids(user: &str) -> (IdOrName, Option<IdOrName>) {
+    let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let user = if user.is_empty() { IdOrName::Id(ContainerId(0)) } else { id_or_name(user) };
+    (user, group.filter(|group| !group.is_empty()).map(id_or_name))
+}
+
+/// Decimal digits and nothing else, and not the id that means "no change" (setresuid(2)), are a number.
+fn id_or_name(text: &str) -> IdOrName {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u32>() {
+        Ok(id) if digits && id != u32::MAX => IdOrName::Id(ContainerId(id)),
+        _ => IdOrName::Name(text.to_owned()),
+    }
+}
+
 /// The kubelet's check (verifyRunAsNonRoot), in its words. `host:` and `rootfs:` have no user of their own: root.
-fn refuse_root(container: &str, user: Option<u32>) -> Result<(), Report> {
-    let cause = match user {
-        None => "container has runAsNonRoot and image will run as root",
-        Some(0) => "container's runAsUser breaks non-root policy",
-        Some(_) => return Ok(()),
+fn refuse_root(container: &str, user: Option<u32>, of_image: &IdOrName, image: Known<'_>) -> Result<(), Report> {
+    let cause = match (user, of_image) {
+        (Some(0), _) => "container's runAsUser breaks non-root policy".to_owned(),
+        (Some(_), _) => return Ok(()),
+        (None, _) if matches!(image, Known::Unknown) => return Ok(()),
+        (None, IdOrName::Id(ContainerId(0))) => "container has runAsNonRoot and image will run as root".to_owned(),
+        (None, IdOrName::Id(_)) => return Ok(()),
+        (None, IdOrName::Name(name)) => format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+        ),
     };
     Err(Report::new(exit_code::USAGE, format!("container `{container}` must not run as root"))
         .because(cause)
@@ -139,15 +173,25 @@ fn refuse_root(container: &str, user: Option<u32>) -> Result<(), Report> {
 
 #[derive(Clone, Copy)]
 enum Field {
-    RunAsUser,
-    RunAsGroup,
+    User,
+    Group,
 }
 
-fn unmapped(container: &str, field: Field, id: ContainerId, scope: &PodScope<'_>) -> Report {
+/// Who asks for an id: the manifest, or else the image.
+#[derive(Clone, Copy)]
+struct Asked {
+    field: Field,
+    by_manifest: bool,
+}
+
+fn unmapped(container: &str, asked: Asked, id: ContainerId, scope: &PodScope<'_>) -> Report {
+    let Asked { field, by_manifest } = asked;
     let idmap = &scope.sandbox.idmap;
-    let (name, entries) = match field {
-        Field::RunAsUser => ("runAsUser", &idmap.uids),
-        Field::RunAsGroup => ("runAsGroup", &idmap.gids),
+    let (name, entries) = match (field, by_manifest) {
+        (Field::User, true) => ("runAsUser", &idmap.uids),
+        (Field::User, false) => ("the image's user", &idmap.uids),
+        (Field::Group, true) => ("runAsGroup", &idmap.gids),
+        (Field::Group, false) => ("the image's group", &idmap.gids),
     };
     let ids: u32 = entries.iter().map(|entry| entry.count).sum();
     let last = ids.saturating_sub(1);
@@ -161,8 +205,8 @@ fn unmapped(container: &str, field: Field, id: ContainerId, scope: &PodScope<'_>
         (UsernsMode::Single, Some(lack)) => report.hint(lack.fix),
         (UsernsMode::Single, None) => report.hint("use another mode: --userns=auto"),
         _ => report.hint(match field {
-            Field::RunAsUser => degradation::more_subids_fix(scope.facts, degradation::IdKind::Uid),
-            Field::RunAsGroup => degradation::more_subids_fix(scope.facts, degradation::IdKind::Gid),
+            Field::User => degradation::more_subids_fix(scope.facts, degradation::IdKind::Uid),
+            Field::Group => degradation::more_subids_fix(scope.facts, degradation::IdKind::Gid),
         }),
     }
 }

@@ -3,6 +3,7 @@
 //! [`SandboxPlan`] and [`ContainerPlan`] are apart because a CRI front makes them in separate calls.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,9 +16,14 @@ use super::idmap::{ContainerId, IdMapPlan};
 use super::network::NetworkPlan;
 use super::ports::PublishedPort;
 use super::storage::StoragePlan;
+use crate::image::Digest;
 /// The manifest's own words, where the plan has none better: who does the plan need not know the manifest.
 pub use crate::manifest::{HostPathType, Protocol, RestartPolicy};
 use crate::manifest::{Image, Resources};
+
+mod root;
+
+pub use root::{FreshDir, HostTreeDir, RootPlan};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodPlan {
@@ -184,6 +190,12 @@ pub struct ContainerPlan {
     pub name: String,
     /// As the manifest wrote it, for `ps` and `inspect`.
     pub image: Image,
+    /// `None`: `host:` and `rootfs:`; or an image that is not here, in a plan that is only shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<FromImage>,
+    /// What asks its process to end (signal(7)).
+    #[serde(default = "sigterm")]
+    pub stop_signal: i32,
     pub pid: NamespaceMode,
     pub root: RootPlan,
     pub read_only_root: bool,
@@ -220,29 +232,20 @@ pub struct PortPlan {
     pub protocol: Protocol,
 }
 
-/// How the container's `/` is made.
+/// What an image says that no process needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RootPlan {
-    /// overlayfs: `lower` is never written to.
-    Overlay { lower: PathBuf },
-    /// No overlay can be made here (`no-overlay`): a whole copy of `source`, made at every start, below `dirs.data`.
-    Copy { source: PathBuf },
-    /// `host:`: an empty directory with links, and one overlay (or read-only bind) for each directory of the host.
-    /// `fresh` is sorted, so that a parent comes before its children; `links` may lie in fresh directories
-    /// (`var/run`), so they come after. All paths are relative to the new root.
-    HostTree { links: Vec<(String, PathBuf)>, dirs: Vec<HostTreeDir>, fresh: Vec<FreshDir> },
+pub struct FromImage {
+    /// The image's identity: what the store must keep while the pod is there.
+    pub manifest: Digest,
+    /// `linux/amd64`
+    pub platform: String,
+    /// `80/tcp`
+    pub exposed_ports: Vec<String>,
 }
 
-impl RootPlan {
-    /// Whether it needs a place for an upper layer.
-    #[must_use]
-    pub fn has_overlay(&self) -> bool {
-        match self {
-            RootPlan::Overlay { .. } => true,
-            RootPlan::Copy { .. } => false,
-            RootPlan::HostTree { links: _, dirs, fresh: _ } => dirs.iter().any(|dir| dir.overlay),
-        }
-    }
+/// SIGTERM: what plans without a stop signal mean.
+fn sigterm() -> i32 {
+    15
 }
 
 impl SandboxPlan {
@@ -251,20 +254,6 @@ impl SandboxPlan {
     pub fn place_of(&self, root: &RootPlan) -> &LayerPlace {
         if root.has_overlay() { &self.layers } else { &LayerPlace::Data }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostTreeDir {
-    /// `usr` of `/usr`.
-    pub name: String,
-    /// False: a read-only bind, where no overlay can be made (mounts below it, nowhere to write, or no overlayfs).
-    pub overlay: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FreshDir {
-    pub path: PathBuf,
-    pub mode: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,16 +296,34 @@ pub enum MountKind {
     HostPath { source: PathBuf },
 }
 
+/// A user or a group: by number, or by a name that only the container's own /etc/passwd or /etc/group knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum IdOrName {
+    Id(ContainerId),
+    Name(String),
+}
+
+impl fmt::Display for IdOrName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdOrName::Id(ContainerId(id)) => id.fmt(f),
+            IdOrName::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
     pub argv: Vec<String>,
     /// `NAME=value`, expanded. `HOME` is added from the container's /etc/passwd when absent.
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
-    /// `runAsUser`, or 0.
-    pub uid: ContainerId,
-    /// `runAsGroup`; `None`: the user's group in the container's /etc/passwd, else 0 (as CRI runtimes do).
-    pub gid: Option<ContainerId>,
+    /// `runAsUser`, else the image's user, else 0.
+    pub uid: IdOrName,
+    /// `runAsGroup`, or the image's group; `None`: the user's group in the container's /etc/passwd, else 0 (as CRI
+    /// runtimes do).
+    pub gid: Option<IdOrName>,
     /// True unless the manifest says `allowPrivilegeEscalation: true`.
     pub no_new_privs: bool,
     /// Names without `CAP_`; the bounding set. Only root has them effective, as in Kubernetes.

@@ -1,6 +1,6 @@
 //! Files and directories by path and by descriptor.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 
 use super::Result;
-use super::error::{Error, Named};
+use super::error::{Error, Named, last};
 pub use super::root_walk::{Missing, Within, open_in_root, open_in_root_within};
 
 /// O_PATH|O_NOFOLLOW of one name. A magic link of procfs is opened as the link, and its target is walked as text.
@@ -159,6 +159,25 @@ pub fn write_sysctl(file: &Path, value: &str) -> Result<()> {
 #[must_use]
 pub fn through_proc(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Whether overlayfs shows nothing of the directories below this one (kernel, filesystems/overlayfs.rst, "whiteouts and opaque
+/// directories"; `user.` with `userxattr`).
+pub fn is_opaque(directory: BorrowedFd<'_>) -> Result<bool> {
+    let call = || "getxattr(user.overlay.opaque)".to_owned();
+    let path = CString::new(through_proc(directory)).map_err(|_| Error { call: call(), errno: Errno::EINVAL })?;
+    let mut value = [0u8; 1];
+    // SAFETY: both strings end in NUL and outlive the call; the kernel writes at most one byte to `value`.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), c"user.overlay.opaque".as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    if length >= 0 {
+        return Ok(length == 1 && value == *b"y");
+    }
+    let error = last(call);
+    // ERANGE: a longer value, which means nothing to overlayfs.
+    let none = [Errno::ENODATA, Errno::EOPNOTSUPP, Errno::ERANGE];
+    if none.contains(&error.errno) { Ok(false) } else { Err(error) }
 }
 
 /// fchdir(2).

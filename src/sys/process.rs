@@ -168,7 +168,8 @@ pub fn signal_name(signal: i32) -> String {
     Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
 }
 
-/// 15 of `SIGTERM`, `TERM`, `term` or `15`; `None` for what is no signal. Real-time signals go by number.
+/// 15 of `SIGTERM`, `TERM`, `term` or `15`; `None` for what is no signal. Real-time signals go by number, or from either end
+/// (`SIGRTMIN+3`, which systemd's images ask for).
 #[must_use]
 pub fn signal_number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
@@ -176,6 +177,18 @@ pub fn signal_number(name: &str) -> Option<i32> {
     }
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    if let Some(real_time) = full.strip_prefix("SIGRT") {
+        // What the C library leaves of 32 to 64 (signal(7)).
+        let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+        let above = |rest: &str| if rest.is_empty() { Some(0) } else { rest.strip_prefix('+')?.parse::<u8>().ok() };
+        let below = |rest: &str| if rest.is_empty() { Some(0) } else { rest.strip_prefix('-')?.parse::<u8>().ok() };
+        let number = match (real_time.strip_prefix("MIN"), real_time.strip_prefix("MAX")) {
+            (Some(rest), _) => first + i32::from(above(rest)?),
+            (_, Some(rest)) => last - i32::from(below(rest)?),
+            (None, None) => return None,
+        };
+        return (first..=last).contains(&number).then_some(number);
+    }
     full.parse::<Signal>().ok().map(|signal| signal as i32)
 }
 

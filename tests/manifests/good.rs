@@ -83,6 +83,7 @@ fn every_container_field() -> Container {
     Container {
         name: "web".to_owned(),
         image: Image::Host,
+        image_pull_policy: PullPolicy::Never,
         command: strings(&["nginx", "-g", "daemon off;"]),
         args: strings(&["$(HOME)", "--port=$(PORT)"]),
         working_dir: Some("/srv/www/./html/".to_owned()),
@@ -192,6 +193,7 @@ fn bare_container(name: &str) -> Container {
     Container {
         name: name.to_owned(),
         image: Image::Rootfs(PathBuf::from("/srv/alpine")),
+        image_pull_policy: PullPolicy::Never,
         command: vec![],
         args: vec![],
         working_dir: None,
@@ -346,4 +348,46 @@ fn what_kubernetes_accepts_of_resources_is_accepted() {
     for (written, bytes) in [("1e3", 1000), ("64Mi", 64 << 20), ("0.5Gi", 1 << 29), ("'128974848'", 128_974_848)] {
         assert_eq!(with(&format!("{{requests: {{memory: {written}}}}}")).requests.memory, Some(bytes), "{written}");
     }
+}
+
+/// Kubernetes' defaults (SetDefaults_Container), and what overrides them.
+#[test]
+fn images_and_when_they_are_pulled() {
+    let read = |fields: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{containers: [{{name: a, {fields}}}]}}}}"
+        );
+        let container = manifest::parse(&text, "a.yaml").expect("valid").spec.containers.remove(0);
+        (container.image.to_string(), container.image_pull_policy)
+    };
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (fields, image, policy) in [
+        ("image: nginx", "docker.io/library/nginx:latest", PullPolicy::Always),
+        ("image: nginx:latest", "docker.io/library/nginx:latest", PullPolicy::Always),
+        ("image: nginx:1.25", "docker.io/library/nginx:1.25", PullPolicy::IfNotPresent),
+        (&format!("image: nginx@{digest}"), &format!("docker.io/library/nginx@{digest}"), PullPolicy::IfNotPresent),
+        ("image: nginx, imagePullPolicy: Never", "docker.io/library/nginx:latest", PullPolicy::Never),
+        ("image: nginx:1.25, imagePullPolicy: Always", "docker.io/library/nginx:1.25", PullPolicy::Always),
+        ("image: nginx:1.25, imagePullPolicy: \"\"", "docker.io/library/nginx:1.25", PullPolicy::IfNotPresent),
+        ("image: \"docker://localhost:5000/a\"", "localhost:5000/a:latest", PullPolicy::Always),
+        ("image: \"oci:/srv//images/./nginx:v1\"", "oci:/srv/images/nginx:v1", PullPolicy::Always),
+        (
+            "image: \"oci-archive:/srv/a.tar\", imagePullPolicy: IfNotPresent",
+            "oci-archive:/srv/a.tar",
+            PullPolicy::IfNotPresent,
+        ),
+        ("image: \"docker-archive:/srv/a.tar:nginx:1.25\"", "docker-archive:/srv/a.tar:nginx:1.25", PullPolicy::Always),
+        ("image: \"host:\", imagePullPolicy: Always", "host:", PullPolicy::Never),
+    ] {
+        assert_eq!(read(fields), (image.to_owned(), policy), "{fields}");
+    }
+}
+
+/// Of an image it is known later who it runs as, and what takes its arguments.
+#[test]
+fn rules_that_need_the_image_wait_for_it() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {securityContext: {runAsNonRoot: true}, \
+                containers: [{name: a, image: nginx, args: [-v]}]}}";
+    let container = manifest::parse(text, "a.yaml").expect("valid").spec.containers.remove(0);
+    assert_eq!((container.command, container.args), (vec![], vec!["-v".to_owned()]));
 }

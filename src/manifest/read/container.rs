@@ -74,17 +74,26 @@ fn fields<'t>(
     });
     let name = name.unwrap_or_default();
     let image = object
-        .require("image", "\"host:\" (this machine's own system, in quotes) or rootfs:/DIR", problems)
+        .require(
+            "image",
+            "the name of an image, \"host:\" (this machine's own system, in quotes) or rootfs:/DIR",
+            problems,
+        )
         .and_then(|slot| image::read(&slot, problems));
     let (security_context, rules) = match object.take("securityContext") {
         Some(slot) => security::container(&slot, problems),
         None => Default::default(),
     };
-    security::check_non_root(surroundings.security, &rules, &name, problems);
+    // Which user an image has is known once it is here: the plan checks it.
+    if !matches!(image, Some(Image::Stored(_))) {
+        security::check_non_root(surroundings.security, &rules, &name, problems);
+    }
+    let image_pull_policy = image::pull_policy(object, image.as_ref(), problems);
     let (command, args) = command(object, image.as_ref(), &name, problems);
     Container {
         name,
         image: image.unwrap_or(Image::Host),
+        image_pull_policy,
         command,
         args,
         working_dir: object.take("workingDir").and_then(|slot| working_dir(&slot, problems)),
@@ -116,7 +125,8 @@ fn fields<'t>(
     }
 }
 
-/// Arguments need a program that takes them, and neither `host:` nor `rootfs:` has an entrypoint as an image has.
+/// Arguments need a program that takes them, and neither `host:` nor `rootfs:` has an entrypoint. Of an image it is known
+/// once that is here: the plan decides.
 fn command(
     object: &mut Object<'_>,
     image: Option<&Image>,
@@ -128,7 +138,7 @@ fn command(
     let has_command = slot.is_some_and(|slot| !slot.is_empty());
     let Some(slot) = object.take("args") else { return (command, Vec::new()) };
     let args = slot.strings(problems);
-    if !has_command && !args.is_empty() && image.is_some() {
+    if !has_command && !args.is_empty() && matches!(image, Some(Image::Host | Image::Rootfs(_))) {
         let message = format!(
             "container `{}` has args but no command, and neither `host:` nor `rootfs:` has an entrypoint that takes \
              them; put the program into `command`",

@@ -1,40 +1,43 @@
-//! `image`: which transports there are, and which of them work so far.
+//! `image` and `imagePullPolicy`.
 
 use std::path::PathBuf;
 
-use crate::manifest::image_reference::{self, InvalidReference};
+use crate::manifest::image_source::{ImageSource, InvalidSource, PullPolicy};
 use crate::manifest::names;
-use crate::manifest::object::Slot;
+use crate::manifest::object::{Object, Slot};
 use crate::manifest::pod::Image;
 use crate::manifest::problem::{Problems, excerpt};
 
-/// containers-transports(5), without those that are supported.
-const OTHER_TRANSPORTS: [&str; 8] =
-    ["oci:", "oci-archive:", "docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "sif:", "ostree:"];
+const POLICIES: [(&str, PullPolicy); 3] =
+    [("Always", PullPolicy::Always), ("IfNotPresent", PullPolicy::IfNotPresent), ("Never", PullPolicy::Never)];
+
+const USE: &str = "use the name of an image (docker.io/library/nginx:1.25), oci:/DIR, oci-archive:/FILE, \
+                   docker-archive:/FILE, \"host:\" (this machine's own system, in quotes) or rootfs:/DIR (an unpacked \
+                   root file system)";
 
 pub(super) fn read(slot: &Slot<'_>, problems: &mut Problems) -> Option<Image> {
     let text = slot.string(problems)?;
     match parse(text) {
         Ok(image) => Some(image),
-        Err(Refusal::Invalid(message)) => {
+        Err(message) => {
             slot.invalid(problems, message);
-            None
-        }
-        Err(Refusal::Unsupported(message)) => {
-            problems.unsupported(slot.position(), &slot.path, message);
             None
         }
     }
 }
 
-enum Refusal {
-    Invalid(String),
-    Unsupported(String),
+/// `imagePullPolicy`, or Kubernetes' default for this image. `host:` and `rootfs:` are never pulled, whatever it says.
+pub(super) fn pull_policy(object: &mut Object<'_>, image: Option<&Image>, problems: &mut Problems) -> PullPolicy {
+    // Empty means the default, as in Kubernetes.
+    let slot = object.take("imagePullPolicy").filter(|slot| !slot.is_empty());
+    let asked = slot.and_then(|slot| slot.choice(&POLICIES, problems));
+    match image {
+        Some(Image::Stored(source)) => asked.unwrap_or_else(|| source.default_pull_policy()),
+        Some(Image::Host | Image::Rootfs(_)) | None => PullPolicy::Never,
+    }
 }
 
-fn parse(text: &str) -> Result<Image, Refusal> {
-    const USE: &str =
-        "use \"host:\" (this machine's own system, in quotes) or rootfs:/DIR (an unpacked root file system)";
+fn parse(text: &str) -> Result<Image, String> {
     let name = excerpt(text);
     if text == "host:" {
         return Ok(Image::Host);
@@ -42,37 +45,25 @@ fn parse(text: &str) -> Result<Image, Refusal> {
     if let Some(dir) = text.strip_prefix("rootfs:") {
         return match names::absolute_path(dir) {
             Ok(()) => Ok(Image::Rootfs(PathBuf::from(names::normalized_path(dir)))),
-            Err(broken) => {
-                Err(Refusal::Invalid(format!("the directory of `{name}` must {broken}: rootfs:/srv/alpine")))
-            }
+            Err(broken) => Err(format!("the directory of `{name}` must {broken}: rootfs:/srv/alpine")),
         };
     }
     if text.trim().is_empty() {
-        return Err(Refusal::Invalid(format!("is empty; {USE}")));
+        return Err(format!("is empty; {USE}"));
     }
     // What YAML leaves of an unquoted `image: host:`.
     if text == "host" {
-        return Err(Refusal::Invalid("`host` lacks its colon; write \"host:\", in quotes".to_owned()));
+        return Err("`host` lacks its colon; write \"host:\", in quotes".to_owned());
     }
     if text.starts_with("host:") {
-        return Err(Refusal::Invalid(format!(
-            "`{name}`: nothing may follow `host:`, which is this machine's own system; {USE}"
-        )));
+        return Err(format!("`{name}`: nothing may follow `host:`, which is this machine's own system; {USE}"));
     }
-    if let Some(transport) = OTHER_TRANSPORTS.iter().find(|transport| text.starts_with(**transport)) {
-        return Err(Refusal::Unsupported(format!("`{name}`: images by `{transport}` are not supported yet; {USE}")));
+    let source = ImageSource::parse(text).map_err(|wrong: InvalidSource| format!("`{name}` {wrong}; {USE}"))?;
+    let Some(path) = source.path().map(|path| path.to_string_lossy().into_owned()) else {
+        return Ok(Image::Stored(source));
+    };
+    match names::absolute_path(&path) {
+        Ok(()) => Ok(Image::Stored(source.at(PathBuf::from(names::normalized_path(&path))))),
+        Err(broken) => Err(format!("the path of `{name}` must {broken}: oci:/srv/images/nginx")),
     }
-    match from_registry(text) {
-        Ok(what) => Err(Refusal::Unsupported(format!("`{name}` means {what}; {USE}"))),
-        Err(wrong) => Err(Refusal::Invalid(format!("`{name}` {wrong}; {USE}"))),
-    }
-}
-
-/// What the name of an image in a registry means, and that such images are not supported yet.
-///
-/// # Errors
-/// Why it is no such name.
-pub(crate) fn from_registry(text: &str) -> Result<String, InvalidReference> {
-    let reference = image_reference::parse(text.strip_prefix("docker://").unwrap_or(text))?;
-    Ok(format!("{reference}; images from a registry are not supported yet"))
 }

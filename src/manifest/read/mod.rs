@@ -21,7 +21,6 @@ use super::schema;
 use super::tree::Node;
 pub(super) use documents::objects;
 use documents::{Kind, kind_of};
-pub(crate) use image::from_registry;
 
 /// The one Pod among `documents`; `None` when there is none that can be read.
 pub(super) fn pod(documents: &[Node], problems: &mut Problems) -> Option<Pod> {

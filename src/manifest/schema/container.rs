@@ -14,6 +14,7 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
     supported: &[
         "name",
         "image",
+        "imagePullPolicy",
         "command",
         "args",
         "workingDir",
@@ -30,9 +31,6 @@ pub(in crate::manifest) static CONTAINER: Schema = Schema {
     ],
     others: &[
         Field::not_yet("envFrom", "without it these variables are not set; write them in `env`"),
-        // `host:` and `rootfs:` are not pulled.
-        Field::not_yet("imagePullPolicy", "`host:` and `rootfs:` are not pulled; leave it out")
-            .accepts(Accepted::Words(&["Always", "IfNotPresent", "Never"])),
         Field::not_yet(
             "lifecycle",
             "without it the hook does not run; what comes first can go into `command`, and a handler of SIGTERM replaces \

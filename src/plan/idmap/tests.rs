@@ -277,3 +277,20 @@ fn who_may_write_maps_needs_neither_ranges_nor_newuidmap() {
         assert_eq!(idmap(&pod, &facts, UsernsChoice::Auto).unwrap().mode, UsernsMode::Single);
     }
 }
+
+#[test]
+fn a_maps_key_is_a_name_for_that_map_alone() {
+    let of = |facts: &Facts, choice| idmap(&pod(vec![container("a")]), facts, choice).unwrap();
+    let mut facts = facts_for_tests();
+    let isolated = of(&facts, UsernsChoice::Isolated);
+    assert_eq!(isolated.key(), "u100000+65536-g100000+65536");
+    assert_eq!(of(&facts, UsernsChoice::RootIsYou).key(), "u1000+1,1.100000+65535-g1001+1,1.100000+65535");
+    assert_eq!(of(&facts, UsernsChoice::Single).key(), "u1000+1-g1001+1");
+    assert_eq!(IdMapPlan { why: "another".into(), ..isolated.clone() }.key(), isolated.key());
+    facts.subuids = (0..1000).map(|n| SubIdRange { start: 100_000 + 10 * n, count: 2 }).collect();
+    let many = of(&facts, UsernsChoice::Isolated);
+    let mut others = many.clone();
+    others.gids[0].count -= 1;
+    assert!(many.key().len() <= 100, "{}", many.key());
+    assert_ne!(many.key(), others.key());
+}

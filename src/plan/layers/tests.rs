@@ -77,7 +77,7 @@ fn a_tmpfs_of_the_pods_own_is_bounded_and_says_so() {
 fn where_nothing_can_hold_a_layer_a_directory_is_copied_and_the_hosts_is_read_only() {
     let facts = in_a_container(vec![dir("/tmp/sandpod-1000", true, Some("no user xattrs"))], Some("before Linux 6.6"));
     let copied = plan_on(&rootfs(), &facts).unwrap();
-    assert_eq!(copied.containers[0].root, RootPlan::Copy { source: ROOTFS.into() });
+    assert_eq!(copied.containers[0].root, RootPlan::Copy { sources: vec![ROOTFS.into()] });
     let host = plan_on(&of_image(Image::Host), &facts).unwrap();
     let RootPlan::HostTree { dirs, .. } = &host.containers[0].root else { panic!("no host tree") };
     assert!(dirs.iter().all(|dir| !dir.overlay));
@@ -96,7 +96,7 @@ fn a_third_overlay_is_not_tried() {
     let mut facts = facts_for_tests();
     facts.rootfs[0].too_deep = true;
     let copied = plan_on(&rootfs(), &facts).unwrap();
-    assert_eq!(copied.containers[0].root, RootPlan::Copy { source: ROOTFS.into() });
+    assert_eq!(copied.containers[0].root, RootPlan::Copy { sources: vec![ROOTFS.into()] });
     assert_eq!(names(&copied), [NO_OVERLAY]);
     assert!(copied.degradations[0].meaning.contains("no third"), "{:?}", copied.degradations[0]);
     for dir in &mut facts.host_root.as_mut().unwrap().dirs {

@@ -1,5 +1,6 @@
 use super::super::fixtures::*;
 use super::{Another, another};
+use crate::image::ImageConfig;
 use crate::manifest::{Container, Image};
 use crate::plan::ProcessPlan;
 use crate::report::exit_code;
@@ -136,4 +137,58 @@ fn the_stack_limit_decides_within_what_the_kernel_grants_always_and_at_most() {
     assert!(takes(Some(64 << 10), 110_000) && !takes(Some(64 << 10), 140_000));
     assert!(takes(Some(16 << 20), 4_000_000) && !takes(Some(16 << 20), 4_200_000));
     assert!(takes(None, 6_000_000) && !takes(None, 6_300_000));
+}
+
+/// Kubernetes' table of Entrypoint and Cmd against command and args.
+#[test]
+fn command_and_args_take_the_place_of_the_images() {
+    let argv = |image: (&[&str], &[&str]), asked: (&[&str], &[&str])| {
+        let config = ImageConfig { entrypoint: strings(image.0), command: strings(image.1), ..ImageConfig::default() };
+        let web = Container { command: strings(asked.0), args: strings(asked.1), ..of_nginx() };
+        let planned = crate::plan::plan(&pod(vec![web]), &facts_for_tests(), &request_with(config));
+        planned.map(|mut plan| plan.containers.remove(0).process.argv.join(" ")).map_err(|report| report.what)
+    };
+    let image: (&[&str], &[&str]) = (&["/ep-1", "$(HOME)"], &["foo", "bar"]);
+    assert_eq!(argv(image, (&[], &[])).as_deref(), Ok("/ep-1 $(HOME) foo bar"), "what the image says is not expanded");
+    assert_eq!(argv(image, (&["/ep-2"], &[])).as_deref(), Ok("/ep-2"));
+    assert_eq!(argv(image, (&[], &["zoo", "boo"])).as_deref(), Ok("/ep-1 $(HOME) zoo boo"));
+    assert_eq!(argv(image, (&["/ep-2"], &["zoo", "boo"])).as_deref(), Ok("/ep-2 zoo boo"));
+    let no_entrypoint: (&[&str], &[&str]) = (&[], &["sh"]);
+    assert_eq!(
+        argv(no_entrypoint, (&[], &["ls", "-l"])).as_deref(),
+        Ok("ls -l"),
+        "as with containerd: busybox has no entrypoint"
+    );
+    assert_eq!(argv((&[], &[]), (&[], &[])), Err("container `web` has no command".to_owned()));
+}
+
+/// containerd's order: its own, the image's, the manifest's; and the kubelet expands with the manifest's alone.
+#[test]
+fn the_images_variables_are_below_the_manifests() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let config = ImageConfig {
+        entrypoint: strings(&["/run"]),
+        environment: vec![pair("PATH", "/image"), pair("A", "image"), pair("B", "image"), pair("B", "later")],
+        working_directory: "srv".into(),
+        ..ImageConfig::default()
+    };
+    let web = Container { env: vec![env("A", "mine"), env("C", "$(B)-$(A)")], ..of_nginx() };
+    let process = |web: Container| {
+        let plan = crate::plan::plan(&pod(vec![web]), &facts_for_tests(), &request_with(config.clone()));
+        plan.expect("valid").containers.remove(0).process
+    };
+    let planned = process(web.clone());
+    let expected = [("PATH", "/image"), ("HOSTNAME", "web"), ("A", "mine"), ("B", "later"), ("C", "$(B)-mine")]
+        .map(|(n, v)| pair(n, v));
+    assert_eq!(planned.env, expected);
+    assert_eq!(planned.cwd.to_str(), Some("/srv"));
+    assert_eq!(process(Container { working_dir: Some("/tmp".into()), ..web }).cwd.to_str(), Some("/tmp"));
+}
+
+#[test]
+fn an_images_texts_are_counted() {
+    let config = ImageConfig { entrypoint: vec!["x".repeat(200_000)], ..ImageConfig::default() };
+    let report =
+        crate::plan::plan(&pod(vec![of_nginx()]), &facts_for_tests(), &request_with(config)).expect_err("long");
+    assert!(report.what.contains("the image's command is too long"), "{}", report.what);
 }

@@ -17,9 +17,9 @@ fn rootfs_image() -> Image {
 #[test]
 fn a_directory_is_an_overlays_lower_layer_or_copied() {
     let mut facts = facts_for_tests();
-    assert_eq!(on(&facts, rootfs_image()).unwrap(), RootPlan::Overlay { lower: ROOTFS.into() });
+    assert_eq!(on(&facts, rootfs_image()).unwrap(), RootPlan::Overlay { lowers: vec![ROOTFS.into()] });
     facts.overlay = OverlaySupport::Missing { why: "Linux 5.10".into() };
-    assert_eq!(on(&facts, rootfs_image()).unwrap(), RootPlan::Copy { source: ROOTFS.into() });
+    assert_eq!(on(&facts, rootfs_image()).unwrap(), RootPlan::Copy { sources: vec![ROOTFS.into()] });
 }
 
 #[test]

@@ -41,19 +41,23 @@ fn capability_lists() {
     assert_eq!(without("").len(), 11);
 }
 
+fn id(number: u32) -> IdOrName {
+    IdOrName::Id(ContainerId(number))
+}
+
 #[test]
 fn who_the_process_is() {
     let user = |pod: &Pod| {
         let process = &planned(pod).containers[0].process;
-        (process.uid.0, process.gid.map(|gid| gid.0))
+        (process.uid.clone(), process.gid.clone())
     };
     let mut pod = with(|_| {});
-    assert_eq!(user(&pod), (0, None));
+    assert_eq!(user(&pod), (id(0), None));
     pod.spec.security_context.run_as_user = Some(1000);
     pod.spec.security_context.run_as_group = Some(2000);
-    assert_eq!(user(&pod), (1000, Some(2000)));
+    assert_eq!(user(&pod), (id(1000), Some(id(2000))));
     pod.spec.containers[0].security_context.run_as_user = Some(33);
-    assert_eq!(user(&pod), (33, Some(2000)));
+    assert_eq!(user(&pod), (id(33), Some(id(2000))));
 }
 
 #[test]
@@ -128,4 +132,74 @@ proptest! {
             prop_assert!(!has(&drop, name), "{} was to be dropped", name);
         }
     }
+}
+
+/// The kubelet's determineEffectiveSecurityContext: the manifest's user takes the place of the image's, with its group.
+#[test]
+fn the_image_says_who_the_process_is_where_the_manifest_does_not() {
+    let name = |text: &str| IdOrName::Name(text.to_owned());
+    let user = |user: &str, asked: (Option<u32>, Option<u32>)| {
+        let config = crate::image::ImageConfig {
+            user: user.to_owned(),
+            entrypoint: vec!["/run".to_owned()],
+            ..Default::default()
+        };
+        let mut pod = pod(vec![of_nginx()]);
+        let security = &mut pod.spec.containers[0].security_context;
+        (security.run_as_user, security.run_as_group) = asked;
+        let process =
+            plan(&pod, &facts_for_tests(), &request_with(config)).expect("valid").containers.remove(0).process;
+        (process.uid, process.gid)
+    };
+    let nothing = (None, None);
+    for (text, expected) in [
+        ("", (id(0), None)),
+        ("101", (id(101), None)),
+        ("101:0", (id(101), Some(id(0)))),
+        ("www-data", (name("www-data"), None)),
+        ("www-data:adm", (name("www-data"), Some(name("adm")))),
+        ("33:adm", (id(33), Some(name("adm")))),
+        (":adm", (id(0), Some(name("adm")))),
+        ("33:", (id(33), None)),
+        ("+0", (name("+0"), None)),
+        ("4294967295", (name("4294967295"), None)),
+    ] {
+        assert_eq!(user(text, nothing), expected, "{text}");
+    }
+    assert_eq!(user("www-data:adm", (Some(7), None)), (id(7), None), "its group is that of its user");
+    assert_eq!(user("www-data:adm", (None, Some(8))), (name("www-data"), Some(id(8))));
+}
+
+#[test]
+fn run_as_non_root_is_checked_against_the_image() {
+    let verdict = |user: &str, asked: Option<u32>| {
+        let config = crate::image::ImageConfig {
+            user: user.to_owned(),
+            entrypoint: vec!["/run".to_owned()],
+            ..Default::default()
+        };
+        let mut pod = pod(vec![of_nginx()]);
+        let security = &mut pod.spec.containers[0].security_context;
+        (security.run_as_non_root, security.run_as_user) = (Some(true), asked);
+        plan(&pod, &facts_for_tests(), &request_with(config)).map(drop).map_err(|report| report.chain.join("; "))
+    };
+    let by_name = "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root";
+    assert_eq!(verdict("web", None), Err(by_name.to_owned()));
+    assert_eq!(verdict("root", Some(1)), Ok(()));
+    assert_eq!(verdict("101", None), Ok(()));
+    for root in ["", "0", "0:101"] {
+        let refused = Err("container has runAsNonRoot and image will run as root".to_owned());
+        assert_eq!(verdict(root, None), refused, "{root}");
+    }
+}
+
+#[test]
+fn an_id_of_the_image_that_the_pod_lacks_is_the_images() {
+    let config = crate::image::ImageConfig {
+        user: "70000".to_owned(),
+        entrypoint: vec!["/run".to_owned()],
+        ..Default::default()
+    };
+    let report = plan(&pod(vec![of_nginx()]), &facts_for_tests(), &request_with(config)).expect_err("not mapped");
+    assert!(report.what.contains("the image's user 70000 has no id"), "{}", report.what);
 }

@@ -31,6 +31,8 @@ pub(super) const START_ERROR: Exit = Exit::Code(128);
 #[derive(Debug)]
 pub(super) struct Container {
     name: String,
+    /// What asks it to end.
+    stop_signal: i32,
     life: Life,
     starts: u32,
     last: Option<(Exit, TerminatedReason)>,
@@ -42,9 +44,10 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn new(name: String) -> Container {
+    pub(super) fn new(name: String, stop_signal: i32) -> Container {
         Container {
             name,
+            stop_signal,
             life: Life::Pending,
             starts: 0,
             last: None,
@@ -57,6 +60,10 @@ impl Container {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn stop_signal(&self) -> i32 {
+        self.stop_signal
     }
 
     pub(super) fn is_pending(&self) -> bool {

@@ -27,7 +27,6 @@ use crate::plan::{LifecyclePlan, PodPlan, RestartPolicy};
 use crate::report::exit_code;
 use crate::state::{EVICTED, Phase};
 use crate::sys::process::Exit;
-use crate::sys::signals::SIGTERM;
 use container::{Container, START_ERROR};
 
 pub use event::{Action, Cause, Event, Outcome};
@@ -79,14 +78,15 @@ pub struct Pod {
 impl Pod {
     #[must_use]
     pub fn new(plan: &PodPlan) -> Pod {
-        let names = plan.containers.iter().map(|container| container.name.clone());
+        let containers = plan.containers.iter().map(|container| (container.name.clone(), container.stop_signal));
         let main = plan.containers.iter().position(|container| container.name == plan.main).unwrap_or(0);
-        Pod { main, ..Pod::of(names, &plan.lifecycle) }
+        Pod { main, ..Pod::of(containers, &plan.lifecycle) }
     }
 
-    fn of(names: impl Iterator<Item = String>, lifecycle: &LifecyclePlan) -> Pod {
+    /// `containers`: name and stop signal of each.
+    fn of(containers: impl Iterator<Item = (String, i32)>, lifecycle: &LifecyclePlan) -> Pod {
         Pod {
-            containers: names.map(Container::new).collect(),
+            containers: containers.map(|(name, stop_signal)| Container::new(name, stop_signal)).collect(),
             main: 0,
             policy: lifecycle.restart_policy,
             grace: lifecycle.termination_grace_period,
@@ -216,7 +216,9 @@ impl Pod {
             Course::Starting => self.start_next(actions),
             // It was on its way up when the end was decided.
             Course::Ending(Ending { kill_at: None, .. }) => actions.push(Action::Kill { index }),
-            Course::Ending(_) => actions.push(Action::Signal { index, signal: SIGTERM }),
+            Course::Ending(_) => {
+                actions.push(Action::Signal { index, signal: self.containers[index].stop_signal() });
+            }
             Course::Running | Course::Finished(_) => {}
         }
     }
@@ -281,7 +283,9 @@ impl Pod {
                 self.course = Course::Ending(Ending { kill_at: Some(kill_at), failure: None });
                 self.cancel_restarts();
                 if !grace.is_zero() {
-                    self.each_running(|index| actions.push(Action::Signal { index, signal: SIGTERM }));
+                    self.each_running(|index, container| {
+                        actions.push(Action::Signal { index, signal: container.stop_signal() });
+                    });
                 }
             }
             Course::Ending(ending) => {
@@ -323,7 +327,7 @@ impl Pod {
             Course::Finished(_) => true,
         };
         if !killed {
-            self.each_running(|index| actions.push(Action::Kill { index }));
+            self.each_running(|index, _| actions.push(Action::Kill { index }));
         }
     }
 
@@ -339,7 +343,7 @@ impl Pod {
         let Course::Ending(ending) = &mut self.course else { return };
         if ending.kill_at.is_some_and(|kill_at| kill_at <= now) {
             ending.kill_at = None;
-            self.each_running(|index| actions.push(Action::Kill { index }));
+            self.each_running(|index, _| actions.push(Action::Kill { index }));
         }
     }
 
@@ -362,9 +366,9 @@ impl Pod {
         self.containers.iter_mut().for_each(Container::cancel_restart);
     }
 
-    fn each_running(&self, act: impl FnMut(usize)) {
-        let running = |(index, container): (usize, &Container)| container.is_running().then_some(index);
-        self.containers.iter().enumerate().filter_map(running).for_each(act);
+    fn each_running(&self, mut act: impl FnMut(usize, &Container)) {
+        let running = self.containers.iter().enumerate().filter(|(_, container)| container.is_running());
+        running.for_each(|(index, container)| act(index, container));
     }
 
     fn finish_if_over(&mut self, actions: &mut Vec<Action>) {

@@ -5,13 +5,16 @@ use super::*;
 mod eviction_tests;
 mod start_tests;
 
+/// signal(7)
+const SIGTERM: i32 = 15;
+
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
 fn pod(policy: RestartPolicy, count: usize) -> Pod {
     let lifecycle = LifecyclePlan { restart_policy: policy, termination_grace_period: s(30) };
-    Pod::of((0..count).map(|index| format!("c{index}")), &lifecycle)
+    Pod::of((0..count).map(|index| (format!("c{index}"), SIGTERM)), &lifecycle)
 }
 
 /// A pod whose containers have all been started at 0 s.
@@ -374,4 +377,24 @@ proptest! {
             before = Some(wait);
         }
     }
+}
+
+/// Its image says by which (`StopSignal`).
+#[test]
+fn each_container_is_asked_to_end_by_its_own_signal() {
+    const SIGQUIT: i32 = 3;
+    let lifecycle = LifecyclePlan { restart_policy: RestartPolicy::Never, termination_grace_period: s(30) };
+    let of_two = || Pod::of([("a".to_owned(), SIGQUIT), ("b".to_owned(), SIGTERM)].into_iter(), &lifecycle);
+    let signal = |index, signal| Action::Signal { index, signal };
+    let mut pod = of_two();
+    pod.handle(Event::SandboxReady, s(0));
+    pod.handle(Event::ContainerStarted { index: 0 }, s(0));
+    pod.handle(Event::ContainerStarted { index: 1 }, s(0));
+    let actions = pod.handle(Event::StopRequested { grace: None }, s(1));
+    assert_eq!(actions, [signal(0, SIGQUIT), signal(1, SIGTERM)]);
+
+    let mut starting = of_two();
+    starting.handle(Event::SandboxReady, s(0));
+    starting.handle(Event::StopRequested { grace: None }, s(1));
+    assert_eq!(starting.handle(Event::ContainerStarted { index: 0 }, s(2)), [signal(0, SIGQUIT)]);
 }

@@ -1,0 +1,87 @@
+//! What a container's image is to the plan: a configuration, and layers where it is in the store.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use super::idmap::IdMapPlan;
+use super::{FromImage, Request, UnknownImages};
+use crate::image::{ImageConfig, StoredImage, tree_path};
+use crate::manifest::{Image, ImageSource};
+use crate::report::{Report, exit_code};
+
+#[cfg(test)]
+mod tests;
+
+/// signal(7); the plan must not reach for libc.
+const SIGTERM: i32 = 15;
+
+/// What is known of an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known<'a> {
+    /// `host:` and `rootfs:`, which have no configuration.
+    NoConfiguration,
+    Stored(&'a StoredImage),
+    /// Its configuration is not here, and nothing is going to be run (`plan --offline`).
+    Unknown,
+}
+
+/// # Errors
+/// An image that is not in the store, where the plan is to be done.
+pub(super) fn known<'a>(container: &str, image: &Image, request: &'a Request) -> Result<Known<'a>, Report> {
+    let source = match image {
+        Image::Host | Image::Rootfs(_) => return Ok(Known::NoConfiguration),
+        Image::Stored(source) => source,
+    };
+    match (request.images.get(&source.to_string()), request.unknown_images) {
+        (Some(stored), _) => Ok(Known::Stored(stored)),
+        (None, UnknownImages::Shown) => Ok(Known::Unknown),
+        (None, UnknownImages::Refused) => Err(not_here(container, source)),
+    }
+}
+
+fn not_here(container: &str, source: &ImageSource) -> Report {
+    Report::new(exit_code::FAILURE, format!("container `{container}`: image {source} is not here"))
+        .hint(format!("sandpod pull {source}"))
+}
+
+impl<'a> Known<'a> {
+    /// The configuration. Without an image the command is /bin/sh.
+    pub(super) fn config(self) -> Cow<'a, ImageConfig> {
+        match self {
+            Known::NoConfiguration => {
+                Cow::Owned(ImageConfig { command: vec!["/bin/sh".to_owned()], ..ImageConfig::default() })
+            }
+            Known::Stored(stored) => Cow::Borrowed(&stored.config),
+            Known::Unknown => Cow::Owned(ImageConfig::default()),
+        }
+    }
+
+    /// What `inspect` shows of it.
+    pub(super) fn shown(self) -> Option<FromImage> {
+        let Known::Stored(StoredImage { manifest, config_digest: _, platform, config, layers: _ }) = self else {
+            return None;
+        };
+        Some(FromImage {
+            manifest: *manifest,
+            platform: platform.to_string(),
+            exposed_ports: config.exposed_ports.clone(),
+        })
+    }
+
+    /// The signal that asks its process to end.
+    ///
+    /// # Errors
+    /// The image's is none of this system's.
+    pub(super) fn stop_signal(self, container: &str) -> Result<i32, Report> {
+        self.config().stop_signal_number().map(|signal| signal.unwrap_or(SIGTERM)).map_err(|typed| {
+            Report::new(exit_code::FAILURE, format!("container `{container}`: its image has an invalid stop signal"))
+                .because(format!("StopSignal is `{typed}`, and Linux has no such signal"))
+        })
+    }
+}
+
+/// The directories of its layers for this map, the highest first.
+pub(super) fn trees(image: &StoredImage, idmap: &IdMapPlan, request: &Request) -> Vec<PathBuf> {
+    let key = idmap.key();
+    image.layers.iter().rev().map(|layer| tree_path(&request.images_dir, &key, layer.diff_id)).collect()
+}
