@@ -343,7 +343,8 @@ mod tests {
     #[test]
     fn an_entrypoint_comes_before_the_command() {
         let pod = pod(&SingleArguments { entrypoint: Some("/bin/$(X)".to_owned()), ..asked() }, None).expect("a pod");
-        assert_eq!(pod.spec.containers[0].command, ["/bin/$$(X)", "echo", "$$(HOME) $$$$"]);
+        let Container { command, args, .. } = &pod.spec.containers[0];
+        assert_eq!([command.as_slice(), args].concat(), ["/bin/$$(X)", "echo", "$$(HOME) $$$$"]);
     }
 
     #[test]
@@ -390,7 +391,7 @@ mod tests {
             user("1:"),
             env("=x"),
             env("SANDPOD_IS_NOT_SET"),
-            image("nginx"),
+            image("Nginx"),
             SingleArguments { memory: Some("64".to_owned()), ..asked() },
             SingleArguments { memory: Some("512MB".to_owned()), ..asked() },
             SingleArguments { cpus: Some("0".to_owned()), ..asked() },
