@@ -9,6 +9,7 @@ use super::descriptor::MAX_DOCUMENT;
 use super::digest::Digest;
 use super::platform::Platform;
 use crate::sys::process::signal_number;
+use crate::sys::signals::SIGTERM;
 
 /// The part of a configuration that a container takes: what the manifest does not say comes from here
 /// (<https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/#notes>).
@@ -33,8 +34,8 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// # Errors
     /// The text of a signal that Linux does not have.
-    pub fn stop_signal_number(&self) -> Result<Option<i32>, &str> {
-        self.stop_signal.as_deref().map(|text| signal_number(text).ok_or(text)).transpose()
+    pub fn stop_signal_number(&self) -> Result<i32, &str> {
+        self.stop_signal.as_deref().map_or(Ok(SIGTERM), |text| signal_number(text).ok_or(text))
     }
 }
 

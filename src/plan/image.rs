@@ -12,9 +12,6 @@ use crate::report::{Report, exit_code};
 #[cfg(test)]
 mod tests;
 
-/// signal(7); the plan must not reach for libc.
-const SIGTERM: i32 = 15;
-
 /// What is known of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Known<'a> {
@@ -73,7 +70,7 @@ impl<'a> Known<'a> {
     /// # Errors
     /// The image's is none of this system's.
     pub(super) fn stop_signal(self, container: &str) -> Result<i32, Report> {
-        self.config().stop_signal_number().map(|signal| signal.unwrap_or(SIGTERM)).map_err(|typed| {
+        self.config().stop_signal_number().map_err(|typed| {
             Report::new(exit_code::FAILURE, format!("container `{container}`: its image has an invalid stop signal"))
                 .because(format!("StopSignal is `{typed}`, and Linux has no such signal"))
         })

@@ -11,6 +11,7 @@ use super::error::Named;
 /// signal(7), for modules that must not reach for libc.
 pub const SIGHUP: i32 = libc::SIGHUP;
 pub const SIGINT: i32 = libc::SIGINT;
+pub const SIGQUIT: i32 = libc::SIGQUIT;
 pub const SIGKILL: i32 = libc::SIGKILL;
 pub const SIGTERM: i32 = libc::SIGTERM;
 pub const SIGCHLD: i32 = libc::SIGCHLD;

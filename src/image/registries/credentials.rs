@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::auth_file::{self, AuthFile};
+use super::credential_program;
 use super::environment::Environment;
-use super::helper;
-use super::{HelperFailed, Unreadable};
+use super::{CredentialProgramFailed, Unreadable};
 
 /// What the user has for a registry (docker's and podman's login).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub enum CredentialsError {
     Helper {
         /// The file that names the helper; `None`: registries.conf.
         file: Option<PathBuf>,
-        failed: HelperFailed,
+        failed: CredentialProgramFailed,
     },
 }
 
@@ -63,7 +63,7 @@ pub(super) fn find(
         let found = if name == FILES {
             find_in_files(environment, host, repository)?
         } else {
-            helper::get(name, host).map_err(|failed| CredentialsError::Helper { file: None, failed })?
+            credential_program::get(name, host).map_err(|failed| CredentialsError::Helper { file: None, failed })?
         };
         if found.is_some() {
             return Ok(found);
@@ -80,7 +80,8 @@ fn find_in_files(
     for place in auth_file::places(environment) {
         let Some(read) = AuthFile::read(&place)? else { continue };
         let of_helper = |name: &str| {
-            helper::get(name, host).map_err(|failed| CredentialsError::Helper { file: Some(place.clone()), failed })
+            credential_program::get(name, host)
+                .map_err(|failed| CredentialsError::Helper { file: Some(place.clone()), failed })
         };
         let found = match read.helper(host) {
             Some(name) => of_helper(name)?,

@@ -174,9 +174,9 @@ fn certificates_of_a_registry_are_read() {
 }
 
 /// Runs a script as a helper.
-fn ask(script: &str, patience: std::time::Duration) -> Result<Option<Credentials>, HelperFailed> {
+fn ask(script: &str, patience: std::time::Duration) -> Result<Option<Credentials>, CredentialProgramFailed> {
     let home = Home::new(&[]);
-    super::helper::get_from(&helper(&home, script), "x", "a.example", patience)
+    super::credential_program::get_from(&helper(&home, script), "x", "a.example", patience)
 }
 
 #[test]

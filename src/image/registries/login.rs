@@ -9,10 +9,10 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::auth_file::{self, AuthFile};
+use super::credential_program;
 use super::credentials::CredentialsError;
 use super::environment::Environment;
 use super::files::{self, Unreadable};
-use super::helper;
 
 /// Where logins are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl LoginFile {
     /// A file that cannot be read or written, a helper that fails.
     pub fn keep(&self, key: &str, user: &str, password: &str) -> Result<KeptIn, CredentialsError> {
         if let Some(name) = self.helper(key)? {
-            helper::store(&name, key, user, password).map_err(|failed| self.of_helper(failed))?;
+            credential_program::store(&name, key, user, password).map_err(|failed| self.of_helper(failed))?;
             return Ok(KeptIn::Helper(name));
         }
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
@@ -62,7 +62,7 @@ impl LoginFile {
     /// As [`keep`](Self::keep).
     pub fn forget(&self, key: &str) -> Result<bool, CredentialsError> {
         if let Some(name) = self.helper(key)? {
-            helper::erase(&name, key).map_err(|failed| self.of_helper(failed))?;
+            credential_program::erase(&name, key).map_err(|failed| self.of_helper(failed))?;
             // An entry beside it that has no password says that the helper has it.
             self.change(|auths| auths.remove(key).is_some())?;
             return Ok(true);
@@ -98,7 +98,7 @@ impl LoginFile {
         Ok(read.helper(key).or(read.store()).map(str::to_owned))
     }
 
-    fn of_helper(&self, failed: super::HelperFailed) -> CredentialsError {
+    fn of_helper(&self, failed: super::CredentialProgramFailed) -> CredentialsError {
         CredentialsError::Helper { file: Some(self.file.clone()), failed }
     }
 

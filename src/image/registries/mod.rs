@@ -8,11 +8,11 @@ mod auth_file;
 pub(super) mod certificates;
 mod conf_file;
 mod configuration;
+mod credential_program;
 mod credentials;
 mod endpoint;
 mod environment;
 mod files;
-mod helper;
 mod login;
 mod prefix;
 mod proxies;
@@ -20,11 +20,11 @@ mod toml_table;
 
 pub use certificates::system_authorities;
 pub use configuration::{Configuration, Refused};
+pub use credential_program::CredentialProgramFailed;
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{ClientCertificate, Der, Endpoint, Proxies, Trust};
 pub use environment::Environment;
 pub use files::Unreadable;
-pub use helper::HelperFailed;
 pub use login::{KeptIn, LoginFile};
 
 #[cfg(test)]

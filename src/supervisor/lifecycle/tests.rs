@@ -1,12 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sys::signals::{SIGQUIT, SIGTERM};
 
 mod eviction_tests;
 mod start_tests;
-
-/// signal(7)
-const SIGTERM: i32 = 15;
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -382,7 +380,6 @@ proptest! {
 /// Its image says by which (`StopSignal`).
 #[test]
 fn each_container_is_asked_to_end_by_its_own_signal() {
-    const SIGQUIT: i32 = 3;
     let lifecycle = LifecyclePlan { restart_policy: RestartPolicy::Never, termination_grace_period: s(30) };
     let of_two = || Pod::of([("a".to_owned(), SIGQUIT), ("b".to_owned(), SIGTERM)].into_iter(), &lifecycle);
     let signal = |index, signal| Action::Signal { index, signal };

@@ -23,7 +23,7 @@ const TOKEN_USER: &str = "<token>";
 /// Why a helper gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("credential helper `docker-credential-{name}` {why}")]
-pub struct HelperFailed {
+pub struct CredentialProgramFailed {
     pub name: String,
     pub why: String,
 }
@@ -41,7 +41,7 @@ struct Secret {
 ///
 /// # Errors
 /// A helper that is not there, fails otherwise, takes too long or answers with something else.
-pub(super) fn get(name: &str, host: &str) -> Result<Option<Credentials>, HelperFailed> {
+pub(super) fn get(name: &str, host: &str) -> Result<Option<Credentials>, CredentialProgramFailed> {
     get_from(&program(name)?, name, host, PATIENCE)
 }
 
@@ -51,7 +51,7 @@ pub(super) fn get_from(
     name: &str,
     host: &str,
     patience: Duration,
-) -> Result<Option<Credentials>, HelperFailed> {
+) -> Result<Option<Credentials>, CredentialProgramFailed> {
     for key in keys_of_host(host) {
         if let Some(found) = get_key(program, name, key, patience)? {
             return Ok(Some(found));
@@ -60,16 +60,24 @@ pub(super) fn get_from(
     Ok(None)
 }
 
-fn program(name: &str) -> Result<PathBuf, HelperFailed> {
+fn program(name: &str) -> Result<PathBuf, CredentialProgramFailed> {
     // It is a part of a program's name, and comes from a file.
     if name.is_empty() || name.contains(['/', '\0']) {
-        return Err(HelperFailed { name: name.to_owned(), why: "has a name that no program can have".to_owned() });
+        return Err(CredentialProgramFailed {
+            name: name.to_owned(),
+            why: "has a name that no program can have".to_owned(),
+        });
     }
     Ok(PathBuf::from(format!("docker-credential-{name}")))
 }
 
-fn get_key(program: &Path, name: &str, key: &str, patience: Duration) -> Result<Option<Credentials>, HelperFailed> {
-    let failed = |why: String| HelperFailed { name: name.to_owned(), why };
+fn get_key(
+    program: &Path,
+    name: &str,
+    key: &str,
+    patience: Duration,
+) -> Result<Option<Credentials>, CredentialProgramFailed> {
+    let failed = |why: String| CredentialProgramFailed { name: name.to_owned(), why };
     let Ended { success, said } = run(program, "get", key.as_bytes(), patience).map_err(failed)?;
     if !success {
         // The only thing that tells it from a failure (credentials/error.go).
@@ -91,7 +99,7 @@ fn get_key(program: &Path, name: &str, key: &str, patience: Duration) -> Result<
 ///
 /// # Errors
 /// As [`get`].
-pub(super) fn store(name: &str, host: &str, user: &str, password: &str) -> Result<(), HelperFailed> {
+pub(super) fn store(name: &str, host: &str, user: &str, password: &str) -> Result<(), CredentialProgramFailed> {
     let secret =
         Secret { server: key_to_store(host).to_owned(), username: user.to_owned(), secret: password.to_owned() };
     let input = serde_json::to_vec(&secret).unwrap_or_default();
@@ -102,7 +110,7 @@ pub(super) fn store(name: &str, host: &str, user: &str, password: &str) -> Resul
 ///
 /// # Errors
 /// As [`get`].
-pub(super) fn erase(name: &str, host: &str) -> Result<(), HelperFailed> {
+pub(super) fn erase(name: &str, host: &str) -> Result<(), CredentialProgramFailed> {
     change(name, "erase", key_to_store(host).as_bytes())
 }
 
@@ -110,8 +118,8 @@ fn key_to_store(host: &str) -> &str {
     keys_of_host(host).find(|key| *key == super::auth_file::DOCKER_HUB_KEY).unwrap_or(host)
 }
 
-fn change(name: &str, verb: &str, input: &[u8]) -> Result<(), HelperFailed> {
-    let failed = |why: String| HelperFailed { name: name.to_owned(), why };
+fn change(name: &str, verb: &str, input: &[u8]) -> Result<(), CredentialProgramFailed> {
+    let failed = |why: String| CredentialProgramFailed { name: name.to_owned(), why };
     let Ended { success, said } = run(&program(name)?, verb, input, PATIENCE).map_err(failed)?;
     if success { Ok(()) } else { Err(failed(format!("failed: {}", shown(&String::from_utf8_lossy(&said))))) }
 }
