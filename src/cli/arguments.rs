@@ -123,6 +123,9 @@ pub(crate) struct SourceArguments {
     /// The cgroup below which the pod's are made: a path of the cgroup2 file system, or one below its mount point
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// When registries are asked for images, instead of what the manifest says (imagePullPolicy)
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) pull: Option<PullWhen>,
     /// Start even if what the pod requests is not there
     #[arg(long)]
     pub(crate) overcommit: bool,
@@ -189,6 +192,15 @@ pub(crate) enum Userns {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullWhen {
+    /// At every start; layers that are here are not transferred again
+    Always,
+    /// For images that are not here
+    Missing,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cgroups {
     /// Below a cgroup that is delegated to you, or that your systemd gives
     Auto,
@@ -221,6 +233,9 @@ impl From<Userns> for UsernsChoice {
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,
+    /// Ask no registry: what an image would decide is not known then, if it is not here
+    #[arg(long, conflicts_with = "pull")]
+    pub(crate) offline: bool,
     /// Print the plan as JSON
     #[arg(long)]
     pub(crate) json: bool,

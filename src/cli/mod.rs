@@ -16,6 +16,7 @@ mod detach_keys;
 mod exec;
 mod follow;
 mod foreground;
+mod images;
 mod inspect;
 mod kill;
 mod lines;

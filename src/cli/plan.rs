@@ -11,12 +11,13 @@ use crate::report::{Report, exit_code};
 
 /// Prints what `run` would do, and changes nothing. What stands in its way just now and may be gone tomorrow is a warning.
 pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
-    let planned = source::read(&asked.source)
-        .and_then(|manifest| source::planned(&asked.source, manifest.as_ref(), Purpose::Show));
+    let planned = source::read(&asked.source).and_then(|manifest| {
+        source::planned(&asked.source, manifest.as_ref(), Purpose::Show { offline: asked.offline })
+    });
     if let (Err(refused), true) = (&planned, asked.json) {
         print::json(&as_json(refused))?;
     }
-    let Planned { facts, plan, admitted: _, replaced } = planned?;
+    let Planned { facts, plan, admitted: _, replaced, images: _ } = planned?;
     facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
     replaced.iter().for_each(|line| print::notice("replaced", line));
     let store = source::store(&facts);

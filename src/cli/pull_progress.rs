@@ -16,6 +16,8 @@ const UNIT: u64 = 1000;
 /// What is shown on stderr, or as JSON on stdout.
 pub(crate) struct Shown {
     form: Form,
+    /// Only what takes time: a pod that starts from what is here says nothing.
+    brief: bool,
     /// The first write to stdout that failed.
     failed: Option<io::Error>,
 }
@@ -37,7 +39,12 @@ impl Shown {
             }
             (false, false) => Form::Lines,
         };
-        Shown { form, failed: None }
+        Shown { form, brief: false, failed: None }
+    }
+
+    /// For a verb that pulls only where it must.
+    pub(crate) fn brief(quiet: bool) -> Shown {
+        Shown { brief: true, ..Shown::new(quiet, false) }
     }
 
     /// All is shown.
@@ -103,7 +110,9 @@ impl Progress for Shown {
             Form::Json => self.json(event),
             Form::Lines | Form::Bars { .. } => {
                 self.bar(event);
-                if let Some(line) = sentence(event) {
+                let is_of_what_is_here =
+                    matches!(event, Event::Asking { .. } | Event::Resolved { .. } | Event::LayerHere { .. });
+                if let Some(line) = sentence(event).filter(|_| !(self.brief && is_of_what_is_here)) {
                     self.line(&line);
                 }
             }

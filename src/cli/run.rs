@@ -36,7 +36,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let manifest = source::read(&asked.source)?;
     let times = if source::makes_up_name(&asked.source, manifest.as_ref()) { MOST_NAMES } else { 1 };
     let (planned, store, sockets, created) = first_free(times, || reserve(asked, manifest.as_ref()))?;
-    let Planned { facts, plan, admitted, replaced } = planned;
+    let Planned { facts, plan, admitted, replaced, images: _ } = planned;
     // Before the supervisor is forked, which would hold the lock on.
     drop(admitted);
     // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
@@ -147,7 +147,7 @@ fn reserve(
     asked: &RunArguments,
     manifest: Option<&Manifest>,
 ) -> Result<(Planned, Store, Sockets, CreatedPod), NotMade> {
-    let mut planned = source::planned(&asked.source, manifest, Purpose::Run)?;
+    let mut planned = source::planned(&asked.source, manifest, Purpose::Run { quiet: asked.quiet })?;
     let store = source::store(&planned.facts);
     let plan = &mut planned.plan;
     let if_taken = |report: Report, name: &str| match store.has(name) {
@@ -158,7 +158,12 @@ fn reserve(
         store.refuse_taken(plan).map_err(|report| if_taken(report, &plan.sandbox.name))?;
     }
     let sockets = ports::bind(&mut plan.sandbox, &store)?;
+    if let Some(images) = &planned.images {
+        images.bring(&plan.sandbox.idmap, asked.quiet)?;
+    }
     let created = store.create(plan, Timestamp::now()).map_err(|report| if_taken(report, &plan.sandbox.name))?;
+    // The record holds the images from here on. The supervisor would inherit the lock.
+    planned.images = None;
     Ok((planned, store, sockets, created))
 }
 

@@ -1,14 +1,14 @@
 //! From what was typed to a plan: the first half of `run`, and all of `plan`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Cgroups, SourceArguments};
+use super::arguments::{Cgroups, PullWhen, SourceArguments};
+use super::images::{self, Asking, Images};
 use super::{adjust, compose, networks, publish};
 use crate::host::{self, CgroupQuery, Facts};
-use crate::manifest::{self, Image, ManifestErrors, Pod};
+use crate::manifest::{self, Image, ManifestErrors, Pod, PullPolicy};
 use crate::plan::cgroup::Claim;
 use crate::plan::network::NetworkChoice;
 use crate::plan::{self, Admission, AskedIn, NETWORK_ANNOTATION, PodPlan, UnknownImages};
@@ -27,13 +27,21 @@ pub(crate) struct Planned {
     pub(crate) admitted: Option<AdmissionLock>,
     /// What of the manifest the command line takes the place of.
     pub(crate) replaced: Vec<String>,
+    /// Kept in the store as long as this is.
+    pub(crate) images: Option<Images>,
 }
 
 /// Whether the plan is going to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Show,
-    Run,
+    Show {
+        /// No registry is asked.
+        offline: bool,
+    },
+    Run {
+        /// No word about images.
+        quiet: bool,
+    },
 }
 
 /// Why there is no plan.
@@ -120,6 +128,12 @@ pub(crate) fn planned(
     publish::check_host_network(&asked.network, &pod, source)?;
     let publish::Published { mappings, replaced } = publish::publish(&asked.network.publish, &mut pod)?;
     let facts = probe(&pod, asked)?;
+    let (asking, quiet) = match purpose {
+        Purpose::Show { offline: true } => (Asking::Offline, true),
+        Purpose::Show { offline: false } => (asking(asked), true),
+        Purpose::Run { quiet } => (asking(asked), quiet),
+    };
+    let images = images::resolve(&pod, &facts, asking, quiet)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
     let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
     let request = plan::Request {
@@ -133,15 +147,27 @@ pub(crate) fn planned(
         join: asked.network.of_pod().map(|pod| networks::join(&store(&facts), pod)).transpose()?,
         host_loopback: asked.network.host_loopback(),
         publish: mappings,
-        images: BTreeMap::new(),
-        unknown_images: UnknownImages::Refused,
+        images: images.as_ref().map(Images::by_source).unwrap_or_default(),
+        unknown_images: match asking {
+            Asking::Offline => UnknownImages::Shown,
+            Asking::AsManifest | Asking::For(_) => UnknownImages::Refused,
+        },
         images_dir: images_dir(&facts.data_dir.path),
     };
     let plan = plan::plan(&pod, &facts, &request).map_err(|report| located(report, source))?;
     if asked.single.interactive {
         check_stdin(&plan, asked)?;
     }
-    Ok(Planned { facts, plan, admitted, replaced })
+    Ok(Planned { facts, plan, admitted, replaced, images })
+}
+
+fn asking(asked: &SourceArguments) -> Asking {
+    match asked.pull {
+        None => Asking::AsManifest,
+        Some(PullWhen::Always) => Asking::For(PullPolicy::Always),
+        Some(PullWhen::Missing) => Asking::For(PullPolicy::IfNotPresent),
+        Some(PullWhen::Never) => Asking::For(PullPolicy::Never),
+    }
 }
 
 /// `-i` with a manifest.
@@ -183,8 +209,8 @@ fn admission(
     }
     let store = store(facts);
     let lock = match purpose {
-        Purpose::Run => Some(store.lock_admission()?),
-        Purpose::Show => None,
+        Purpose::Run { .. } => Some(store.lock_admission()?),
+        Purpose::Show { .. } => None,
     };
     let fits = |others: &Admission| {
         let claim = plan::resources::claim(&pod.spec);

@@ -213,3 +213,52 @@ fn what_is_not_there_says_so_and_leaves_nothing() {
     home.sandpod(&["pull", "http://x"]).ends_with(2).silently();
     assert_eq!((blob_count(&home), trees(&home).len()), (0, 0));
 }
+
+/// Manifest and configuration before the plan, layers after it; the second time nothing is asked of the registry.
+#[test]
+fn a_pod_runs_from_an_image_that_was_not_here() {
+    let Some(home) = Home::new("image_run") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let busybox = fs::read("/bin/busybox").or_else(|_| fs::read("/usr/bin/busybox")).expect("busybox");
+    let lower = layer(&[
+        directory("bin"),
+        entry("bin/busybox", b'0', "", 0o755, 0, &busybox),
+        super::made::symlink("bin/sh", "busybox"),
+        super::made::symlink("bin/cat", "busybox"),
+        file("gone", b"lower"),
+        file("kept", b"lower\n"),
+    ]);
+    let upper = layer(&[file(".wh.gone", b""), file("new", b"upper\n")]);
+    server.add("a", &Image::new(&[lower.clone(), upper.clone()]));
+    let name = format!("{}/a:1", server.host());
+    let run = |options: &[&str]| {
+        let command = ["--", "/bin/sh", "-c", "/bin/cat kept new; test ! -e gone && echo hidden"];
+        let words = [&["run", "--rm", "--image", &name][..], options, &command].concat();
+        home.sandpod(&words)
+    };
+    run(&["--pull=never"]).ends_with(125).silently().complains("is not in the store");
+    assert_eq!(run(&[]).ends_with(0).stdout, "lower\nupper\nhidden\n");
+    let asked = server.requests();
+    let again = run(&[]).ends_with(0);
+    assert!(!again.stderr.contains("layer"), "a start from what is here says nothing of it: {}", again.explain());
+    assert_eq!(server.requests(), asked, "no request where the image is here");
+    // The tag may mean another image by now: its manifest is asked for, and no blob.
+    run(&["--pull=always"]).ends_with(0);
+    assert_eq!(server.requests(), asked + 1);
+    assert_eq!((server.asked_for(&lower), server.asked_for(&upper)), (vec![0], vec![0]));
+}
+
+#[test]
+fn a_plan_asks_for_no_layers_and_offline_for_nothing() {
+    let Some(home) = Home::new("image_plan") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let only = layer(&[file("x", b"")]);
+    server.add("a", &Image::new(std::slice::from_ref(&only)));
+    let name = format!("{}/a:1", server.host());
+    home.sandpod(&["plan", "--offline", "--image", &name]).ends_with(0);
+    assert_eq!(server.requests(), 0);
+    home.sandpod(&["plan", "--image", &name]).ends_with(0).says("/bin/sh");
+    assert_eq!(server.asked_for(&only), Vec::<usize>::new());
+}

@@ -94,6 +94,11 @@ impl Server {
         self.state.1.notify_all();
     }
 
+    /// How many there were.
+    pub(crate) fn requests(&self) -> usize {
+        self.state.0.lock().expect("a lock").asked.len()
+    }
+
     /// Requests for a blob: the byte from which each wanted it.
     pub(crate) fn asked_for(&self, blob: &[u8]) -> Vec<usize> {
         let wanted = digest(blob);

@@ -316,25 +316,5 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
 
 fn lines_of(idmap: &IdMapPlan) -> MapLines {
     let lines = |entries: &[MapEntry]| entries.iter().map(|it| [it.inside.0, it.outside.0, it.count]).collect();
-    MapLines { key: key(idmap), uids: lines(&idmap.uids), gids: lines(&idmap.gids) }
-}
-
-/// A file name that is the same for the same map, and for no other.
-fn key(idmap: &IdMapPlan) -> String {
-    let ranges = |entries: &[MapEntry]| {
-        let ranges: Vec<String> = entries
-            .iter()
-            .map(|MapEntry { inside, outside, count }| match inside.0 {
-                0 => format!("{}+{count}", outside.0),
-                inside => format!("{inside}.{}+{count}", outside.0),
-            })
-            .collect();
-        ranges.join(",")
-    };
-    let readable = format!("u{}-g{}", ranges(&idmap.uids), ranges(&idmap.gids));
-    if readable.len() <= 100 {
-        readable
-    } else {
-        format!("sha256-{}", crate::image::Digest::of(readable.as_bytes()).hex())
-    }
+    MapLines { key: idmap.key(), uids: lines(&idmap.uids), gids: lines(&idmap.gids) }
 }
