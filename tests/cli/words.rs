@@ -71,7 +71,8 @@ fn bad_words_that_only_sandpod_understands_end_with_2() {
     run(&["--cgroups", "disabled", "--cgroup-parent", "/x"]).ends_with(2).complains("leave one of them out");
     // The same twice is no contradiction.
     run(&["--cgroups", "auto", "--cgroup-parent", "/x"]).ends_with(125).complains("--cgroup-parent");
-    home.run(&["run", "--image", "nginx"]).ends_with(2).complains("not supported yet");
+    home.run(&["run", "--image", "NGINX"]).ends_with(2).silently();
+    home.run(&["run", "--pull=never", "--image", "nginx"]).ends_with(125).silently().complains("is not in the store");
     home.run(&["kill", "-s", "TREM", "web"]).ends_with(2).complains("did you mean `TERM`");
     home.run(&["logs", "web", "--since", "yesterday"]).ends_with(2).complains("for example");
     home.run(&["man", "rnu"]).ends_with(2).complains("did you mean `run`");
