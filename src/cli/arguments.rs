@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod deferred;
 mod exec;
 mod login;
 mod network;
@@ -14,6 +15,7 @@ mod pod;
 mod pull;
 mod running;
 
+use deferred::Deferred;
 pub(crate) use exec::ExecArguments;
 pub(crate) use login::{LoginArguments, LogoutArguments};
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
@@ -38,55 +40,55 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Start a pod from a manifest, or one container without a manifest
-    Run(RunArguments),
+    Run(Deferred<RunArguments>),
     /// Print everything that `run` would do, and do nothing
-    Plan(PlanArguments),
+    Plan(Deferred<PlanArguments>),
     /// List pods
-    Ps(PsArguments),
+    Ps(Deferred<PsArguments>),
     /// Print everything about a pod as JSON
-    Inspect(InspectArguments),
+    Inspect(Deferred<InspectArguments>),
     /// Measure pods and their containers: cpu, memory, processes, input and output
-    Stats(StatsArguments),
+    Stats(Deferred<StatsArguments>),
     /// Show the cgroups and processes of pods, and which namespaces their containers share
-    Tree(TreeArguments),
+    Tree(Deferred<TreeArguments>),
     /// Print what a pod's containers wrote
-    Logs(LogsArguments),
+    Logs(Deferred<LogsArguments>),
     /// Run another command in a container
-    Exec(ExecArguments),
+    Exec(Deferred<ExecArguments>),
     /// Join a running container's stdin, stdout and stderr
-    Attach(AttachArguments),
+    Attach(Deferred<AttachArguments>),
     /// List the ports of the host that lead into a pod
-    Port(PortArguments),
+    Port(Deferred<PortArguments>),
     /// Reach ports of a pod that it does not publish, from this host
-    PortForward(PortForwardArguments),
+    PortForward(Deferred<PortForwardArguments>),
     /// Wait until pods have ended, and print their exit codes
-    Wait(WaitArguments),
+    Wait(Deferred<WaitArguments>),
     /// End pods (SIGTERM, then SIGKILL after the grace period), and print their names
-    Stop(StopArguments),
+    Stop(Deferred<StopArguments>),
     /// Change limits and requests of a pod that runs, without restarting anything
-    Update(UpdateArguments),
+    Update(Deferred<UpdateArguments>),
     /// Let the processes of pods stand still, without ending them
-    Pause(PauseArguments),
+    Pause(Deferred<PauseArguments>),
     /// Let paused pods go on
-    Unpause(PauseArguments),
+    Unpause(Deferred<PauseArguments>),
     /// Send a signal to the first process of a pod's containers
-    Kill(KillArguments),
+    Kill(Deferred<KillArguments>),
     /// Remove ended pods and everything they left, and print their names
-    Rm(RmArguments),
+    Rm(Deferred<RmArguments>),
     /// Fetch images from registries and unpack them
-    Pull(PullArguments),
+    Pull(Deferred<PullArguments>),
     /// Send an image to a registry
-    Push(PushArguments),
+    Push(Deferred<PushArguments>),
     /// Check a user and a password at a registry, and keep them for pulls and pushes
-    Login(LoginArguments),
+    Login(Deferred<LoginArguments>),
     /// Forget the user and the password of a registry
-    Logout(LogoutArguments),
+    Logout(Deferred<LogoutArguments>),
     /// Print sandpod's version
-    Version(VersionArguments),
+    Version(Deferred<VersionArguments>),
     /// Print a completion script for a shell
-    Completions(CompletionsArguments),
+    Completions(Deferred<CompletionsArguments>),
     /// Print a man page (roff) of sandpod or of one verb
-    Man(ManArguments),
+    Man(Deferred<ManArguments>),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +116,19 @@ pub(crate) struct SourceArguments {
     /// The pod's name, instead of the manifest's
     #[arg(long)]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) host: HostArguments,
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    #[command(flatten)]
+    pub(crate) pod: PodArguments,
+    #[command(flatten)]
+    pub(crate) single: SingleArguments,
+}
+
+/// What the pod gets of the host's ids and cgroups.
+#[derive(Debug, Args)]
+pub(crate) struct HostArguments {
     /// Which ids stand behind the pod's
     #[arg(long, value_enum, default_value_t = Userns::Auto, value_name = "MODE")]
     pub(crate) userns: Userns,
@@ -129,12 +144,6 @@ pub(crate) struct SourceArguments {
     /// Start even if what the pod requests is not there
     #[arg(long)]
     pub(crate) overcommit: bool,
-    #[command(flatten)]
-    pub(crate) network: NetworkArguments,
-    #[command(flatten)]
-    pub(crate) pod: PodArguments,
-    #[command(flatten)]
-    pub(crate) single: SingleArguments,
 }
 
 /// A pod of one container, without a manifest.

@@ -45,7 +45,9 @@ struct Verb {
 }
 
 fn verbs_with_pods() -> Vec<Verb> {
-    let command = Arguments::command();
+    let mut command = Arguments::command();
+    // What verbs take is defined late (`Deferred`).
+    command.build();
     let verbs = command.get_subcommands().filter_map(|verb| {
         let pod = verb.get_positionals().next().filter(|arg| ["pod", "pods"].contains(&arg.get_id().as_str()))?;
         let valued = verb.get_opts().filter(|option| option.get_action().takes_values()).flat_map(|option| {

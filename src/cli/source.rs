@@ -95,7 +95,7 @@ pub(crate) fn read(asked: &SourceArguments) -> Result<Option<Manifest>, Refused>
     if let Some(name) = &asked.name {
         compose::check_name(name)?;
     }
-    if asked.cgroup_parent.is_some() && asked.cgroups == Cgroups::Disabled {
+    if asked.host.cgroup_parent.is_some() && asked.host.cgroups == Cgroups::Disabled {
         let what = "--cgroup-parent says where the pod's cgroups are made, --cgroups=disabled that there are none";
         return Err(Report::new(exit_code::USAGE, what).hint("leave one of them out").into());
     }
@@ -139,8 +139,8 @@ pub(crate) fn planned(
     let request = plan::Request {
         id,
         name: asked.name.clone(),
-        userns: asked.userns.into(),
-        cgroups: asked.cgroups.into(),
+        userns: asked.host.userns.into(),
+        cgroups: asked.host.cgroups.into(),
         admission,
         asked_in: if asked.file.is_some() { AskedIn::Manifest } else { AskedIn::Options },
         network: asked.network.choice(),
@@ -201,7 +201,7 @@ fn admission(
     asked: &SourceArguments,
     purpose: Purpose,
 ) -> Result<(Admission, Option<AdmissionLock>), Report> {
-    if asked.overcommit {
+    if asked.host.overcommit {
         return Ok((Admission::Waived, None));
     }
     if plan::resources::claim(&pod.spec) == Claim::default() {
@@ -244,7 +244,7 @@ fn probe(pod: &Pod, asked: &SourceArguments) -> Result<Facts, Report> {
             Image::Host | Image::Stored(_) => None,
         })
         .collect();
-    let cgroup = match (&asked.cgroup_parent, asked.cgroups) {
+    let cgroup = match (&asked.host.cgroup_parent, asked.host.cgroups) {
         (Some(parent), _) => CgroupQuery::Below(parent.clone()),
         (None, Cgroups::Auto) => CgroupQuery::Find,
         (None, Cgroups::Disabled) => CgroupQuery::Skip,

@@ -147,6 +147,11 @@ impl Problems {
         self.kept.len() >= MAX_KEPT
     }
 
+    /// Few of those that are still to come will be printed: they need no advice that takes time.
+    pub(super) fn are_many(&self) -> bool {
+        self.kept.len() >= 2 * printed::MAX_LINES
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
 use sandpod::manifest;
 
@@ -15,12 +15,16 @@ use sandpod::manifest;
 /// messages hold its bare name.
 fn refuse(directory: &Path, name: &str) -> Result<(String, i32), String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandpod"));
-    let output = command.args(["plan", name]).env_clear().current_dir(directory).output().unwrap();
+    refused(command.args(["plan", name]).env_clear().current_dir(directory))
+}
+
+fn refused(command: &mut Command) -> Result<(String, i32), String> {
+    let output = command.output().unwrap();
     match output.status.code() {
         Some(status) if status != 0 && output.stdout.is_empty() => {
             Ok((String::from_utf8(output.stderr).unwrap(), status))
         }
-        status => Err(format!("{name}: status {status:?}, stdout {}", String::from_utf8_lossy(&output.stdout))),
+        status => Err(format!("{command:?}: status {status:?}, stdout {}", String::from_utf8_lossy(&output.stdout))),
     }
 }
 
@@ -194,19 +198,57 @@ fn no_message_can_steer_a_terminal() {
     }
 }
 
-/// Refuses what is made to be slow, and quickly.
+/// Processor time, which other processes change little, of refusing `text` with a message that contains `expected`.
 #[track_caller]
-fn refuse_fast(text: &[u8], expected: &str) {
+fn work(text: &[u8], expected: &str) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("bomb.yaml"), text).unwrap();
-    let start = Instant::now();
-    let (message, status) = refuse(directory.path(), "bomb.yaml").unwrap();
-    let took = start.elapsed();
+    // The limits are for what explodes: 5 minutes, 4 GB. `times` tells of the shell, and then of its children.
+    let script = "ulimit -t 300 -v 4000000; \"$0\" plan bomb.yaml; status=$?; times >times; exit $status";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_sandpod")]).env_clear().current_dir(directory.path());
+    let (message, status) = refused(&mut shell).unwrap();
     assert!(message.contains(expected), "{message}");
-    assert_eq!(status, 2);
+    assert_eq!(status, 2, "{message}");
     assert!(message.len() < 20_000, "{} bytes of message", message.len());
-    // Generous, for a debug build on a busy machine: what explodes takes minutes, or all memory.
-    assert!(took < Duration::from_secs(5), "took {took:?}");
+    let times = std::fs::read_to_string(directory.path().join("times")).unwrap();
+    let seconds = |time: &str| {
+        let (minutes, seconds) = time.strip_suffix('s')?.split_once('m')?;
+        Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+    };
+    let children = times.lines().nth(1).unwrap();
+    children.split_whitespace().map(|time| seconds(time).unwrap()).sum()
+}
+
+/// What cannot be told from a process that does nothing.
+const LEAST_WORK: f64 = 0.2;
+
+/// A manifest of the greatest size, wrong in every line.
+fn typos(count: u32) -> String {
+    let mut text = String::from("kind: Pod\n");
+    for number in 0..count {
+        writeln!(text, "typo{number}: 1").unwrap();
+    }
+    text
+}
+
+/// What is made to be slow is refused with not much more work than an honest file of the greatest size takes.
+#[track_caller]
+fn refuse_fast(text: &[u8], expected: &str) {
+    static HONEST: OnceLock<f64> = OnceLock::new();
+    let honest = HONEST.get_or_init(|| work(typos(80_000).as_bytes(), "(80003 errors)")).max(LEAST_WORK);
+    let took = work(text, expected);
+    assert!(took < 3.0 * honest, "{took} s; a megabyte of typos takes {honest} s");
+}
+
+/// `text(n)` is n lines of which each is wrong: twice as many are about twice the work.
+#[track_caller]
+fn grows_evenly(lines: u32, text: impl Fn(u32) -> String, expected: &str) {
+    let half = work(text(lines / 2).as_bytes(), "more of this kind, at ").max(LEAST_WORK);
+    let whole = text(lines);
+    assert!(whole.len() < manifest::MAX_TEXT_BYTES);
+    let whole = work(whole.as_bytes(), expected);
+    assert!(whole < 3.0 * half, "{lines} lines take {whole} s, half of them {half} s");
 }
 
 #[test]
@@ -268,27 +310,25 @@ fn deep_nesting() {
 
 #[test]
 fn a_megabyte_of_typos() {
-    let mut text = String::from("kind: Pod\n");
-    for number in 0..80_000 {
-        writeln!(text, "typo{number}: 1").unwrap();
-    }
-    assert!(text.len() < manifest::MAX_TEXT_BYTES);
-    refuse_fast(text.as_bytes(), "(80003 errors)");
-    refuse_fast(text.as_bytes(), "more of this kind, at ");
+    grows_evenly(80_000, typos, "(80003 errors)");
 }
 
 #[test]
 fn thousands_of_volumes_and_wrong_mounts() {
-    let mut text = String::from("kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  volumes:\n");
-    for number in 0..9000 {
-        writeln!(text, "  - name: a-rather-long-name-of-a-volume-{number}").unwrap();
-    }
-    text.push_str("  containers:\n  - name: a\n    image: 'host:'\n    volumeMounts:\n");
-    for number in 0..9000 {
-        writeln!(text, "    - {{name: a-rather-long-name-of-volume-{number}, mountPath: /m{number}}}").unwrap();
-    }
-    assert!(text.len() < manifest::MAX_TEXT_BYTES);
-    refuse_fast(text.as_bytes(), "(9000 errors)");
+    let text = |count| {
+        let mut text = String::from("kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  volumes:\n");
+        for number in 0..count {
+            writeln!(text, "  - name: a-rather-long-name-of-a-volume-{number}").unwrap();
+        }
+        text.push_str("  containers:\n  - name: a\n    image: 'host:'\n    volumeMounts:\n");
+        for number in 0..count {
+            writeln!(text, "    - {{name: a-rather-long-name-of-volume-{number}, mountPath: /m{number}}}").unwrap();
+        }
+        text
+    };
+    grows_evenly(9000, text, "(9000 errors)");
+    // A suggestion for each compares each name with each.
+    refuse_fast(text(9000).as_bytes(), "did you mean `a-rather-long-name-of-a-volume-");
 }
 
 #[test]

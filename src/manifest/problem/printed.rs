@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Problem;
 
-const MAX_LINES: usize = 50;
+pub(super) const MAX_LINES: usize = 50;
 /// More than this many problems of one kind are grouped.
 const MANY: usize = 10;
 /// How many of a group are printed in full.

@@ -40,7 +40,7 @@ impl Siblings<'_> {
         for (name, slot) in self.refs {
             // Empty is as good as absent.
             if !name.is_empty() && !names.contains(name.as_str()) {
-                let compared = if problems.is_full() { 0 } else { MAX_COMPARED };
+                let compared = if problems.are_many() { 0 } else { MAX_COMPARED };
                 let advice = match nearest(&name, names.iter().copied().take(compared)) {
                     Some((container, _)) => format!("; did you mean `{}`?", excerpt(container)),
                     None => String::new(),
@@ -215,7 +215,7 @@ const MAX_COMPARED: usize = 100;
 fn declared(slot: &Slot<'_>, volumes: &BTreeSet<String>, problems: &mut Problems) -> Option<String> {
     let name = slot.string(problems)?;
     if !volumes.contains(name) {
-        let compared = if problems.is_full() { 0 } else { MAX_COMPARED };
+        let compared = if problems.are_many() { 0 } else { MAX_COMPARED };
         let advice = match nearest(name, volumes.iter().map(String::as_str).take(compared)) {
             Some((volume, _)) => format!("did you mean `{}`?", excerpt(volume)),
             None => "declare it there".to_owned(),
