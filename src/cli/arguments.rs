@@ -116,6 +116,9 @@ pub(crate) struct SourceArguments {
     /// The pod's name, instead of the manifest's
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// When registries are asked for images, instead of what the manifest says (imagePullPolicy)
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) pull: Option<PullWhen>,
     #[command(flatten)]
     pub(crate) host: HostArguments,
     #[command(flatten)]
@@ -138,9 +141,6 @@ pub(crate) struct HostArguments {
     /// The cgroup below which the pod's are made: a path of the cgroup2 file system, or one below its mount point
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<PathBuf>,
-    /// When registries are asked for images, instead of what the manifest says (imagePullPolicy)
-    #[arg(long, value_enum, value_name = "WHEN")]
-    pub(crate) pull: Option<PullWhen>,
     /// Start even if what the pod requests is not there
     #[arg(long)]
     pub(crate) overcommit: bool,
