@@ -24,11 +24,16 @@ pub(crate) fn pull(asked: &PullArguments) -> Outcome {
     let _lock = store.shared().map_err(|error| error.into_report("could not lock the image store"))?;
     let platform = platform(asked.platform.as_deref())?;
     super::each(&asked.images, |typed| {
-        let reference = parse(typed)?;
-        let endpoints = endpoints(&configuration, &reference)?;
-        let source = ImageSource::Registry(reference);
-        let mut pull = Pull::new(&store, &source, endpoints);
-        pull_one(&mut pull, asked, &platform, &idmap, &source.to_string())
+        // Each gets its own name in the store: what another registry calls `nginx` is not docker.io's.
+        let mut failed = Vec::new();
+        for (source, endpoints) in candidates(&configuration, &parse(typed)?)? {
+            let mut pull = Pull::new(&store, &source, endpoints);
+            match pull_one(&mut pull, asked, &platform, &idmap, &source.to_string()) {
+                Err(Failure::Reports(reports)) => failed.extend(reports),
+                other => return other,
+            }
+        }
+        Err(Failure::Reports(failed))
     })
 }
 
@@ -87,16 +92,20 @@ pub(crate) fn platform(typed: Option<&str>) -> Result<Platform, Report> {
     }
 }
 
-/// Where a reference may be had; of a short name all that it may mean.
-pub(crate) fn endpoints(configuration: &Configuration, reference: &ImageReference) -> Result<Vec<Endpoint>, Report> {
+/// What a reference may mean, in the order to try, and where each may be had; of a short name it can be several.
+pub(crate) fn candidates(
+    configuration: &Configuration,
+    reference: &ImageReference,
+) -> Result<Vec<(ImageSource, Vec<Endpoint>)>, Report> {
     let refused = |error: crate::image::registries::Refused| {
         Report::new(exit_code::FAILURE, format!("could not pull `{reference}`")).because(error.to_string())
     };
-    let mut endpoints = Vec::new();
-    for candidate in configuration.candidates(reference).map_err(refused)? {
-        endpoints.extend(configuration.endpoints(&candidate).map_err(refused)?);
-    }
-    Ok(endpoints)
+    let candidates = configuration.candidates(reference).map_err(refused)?;
+    let endpoints = |candidate: ImageReference| {
+        let endpoints = configuration.endpoints(&candidate).map_err(refused)?;
+        Ok((ImageSource::Registry(candidate), endpoints))
+    };
+    candidates.into_iter().map(endpoints).collect()
 }
 
 pub(crate) fn parse(typed: &str) -> Result<ImageReference, Report> {

@@ -73,6 +73,15 @@ fn what_is_pushed_is_what_was_pulled() {
     })
     .ends_with(0);
     assert_eq!(fs::read_to_string(home.path().join("copy/manifest.json")).expect("the manifest"), was);
+
+    // A short name gets the name of the registry that it was found in: docker.io's is another image.
+    let nowhere = "[[registry]]\nlocation = \"blocked.example\"\nblocked = true\n";
+    let search = format!("unqualified-search-registries = [\"{host}\", \"{}\"]\n{nowhere}", open.host());
+    let conf = format!("{search}[[registry]]\nlocation = \"{}\"\ninsecure = true\n", open.host());
+    home.file(".config/containers/registries.conf", conf, 0o644);
+    home.sandpod(&["pull", "app"]).ends_with(0).says(&format!("{elsewhere}:latest@{digest}"));
+    home.sandpod(&["push", "docker.io/library/app"]).ends_with(125).complains("there is no image");
+    home.sandpod(&["pull", "blocked.example/app"]).ends_with(125).complains("is blocked in");
 }
 
 #[test]
