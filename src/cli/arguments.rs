@@ -9,6 +9,7 @@ use crate::plan::idmap::UsernsChoice;
 
 mod deferred;
 mod exec;
+mod image;
 mod login;
 mod network;
 mod pod;
@@ -17,6 +18,10 @@ mod running;
 
 use deferred::Deferred;
 pub(crate) use exec::ExecArguments;
+pub(crate) use image::{
+    ImageArguments, ImageHistoryArguments, ImageLsArguments, ImagePruneArguments, ImageRmArguments, ImageTagArguments,
+    ImageVerb, ImagesArguments,
+};
 pub(crate) use login::{LoginArguments, LogoutArguments};
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
@@ -75,6 +80,12 @@ pub(crate) enum Verb {
     Kill(Deferred<KillArguments>),
     /// Remove ended pods and everything they left, and print their names
     Rm(Deferred<RmArguments>),
+    /// List, inspect, name, fetch, send and remove images
+    Image(Deferred<ImageArguments>),
+    /// List the images of the store
+    Images(Deferred<ImageLsArguments>),
+    /// Remove names of images, and what no image and no pod refers to then
+    Rmi(Deferred<ImageRmArguments>),
     /// Fetch images from registries and unpack them
     Pull(Deferred<PullArguments>),
     /// Send an image to a registry

@@ -1,13 +1,15 @@
 //! The images of a pod: manifests and configurations before the plan, layers after it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use super::pull::{endpoints, open_store, platform};
+use super::pull::{open_store, platform, registries};
 use super::pull_progress::Shown;
 use crate::engine::images::Pull;
 use crate::host::Facts;
 use crate::image::StoredImage;
-use crate::image::registries::{Configuration, Endpoint, Environment};
+use crate::image::platform::Platform;
+use crate::image::registries::{Configuration, Endpoint, Refused};
 use crate::image::store::{ImageStore, StoreLock};
 use crate::manifest::{Image, ImageSource, Pod, PullPolicy};
 use crate::plan::idmap::IdMapPlan;
@@ -28,7 +30,53 @@ pub(crate) enum Asking {
 pub(crate) struct Images {
     store: ImageStore,
     _lock: StoreLock,
-    found: Vec<(ImageSource, StoredImage)>,
+    found: Vec<Found>,
+}
+
+struct Found {
+    /// As the manifest says.
+    asked: ImageSource,
+    /// What that means: a short name may be that of another registry than docker.io (registries.conf(5)).
+    source: ImageSource,
+    image: StoredImage,
+}
+
+/// registries.conf, read when something of it is needed: an image that is here and has a complete name needs nothing.
+#[derive(Default)]
+struct Registries(OnceCell<Configuration>);
+
+impl Registries {
+    fn read(&self) -> Result<&Configuration, Report> {
+        if let Some(configuration) = self.0.get() {
+            return Ok(configuration);
+        }
+        let configuration = registries()?;
+        Ok(self.0.get_or_init(|| configuration))
+    }
+
+    /// What a source may mean, in the order to try.
+    fn candidates(&self, source: &ImageSource) -> Result<Vec<ImageSource>, Report> {
+        let ImageSource::Registry(reference) = source else { return Ok(vec![source.clone()]) };
+        if reference.short_name.is_none() {
+            return Ok(vec![source.clone()]);
+        }
+        let candidates = self.read()?.candidates(reference).map_err(|error| unusable(source, &error))?;
+        Ok(candidates.into_iter().map(ImageSource::Registry).collect())
+    }
+
+    fn endpoints(&self, source: &ImageSource) -> Result<Vec<Endpoint>, Report> {
+        let ImageSource::Registry(reference) = source else { return Ok(Vec::new()) };
+        self.read()?.endpoints(reference).map_err(|error| unusable(source, &error))
+    }
+}
+
+/// What a source may mean: several names for a short one.
+pub(crate) fn meanings(source: &ImageSource) -> Result<Vec<ImageSource>, Report> {
+    Registries::default().candidates(source)
+}
+
+fn unusable(source: &ImageSource, error: &Refused) -> Report {
+    Report::new(exit_code::FAILURE, format!("could not pull `{source}`")).because(error.to_string())
 }
 
 /// Finds the images of a pod, in the store or in a registry; `None`: it uses none.
@@ -40,16 +88,12 @@ pub(crate) fn resolve(pod: &Pod, facts: &Facts, asking: Asking, quiet: bool) -> 
     let store = open_store(facts)?;
     let lock = store.shared().map_err(|error| error.into_report("could not lock the image store"))?;
     let platform = platform(None)?;
+    let registries = Registries::default();
     let mut found = Vec::new();
     let mut out = Shown::brief(quiet);
-    for (name, (source, policy)) in wanted {
-        let here = store.find(&name).map_err(|error| error.into_report(format!("could not look for `{name}`")))?;
-        // Credential helpers are programs: they are asked only where a registry is.
-        let asks = policy == PullPolicy::Always || (policy == PullPolicy::IfNotPresent && here.is_none());
-        let endpoints = if asks { endpoints_of(&source)? } else { Vec::new() };
-        let resolved = Pull::new(&store, &source, endpoints).resolve(policy, &platform, &mut out);
-        match resolved {
-            Ok(image) => found.push((source, image)),
+    for (asked, policy) in wanted.into_values() {
+        match find(&store, &registries, &asked, policy, &platform, &mut out) {
+            Ok((source, image)) => found.push(Found { asked, source, image }),
             Err(_) if asking == Asking::Offline => {}
             Err(report) => return Err(report),
         }
@@ -59,16 +103,53 @@ pub(crate) fn resolve(pod: &Pod, facts: &Facts, asking: Asking, quiet: bool) -> 
     Ok(Some(Images { store, _lock: lock, found }))
 }
 
+/// The first of what `asked` may mean that is here, where a registry need not be asked, or that a registry has.
+fn find(
+    store: &ImageStore,
+    registries: &Registries,
+    asked: &ImageSource,
+    policy: PullPolicy,
+    platform: &Platform,
+    out: &mut Shown,
+) -> Result<(ImageSource, StoredImage), Report> {
+    let candidates = registries.candidates(asked)?;
+    if policy != PullPolicy::Always {
+        for source in &candidates {
+            let name = source.to_string();
+            let here = store.find(&name).map_err(|error| error.into_report(format!("could not look for `{name}`")))?;
+            // One that is here for another platform is fetched for this one.
+            let here = here.map(|_| Pull::new(store, source, Vec::new()).resolve(PullPolicy::Never, platform, out));
+            if let Some(Ok(image)) = here {
+                return Ok((source.clone(), image));
+            }
+        }
+    }
+    let mut failed: Option<Report> = None;
+    for source in candidates {
+        // Credential programs are asked only where a registry is.
+        let endpoints = if policy == PullPolicy::Never { Vec::new() } else { registries.endpoints(&source)? };
+        match Pull::new(store, &source, endpoints).resolve(policy, platform, out) {
+            Ok(image) => return Ok((source, image)),
+            Err(report) => match &mut failed {
+                None => failed = Some(report),
+                Some(first) => first.chain.push(format!("nor is it {source}: {}", report.chain.join(": "))),
+            },
+        }
+    }
+    Err(failed.unwrap_or_else(|| Report::new(exit_code::FAILURE, format!("`{asked}` means no image"))))
+}
+
 impl Images {
     /// As the plan wants them: by the canonical text of the source.
     pub(crate) fn by_source(&self) -> BTreeMap<String, StoredImage> {
-        self.found.iter().map(|(source, image)| (source.to_string(), image.clone())).collect()
+        self.found.iter().map(|found| (found.asked.to_string(), found.image.clone())).collect()
     }
 
     /// Unpacks what is not unpacked for this map yet, and fetches what is not here.
     pub(crate) fn bring(&self, idmap: &IdMapPlan, quiet: bool) -> Result<(), Report> {
         let key = idmap.key();
-        for (source, image) in &self.found {
+        let registries = Registries::default();
+        for Found { asked: _, source, image } in &self.found {
             let has = |layer: &crate::image::StoredLayer| self.store.has_tree(&key, layer.diff_id);
             let all = image.layers.iter().map(has).collect::<Result<Vec<_>, _>>();
             let all = all.map_err(|error| error.into_report(format!("could not look for the layers of `{source}`")))?;
@@ -76,7 +157,7 @@ impl Images {
                 continue;
             }
             let mut out = Shown::brief(quiet);
-            Pull::new(&self.store, source, endpoints_of(source)?).ensure(image, idmap, &mut out)?;
+            Pull::new(&self.store, source, registries.endpoints(source)?).ensure(image, idmap, &mut out)?;
             // On stderr only: nothing that could fail was written.
             let _ = out.finish();
         }
@@ -105,12 +186,4 @@ fn wanted(pod: &Pod, asking: Asking) -> BTreeMap<String, (ImageSource, PullPolic
         }
     }
     wanted
-}
-
-fn endpoints_of(source: &ImageSource) -> Result<Vec<Endpoint>, Report> {
-    let ImageSource::Registry(reference) = source else { return Ok(Vec::new()) };
-    let configuration = Configuration::load(&Environment::of_process()).map_err(|error| {
-        Report::new(exit_code::FAILURE, "could not read the configuration of registries").because(error.to_string())
-    })?;
-    endpoints(&configuration, reference)
 }

@@ -16,6 +16,7 @@ mod detach_keys;
 mod exec;
 mod follow;
 mod foreground;
+mod image;
 mod images;
 mod inspect;
 mod kill;
@@ -160,6 +161,9 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Unpause(asked) => pause::unpause(asked),
         Verb::Kill(asked) => kill::kill(asked),
         Verb::Rm(asked) => rm::rm(asked),
+        Verb::Image(asked) => image::image(asked),
+        Verb::Images(asked) => image::ls(asked),
+        Verb::Rmi(asked) => image::rm(asked),
         Verb::Pull(asked) => pull::pull(asked),
         Verb::Push(asked) => push::push(asked),
         Verb::Login(asked) => login::login(asked),

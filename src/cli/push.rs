@@ -1,7 +1,7 @@
 //! `sandpod push`
 
 use super::arguments::PushArguments;
-use super::{Outcome, print, pull};
+use super::{Outcome, image, print, pull};
 use crate::engine::images;
 use crate::host::{self, CgroupQuery};
 use crate::manifest::image_reference;
@@ -14,13 +14,7 @@ pub(crate) fn push(asked: &PushArguments) -> Outcome {
     let store = pull::open_store(&facts)?;
     let _lock = store.shared().map_err(|error| error.into_report("could not lock the image store"))?;
     let typed = asked.image.strip_prefix("docker://").unwrap_or(&asked.image);
-    let canonical = image_reference::parse(typed).ok().map(|reference| reference.to_string());
-    let found = store.find_typed(typed, canonical.as_deref());
-    let found = found.map_err(|error| error.into_report(format!("could not find `{typed}`")))?;
-    let found = found.ok_or_else(|| {
-        Report::new(exit_code::FAILURE, format!("there is no image `{typed}`"))
-            .hint(format!("`sandpod pull {typed}` fetches it"))
-    })?;
+    let found = image::find(&store, typed)?;
     let name = match (&asked.destination, found.name) {
         (Some(destination), _) => destination.clone(),
         (None, Some(name)) => name,

@@ -80,6 +80,9 @@ fn what_is_pushed_is_what_was_pulled() {
     let conf = format!("{search}[[registry]]\nlocation = \"{}\"\ninsecure = true\n", open.host());
     home.file(".config/containers/registries.conf", conf, 0o644);
     home.sandpod(&["pull", "app"]).ends_with(0).says(&format!("{elsewhere}:latest@{digest}"));
+    // And pods find it by the same short name.
+    home.sandpod(&["plan", "--pull=never", "--image", "app", "--", "x"]).ends_with(0);
+    home.sandpod(&["plan", "--pull=never", "--image", "docker.io/library/app", "--", "x"]).ends_with(125);
     home.sandpod(&["push", "docker.io/library/app"]).ends_with(125).complains("there is no image");
     home.sandpod(&["pull", "blocked.example/app"]).ends_with(125).complains("is blocked in");
 }

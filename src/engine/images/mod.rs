@@ -9,11 +9,13 @@ mod progress;
 mod puller;
 mod puller_role;
 mod push;
+mod removal;
 mod unpacker;
 
 pub use progress::{Event, Progress, Silent};
 pub use puller_role::play;
 pub use push::push;
+pub use removal::remove_trees;
 
 use layers::Layers;
 use puller::{Document, Puller, Trouble};

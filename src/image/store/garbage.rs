@@ -44,6 +44,8 @@ pub struct RemovedTree {
     pub name: OsString,
     /// `None`: its map is not known any more.
     pub map: Option<MapLines>,
+    /// Of its files; 0 where it was not complete.
+    pub bytes: u64,
 }
 
 impl ImageStore {

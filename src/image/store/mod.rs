@@ -128,6 +128,16 @@ pub fn tree_path(images: &Path, map_key: &str, diff_id: Digest) -> PathBuf {
     images.join("trees").join(map_key).join(diff_id.hex()).join("tree")
 }
 
+/// The inverse of [`tree_path`]: the key of the map and the diffID.
+#[must_use]
+pub fn tree_of(images: &Path, path: &Path) -> Option<(String, Digest)> {
+    let mut parts = path.strip_prefix(images).ok()?.iter().map(|part| part.to_str());
+    match (parts.next()??, parts.next()??, parts.next()??, parts.next()??, parts.next()) {
+        ("trees", map_key, hex, "tree", None) => Some((map_key.to_owned(), digest_of_name(OsStr::new(hex))?)),
+        _ => None,
+    }
+}
+
 impl ImageStore {
     /// Opens the store, and makes what is not there.
     ///

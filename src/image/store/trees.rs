@@ -196,7 +196,7 @@ impl ImageStore {
         let name = if tree.state == TreeState::Dead { tree.name.clone() } else { put_aside(map.as_fd(), &tree.name)? };
         let lines =
             map_record(map.as_fd())?.map(|MapRecord { uids, gids }| MapLines { key: tree.map_key.clone(), uids, gids });
-        Ok(RemovedTree { parent: map, name, map: lines })
+        Ok(RemovedTree { parent: map, name, map: lines, bytes: tree.bytes })
     }
 
     /// Removes the directories of maps without a tree.
