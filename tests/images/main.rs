@@ -7,6 +7,7 @@ mod support;
 
 mod confinement;
 mod hostile;
+mod kept;
 mod made;
 mod pull;
 mod server;
