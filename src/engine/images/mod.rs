@@ -98,7 +98,9 @@ impl<'s> Pull<'s> {
 
     fn fetch(&mut self, wanted: &Platform, out: &mut dyn Progress) -> Result<StoredImage, Report> {
         if self.endpoints.is_empty() {
-            return Err(self.failed(format!("`{}` is in no registry", self.source)));
+            return Err(self
+                .failed("images from files and directories of this machine are not supported yet")
+                .hint(format!("copy it to a registry: skopeo copy {} docker://REGISTRY/NAME:TAG", self.source)));
         }
         let mut troubles = Vec::new();
         for endpoint in 0..self.endpoints.len() {
