@@ -2,7 +2,10 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 28] = [
+    "image",
+    "images",
+    "rmi",
     "run",
     "port",
     "port-forward",
