@@ -38,7 +38,8 @@ fn images_are_listed_with_names_and_true_sizes() {
     let server = Server::start();
     server.used_by(&home);
     let shared = layer(&[file("shared", &[b'x'; 40_000])]);
-    let (one, two) = (Image::new(&[shared.clone()]), Image::new(&[shared, layer(&[file("own", &[b'y'; 10_000])])]));
+    let (one, two) =
+        (Image::new(std::slice::from_ref(&shared)), Image::new(&[shared, layer(&[file("own", &[b'y'; 10_000])])]));
     server.add("a/one", &one);
     server.add("a/two", &two);
     assert_eq!(home.sandpod(&["images"]).ends_with(0).stdout.lines().count(), 1, "the heading alone");
@@ -102,7 +103,7 @@ fn without_blobs_a_pod_still_starts_and_another_map_fetches_again() {
     let server = Server::start();
     server.used_by(&home);
     let lower = shell();
-    server.add("a/b", &Image::new(&[lower.clone()]));
+    server.add("a/b", &Image::new(std::slice::from_ref(&lower)));
     let name = format!("{}/a/b:1", server.host());
     home.sandpod(&["pull", "-q", &name]).ends_with(0);
     home.sandpod(&["image", "prune", "--blobs"]).ends_with(0);
