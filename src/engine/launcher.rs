@@ -11,6 +11,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use super::cgroup::{self, Leaf};
 use super::failure::{During, Result};
@@ -23,7 +24,7 @@ use super::root::Root;
 use super::sandbox::{Sandbox, root_of};
 use super::sources::Sources;
 use super::volumes::Pinned;
-use super::{mounts, process};
+use super::{layers, mounts, process};
 use crate::plan::{ContainerPlan, NamespaceMode, RootPlan, SandboxNamespaces, SandboxPlan};
 use crate::step::Step;
 use crate::sys::terminal::WindowSize;
@@ -149,7 +150,8 @@ impl Launcher<'_> {
         let user = clone::owner_of(workshop).during(step, name)?;
         clone::join(user.as_fd(), Namespaces::CLONE_NEWUSER).during(step, name)?;
         clone::join(workshop, Namespaces::CLONE_NEWNS).during(step, name)?;
-        path::change_directory(&self.pod.dirs.runtime).during(step, name)
+        let tmpfs = layers::open_in_tmpfs(&self.pod.dirs, Path::new("")).during(step, name)?;
+        path::enter_directory(tmpfs.as_fd()).during(step, name)
     }
 
     /// The other namespaces. Not before pause is a program of its own: until then it is closed to us as to all others

@@ -8,9 +8,10 @@ use super::failure::{During as _, Failure, Result};
 use super::sandbox::Sandbox;
 use crate::plan::{LayerPlace, PodDirs, PodPlan, SandboxPlan, container_root, layer_dir};
 use crate::step::Step;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::path::{self, Missing};
 use crate::sys::private_dir::{check_private, make_private};
-use crate::sys::{Namespaces, clone, probe};
+use crate::sys::{self, Namespaces, clone, probe};
 
 /// In the pod's tmpfs, with a directory for each container.
 pub(super) const DIRECTORY: &str = "layers";
@@ -30,7 +31,7 @@ pub(super) fn prepare(plan: &PodPlan) -> Result<()> {
             return Err(Failure::because(STEP, ours.display().to_string(), why));
         }
     }
-    let opened = path::open_host_path(directory).during(STEP, directory.display())?;
+    let opened = OwnDir::of_pod(directory).during(STEP, directory.display())?;
     for container in plan.containers.iter().filter(|container| container.root.has_overlay()) {
         let name = container_root(&container.name);
         path::make_directory(opened.as_fd(), Path::new(&name), 0o777).during(STEP, name)?;
@@ -52,8 +53,15 @@ pub(super) fn open_in_memory(sandbox: &Sandbox, pod: &SandboxPlan) -> Result<Opt
     const STEP: Step = Step::EnterPod;
     let LayerPlace::Memory { .. } = pod.layers else { return Ok(None) };
     clone::join(sandbox.workshop.as_fd(), Namespaces::CLONE_NEWNS).during(STEP, DIRECTORY)?;
-    let place = pod.dirs.runtime.join(DIRECTORY);
-    path::open_host_path(&place).during(STEP, place.display()).map(Some)
+    open_in_tmpfs(&pod.dirs, Path::new(DIRECTORY)).during(STEP, DIRECTORY).map(Some)
+}
+
+/// Something in the pod's tmpfs, which is mounted on its runtime directory in the workshop. No link is followed: who can write
+/// beside that directory could have put one there.
+pub(super) fn open_in_tmpfs(dirs: &PodDirs, below: &Path) -> sys::Result<OwnedFd> {
+    let none = || sys::Error { call: format!("open({})", dirs.runtime.display()), errno: sys::Errno::EINVAL };
+    let (pods, id) = dirs.runtime.parent().zip(dirs.runtime.file_name()).ok_or_else(none)?;
+    OwnDir::in_store(pods)?.open_path(Path::new(id).join(below).as_os_str())
 }
 
 /// Every directory on the host in which this pod can have layers. Not read from its plan, which may be damaged, or written by

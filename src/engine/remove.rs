@@ -26,13 +26,13 @@ use crate::plan::{LayerPlace, PodDirs, PodPlan, container_root};
 use crate::report::{Report, exit_code};
 use crate::step::Step;
 use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
-use crate::sys::path::open_host_path;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::privileges::become_identity;
 use crate::sys::process::{PidFd, ProcessId, wait_for};
 use crate::sys::signals::SIGKILL;
 use crate::sys::socket::Channel;
 use crate::sys::tree::open_directory;
-use crate::sys::{self, Errno, Error, Namespaces};
+use crate::sys::{Errno, Error, Namespaces};
 
 /// SIGKILL takes effect at once, unless the kernel itself is stuck.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
@@ -85,18 +85,21 @@ pub fn remove_pod(
 /// Those of `entries` that are of the pod: its name may be another's by now.
 fn remove_entries(dirs: &PodDirs, entries: &[PathBuf]) -> Vec<Report> {
     let id = dirs.data.file_name().unwrap_or_default();
-    let is_its = |entry: &PathBuf| match std::fs::read_link(entry) {
+    let is_its = |directory: &OwnDir, entry: &OsStr| match directory.link_target(entry) {
         Ok(target) => id_of_target(&target).is_some_and(|of| of == id),
         // A claim: its file name has the id.
-        Err(error) => error.kind() == std::io::ErrorKind::InvalidInput,
+        Err(error) => error.errno == Errno::EINVAL,
     };
-    let remove = |entry: &PathBuf| match std::fs::remove_file(entry) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Some(Report::new(exit_code::FAILURE, not_removed(entry)).because(sys::describe_io(&error)))
-        }
-        _ => None,
+    let remove = |entry: &PathBuf| {
+        let (directory, name) = entry.parent().zip(entry.file_name())?;
+        let removed = OwnDir::in_store(directory).and_then(|directory| match is_its(&directory, name) {
+            true => directory.remove(name),
+            false => Ok(()),
+        });
+        let error = removed.err().filter(|error| error.errno != Errno::ENOENT)?;
+        Some(Report::new(exit_code::FAILURE, not_removed(entry)).because(error.to_string()))
     };
-    entries.iter().filter(|entry| is_its(entry)).filter_map(remove).collect()
+    entries.iter().filter_map(remove).collect()
 }
 
 /// What containers wrote outside volumes, as far as we can remove it as ourselves, when none of them runs any more and
@@ -109,7 +112,7 @@ pub fn remove_layers(plan: &PodPlan) {
             // Gone with the last process that could see it.
             LayerPlace::Memory { .. } => continue,
         };
-        let Ok(directory) = open_host_path(directory) else { continue };
+        let Ok(directory) = OwnDir::of_pod(directory) else { continue };
         let _ = remove_tree(directory.as_fd(), OsStr::new(&container_root(&container.name)));
     }
 }
@@ -149,7 +152,7 @@ fn end_processes(processes: &[ProcessId]) -> Vec<Report> {
 /// as ourselves the directories that this has emptied.
 fn remove_data(path: &Path, idmap: &IdMapPlan) -> Vec<Report> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Vec::new() };
-    let parent = match open_host_path(parent) {
+    let parent = match OwnDir::in_store(parent) {
         Ok(parent) => parent,
         Err(error) if error.errno == Errno::ENOENT => return Vec::new(),
         Err(error) => return reports(path, vec![error]),
@@ -173,7 +176,7 @@ fn remove_data(path: &Path, idmap: &IdMapPlan) -> Vec<Report> {
 fn remove_runtime(path: &Path) -> Vec<Report> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Vec::new() };
     let (parent, directory) =
-        match open_host_path(parent).and_then(|parent| Ok((open_directory(parent.as_fd(), name)?, parent))) {
+        match OwnDir::in_store(parent).and_then(|parent| Ok((open_directory(parent.as_fd(), name)?, parent))) {
             Ok((directory, parent)) => (parent, directory),
             Err(error) if error.errno == Errno::ENOENT => return Vec::new(),
             Err(error) => return reports(path, vec![error]),

@@ -6,6 +6,7 @@
 //! finds nothing (docs/decisions/0003-workshop.md).
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::plan::network::{NetworkPlan, Prohibition};
 use crate::plan::{EnterFile, LayerPlace, NamespaceMode, SandboxNamespaces, SandboxPlan, syscall_filter};
 use crate::step::Step;
 use crate::sys::mount::{Attributes, DetachedMount};
+use crate::sys::own_dir::OwnDir;
 use crate::sys::privileges::Identity;
 use crate::sys::process::PidFd;
 use crate::sys::socket::Channel;
@@ -81,7 +83,9 @@ pub fn start<T>(
 ) -> Result<(Sandbox, T)> {
     let step = Step::CreateNamespaces;
     // The child's copy of the mount tree keeps this as its current directory: the mount point of the pod's tmpfs.
-    path::change_directory(&plan.dirs.runtime).during(step, "")?;
+    let runtime = OwnDir::of_pod(&plan.dirs.runtime).during(step, "")?;
+    path::enter_directory(runtime.as_fd()).during(step, "")?;
+    drop(runtime);
     let (ours, theirs) = Channel::pair().during(step, "")?;
     let cgroup = leaf.map(cgroup::destination);
     let forked = match &plan.network {
@@ -123,7 +127,8 @@ pub fn start<T>(
 fn bring_up(plan: &SandboxPlan, channel: Channel) -> Result<(OwnedFd, Option<OwnedFd>, Listener)> {
     let step = Step::WriteIdMaps;
     // By descriptor: an id of an isolated map could not walk the path.
-    let volumes = (!plan.disk_volumes.is_empty()).then(|| path::open_host_path(&plan.dirs.data.join("volumes")));
+    let open = || OwnDir::of_pod(&plan.dirs.data)?.open_path(OsStr::new("volumes"));
+    let volumes = (!plan.disk_volumes.is_empty()).then(open);
     let volumes = volumes.transpose().during(step, "")?;
     let fds: Vec<_> = volumes.iter().map(AsFd::as_fd).collect();
     match channel.send(b"maps", &fds) {

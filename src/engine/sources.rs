@@ -11,6 +11,7 @@ use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, MountKind, R
 use crate::step::Step;
 use crate::sys;
 use crate::sys::mount::{Attributes, DetachedMount, Reach};
+use crate::sys::own_dir::OwnDir;
 use crate::sys::path::{self, FileKind};
 
 /// The device nodes of a container: the host's own, by bind, since a user namespace may not make any (mknod(2)).
@@ -49,8 +50,8 @@ impl<'a> Sources<'a> {
         let step = Step::OpenSources;
         let open = |path: &Path| path::open_host_path(path).during(step, format_args!("{}", path.display()));
         let store = match pod.place_of(&container.root) {
-            LayerPlace::Data => open(&pod.dirs.data.join(container_root(&container.name)))?,
-            LayerPlace::Directory(directory) => open(&directory.join(container_root(&container.name)))?,
+            LayerPlace::Data => own(&pod.dirs.data, container_root(&container.name).as_ref())?,
+            LayerPlace::Directory(directory) => own(directory, container_root(&container.name).as_ref())?,
             // The current directory is the pod's tmpfs.
             LayerPlace::Memory { .. } => open(Path::new(layers::DIRECTORY))?,
         };
@@ -105,15 +106,31 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// Something in a directory of the pod's. No link is followed, also not in the place of that directory: a container of the pod
+/// may be able to write beside it.
+fn own(directory: &Path, name: &Path) -> Result<OwnedFd> {
+    let opened = OwnDir::of_pod(directory).and_then(|directory| directory.open_path(name.as_os_str()));
+    opened.during(Step::OpenSources, name.display())
+}
+
 /// The existing tree behind a mount, as a mount of its own.
 fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount>> {
+    let copy = |opened: &OwnedFd, path: &Path| {
+        DetachedMount::copy_of_fd(opened.as_fd(), Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
+    };
     let path = match kind {
         MountKind::ProcBind => Path::new("/proc").to_owned(),
         MountKind::SysBind => Path::new("/sys").to_owned(),
         MountKind::MqueueBind => Path::new("/dev/mqueue").to_owned(),
-        MountKind::PodTmpfs { source } => pod.dirs.runtime.join(source),
-        MountKind::DiskVolume { name } => pod.dirs.data.join("volumes").join(name),
-        MountKind::TerminationMessage { file } => pod.dirs.data.join(file),
+        MountKind::PodTmpfs { source } => {
+            let opened = layers::open_in_tmpfs(&pod.dirs, source).during(Step::OpenSources, source.display())?;
+            return copy(&opened, source);
+        }
+        MountKind::DiskVolume { name } => {
+            let path = Path::new("volumes").join(name);
+            return copy(&own(&pod.dirs.data, &path)?, &path);
+        }
+        MountKind::TerminationMessage { file } => return copy(&own(&pod.dirs.data, file.as_ref())?, file.as_ref()),
         MountKind::HostPath { source } => source.clone(),
         MountKind::Proc
         | MountKind::Sysfs

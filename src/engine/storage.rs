@@ -11,11 +11,12 @@ use super::sandbox::{Sandbox, root_of};
 use crate::plan::storage::StorageUsage;
 use crate::plan::{ContainerPlan, LayerPlace, SandboxPlan, container_log, container_message, container_root};
 use crate::step::Step;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::process::PidFd;
 use crate::sys::signals::SIGKILL;
 use crate::sys::socket::Channel;
 use crate::sys::tree::{Extent, Identity, extent, for_each_entry, open_parent, open_to_read};
-use crate::sys::{self, Errno, Error, Namespaces, clone, path, privileges, stdio};
+use crate::sys::{self, Errno, Error, Namespaces, clone, privileges, stdio};
 
 const STEP: Step = Step::EnterPod;
 const ON: &str = "what the pod has on disk";
@@ -82,7 +83,7 @@ fn measure(
     privileges::hide_from_ptrace().during(STEP, ON)?;
     let open = |at: BorrowedFd<'_>, name: &str| open_to_read(at, name.as_ref()).during(STEP, name);
     // As ourselves: the directory above is 0700, and its owner no id of an isolated map.
-    let data = path::open_host_path(&pod.dirs.data).during(STEP, ON)?;
+    let data = OwnDir::of_pod(&pod.dirs.data).during(STEP, ON)?;
     let mut roots = Vec::with_capacity(containers.len());
     for ContainerPlan { name, log, root, .. } in containers {
         let logs = (0..log.max_files).map(|number| match number {
@@ -96,7 +97,7 @@ fn measure(
         let root = match pod.place_of(root) {
             LayerPlace::Data => Some(open(data.as_fd(), &container_root(name))?),
             LayerPlace::Directory(directory) => {
-                let layers = path::open_host_path(directory).during(STEP, ON)?;
+                let layers = OwnDir::of_pod(directory).during(STEP, ON)?;
                 Some(open(layers.as_fd(), &container_root(name))?)
             }
             LayerPlace::Memory { .. } => None,
@@ -228,6 +229,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::sys::path;
 
     fn measured(top: &Path) -> u64 {
         let parent = path::open_host_path(top.parent().expect("below")).expect("open");

@@ -2,14 +2,14 @@
 //!
 //! <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
-use super::failure::{Failure, Result};
-use crate::plan::{ContainerPlan, PodDirs, container_message};
+use super::failure::{During as _, Result};
+use crate::plan::{ContainerPlan, PodDirs, container_log, container_message};
 use crate::step::Step;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::{Errno, Error};
 
 /// The end of a log that takes the place of a message: 2048 bytes or 80 lines, whichever is smaller.
@@ -21,49 +21,41 @@ const LOG_WINDOW: u64 = 16 << 10;
 /// An empty file for the next life of a container. A new one each time: processes of the life before may still have the
 /// old one open.
 pub fn prepare(dirs: &PodDirs, container: &str) -> Result<()> {
-    let path = dirs.data.join(container_message(container));
-    let made = match create(&path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_file(&path).and_then(|()| create(&path)),
+    let name = container_message(container);
+    let made = OwnDir::of_pod(&dirs.data).and_then(|data| match data.create(name.as_ref()) {
+        Err(error) if error.errno == Errno::EEXIST => {
+            data.remove(name.as_ref())?;
+            data.create(name.as_ref())
+        }
         made => made,
-    };
-    made.map_err(|error| {
-        let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-        let error = Error { call: format!("open({}, O_CREAT)", path.display()), errno };
-        Failure::new(Step::PrepareVolumes, container, &error)
-    })
-}
-
-/// Any user of the container may write to it, whatever ids the pod has; no other user of the host gets to it, since the
-/// pod's directory is closed to them.
-fn create(path: &Path) -> io::Result<()> {
-    let file = File::options().write(true).create_new(true).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o666))
+    });
+    // Any user of the container may write to it, whatever ids the pod has; no other user of the host gets to it, since the
+    // pod's directory is closed to them.
+    let opened = made.and_then(|file| {
+        file.set_permissions(Permissions::from_mode(0o666)).map_err(|error| Error::of_io("fchmod(0666)", &error))
+    });
+    opened.during(Step::PrepareVolumes, container)
 }
 
 /// The message of a container that has ended. `None`: it left none, or none that can be read, which must not hide how it
 /// ended.
 #[must_use]
 pub fn message(dirs: &PodDirs, plan: &ContainerPlan, failed: bool) -> Option<String> {
-    let file = dirs.data.join(container_message(&plan.name));
-    let message = end_of(&file, u64::from(plan.termination.limit)).unwrap_or_default();
+    let data = OwnDir::of_pod(&dirs.data).ok()?;
+    let end_of = |name: &str, limit: u64| end_of(data.read(name.as_ref()).ok()?, limit).ok();
+    let message = end_of(&container_message(&plan.name), u64::from(plan.termination.limit)).unwrap_or_default();
     if !message.is_empty() {
         return Some(String::from_utf8_lossy(&message).into_owned());
     }
     if !failed || !plan.termination.falls_back_to_log {
         return None;
     }
-    let log = end_of(&plan.log.path, LOG_WINDOW).unwrap_or_default();
+    let log = end_of(&container_log(&plan.name), LOG_WINDOW).unwrap_or_default();
     Some(end_of_log(&log)).filter(|text| !text.is_empty())
 }
 
 /// At most the last `limit` bytes, as the kubelet reads them.
-fn end_of(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // The container cannot replace the file, but another pod with a hostPath may have, by a FIFO that would stop us.
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    let opened = crate::sys::path::open_regular(path);
-    let mut file = opened.map_err(|error| io::Error::from_raw_os_error(error.number()))?;
+fn end_of(mut file: File, limit: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
     let mut end = Vec::new();

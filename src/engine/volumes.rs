@@ -8,6 +8,7 @@ use super::failure::{During, Failure, Result};
 use super::layers;
 use crate::plan::{ContainerPlan, HostPathPlan, HostPathType, LayerPlace, PodPlan, RootPlan, container_root};
 use crate::step::Step;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::path::{self, FileKind};
 use crate::sys::{self, Errno, Error, tree};
 
@@ -19,7 +20,7 @@ const STEP: Step = Step::PrepareVolumes;
 /// the directory above them is 0700 and yours; pod processes get there by descriptor only.
 pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let data = &plan.sandbox.dirs.data;
-    let root = path::open_host_path(data).during(STEP, data.display())?;
+    let root = OwnDir::of_pod(data).during(STEP, data.display())?;
     let volumes = (!plan.sandbox.disk_volumes.is_empty()).then(|| "volumes".to_owned());
     let of_data = |container: &&ContainerPlan| *plan.sandbox.place_of(&container.root) == LayerPlace::Data;
     let roots = plan.containers.iter().filter(of_data).map(|container| container_root(&container.name));

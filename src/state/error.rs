@@ -17,6 +17,13 @@ pub struct Error {
     pub source: io::Error,
 }
 
+impl From<sys::Error> for Error {
+    fn from(error: sys::Error) -> Error {
+        let source = io::Error::from_raw_os_error(error.number());
+        Error { doing: error.call, source }
+    }
+}
+
 impl Error {
     /// As the user reads it; `what` names the pod.
     #[must_use]

@@ -5,13 +5,13 @@
 //! it leads to is read, and must say the same name.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use super::error::{Doing, Error};
+use super::error::Error;
 use crate::plan::cgroup::Claim;
 use crate::plan::dirs::{CLAIMS, NAMES, claim_entry, id_of_target, is_pod_name, name_target, read_claim_entry};
+use crate::sys::Errno;
+use crate::sys::own_dir::OwnDir;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -56,10 +56,9 @@ impl Index {
 
     /// False: the name is taken.
     pub(super) fn take(&self, name: &str, id: &str) -> Result<bool, Error> {
-        let entry = self.names.join(name);
-        match symlink(name_target(id), &entry) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            made => made.doing("symlink", &entry).map(|()| true),
+        match OwnDir::in_store(&self.names)?.symlink(&name_target(id), name.as_ref()) {
+            Err(error) if error.errno == Errno::EEXIST => Ok(false),
+            made => Ok(made.map(|()| true)?),
         }
     }
 
@@ -69,27 +68,25 @@ impl Index {
         // second could remove the entry with which the first has replaced the stale one.
         let Ok(directory) = File::open(&self.names) else { return };
         if directory.lock().is_ok() && self.id_of(name).as_deref() == Some(id) {
-            let _ = fs::remove_file(self.names.join(name));
+            remove(&self.names, name);
         }
     }
 
     /// Removes what no version of ours has made.
     pub(super) fn drop_unreadable(&self) {
         for name in entries(&self.names).filter(|name| self.id_of(name).is_none()) {
-            let _ = fs::remove_file(self.names.join(name));
+            remove(&self.names, &name);
         }
     }
 
     pub(super) fn claim(&self, id: &str, claim: &Claim) -> Result<(), Error> {
         let Some(entry) = claim_entry(id, claim) else { return Ok(()) };
-        let entry = self.claims.join(entry);
-        let made = File::options().write(true).create(true).truncate(false).mode(0o600).open(&entry);
-        made.doing("open", &entry).map(drop)
+        Ok(OwnDir::in_store(&self.claims)?.append(entry.as_ref()).map(drop)?)
     }
 
     pub(super) fn drop_claim(&self, id: &str, claim: &Claim) {
         if let Some(entry) = claim_entry(id, claim) {
-            let _ = fs::remove_file(self.claims.join(entry));
+            remove(&self.claims, &entry);
         }
     }
 
@@ -105,6 +102,11 @@ impl Index {
         let is_its = |entry: &String| read_claim_entry(entry).is_some_and(|(of, _)| of == id);
         names.chain(entries(&self.claims).filter(is_its).map(|entry| self.claims.join(entry))).collect()
     }
+}
+
+/// An entry that stays is removed by the start of the next pod.
+fn remove(directory: &Path, entry: &str) {
+    let _ = OwnDir::in_store(directory).and_then(|directory| directory.remove(entry.as_ref()));
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = String> + use<> {

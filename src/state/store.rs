@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ use super::spare;
 use super::stored::StoredPod;
 use crate::plan::{PodDirs, PodPlan, SandboxPlan};
 use crate::report::{Report, exit_code};
+use crate::sys;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::private_dir::{self, Flaw};
 
 /// Where pods are kept: `runtime` goes with the boot, `data` stays.
@@ -108,13 +110,12 @@ impl Store {
         }
         self.index().claim(id, claim)?;
         make(&dirs.runtime)?;
-        let path = dirs.runtime.join("lock");
-        let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+        let (runtime, data) = (OwnDir::of_pod(&dirs.runtime)?, OwnDir::of_pod(&dirs.data)?);
+        let lock = runtime.create("lock".as_ref())?;
         // Others hold it no longer than a look takes (`liveness`).
-        lock.lock().doing("flock", &path)?;
+        lock.lock().doing("flock", &dirs.runtime.join("lock"))?;
         let path = dirs.data.join("plan.json");
-        let mut plan_lock =
-            File::options().write(true).create_new(true).mode(0o600).open(&path).doing("open", &path)?;
+        let mut plan_lock = data.create("plan.json".as_ref())?;
         plan_lock.lock().doing("flock", &path)?;
         // In place: no reader looks yet (`Store::list` waits for our lock), and after a crash half a plan is no plan.
         plan_lock.write_all(text).doing("write", &path)?;
@@ -132,7 +133,7 @@ impl Store {
             data: Some(dirs.data.clone()),
         };
         let length = commit(dirs, &record)?;
-        spare::reserve(&dirs.runtime, length).doing("write", &dirs.runtime.join("record.spare"))?;
+        spare::reserve(&runtime, length)?;
         Ok(CreatedPod { dirs: dirs.clone(), record, locks: [lock, plan_lock] })
     }
 
@@ -145,10 +146,8 @@ impl Store {
     }
 
     fn lock_file(&self, create: bool) -> Result<File, Error> {
-        let path = self.lock_path();
-        let mut options = File::options();
-        options.read(true).write(create).create(create).mode(0o600);
-        options.open(&path).doing("open", &path)
+        let runtime = OwnDir::at(&self.runtime)?;
+        Ok(if create { runtime.append("lock".as_ref()) } else { runtime.read("lock".as_ref()) }?)
     }
 
     /// While it is held, no pod is being made. `None`: none ever was.
@@ -259,11 +258,12 @@ fn waiting(name: &str) -> ContainerRecord {
 /// What the file system says.
 pub fn commit(dirs: &PodDirs, record: &Record) -> Result<usize, Error> {
     let text = serde_json::to_vec(record).map_err(io::Error::other).doing("serialize", &dirs.runtime)?;
-    let replaced = replace(&dirs.runtime.join("record.json"), &text);
+    let runtime = OwnDir::of_pod(&dirs.runtime)?;
+    let replaced = runtime.replace("record.json".as_ref(), &text, |_| Ok(()));
     let is_last = matches!(record.phase, Phase::Succeeded | Phase::Failed { .. });
     match replaced {
-        Err(error) if is_last => spare::replace(&dirs.runtime, &text).map_err(|_| error)?,
-        other => other?,
+        Err(error) if is_last => spare::replace(&runtime, &text).map_err(|_| error)?,
+        other => drop(other?),
     }
     Ok(text.len())
 }
@@ -277,34 +277,19 @@ pub fn replace_plan(before: &PodPlan, plan: &PodPlan) -> Result<File, Error> {
     let SandboxPlan { id, claim, dirs, .. } = &plan.sandbox;
     let directory = &dirs.data;
     let text = serde_json::to_vec(plan).map_err(io::Error::other).doing("serialize", directory)?;
-    let (path, unfinished) = (directory.join("plan.json"), directory.join("plan.tmp"));
-    let mut file = File::options();
-    let mut file =
-        file.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).doing("open", &unfinished)?;
-    file.lock().doing("flock", &unfinished)?;
-    file.write_all(&text).doing("write", &unfinished)?;
     let index = dirs.store().map(Index::of).filter(|_| before.sandbox.claim != *claim);
     // For a moment both count: never too little.
     index.as_ref().map_or(Ok(()), |index| index.claim(id, claim))?;
-    fs::rename(&unfinished, &path).doing("rename", &path).inspect_err(|_| {
-        index.iter().for_each(|index| index.drop_claim(id, claim));
-    })?;
-    index.iter().for_each(|index| index.drop_claim(id, &before.sandbox.claim));
-    Ok(file)
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let unfinished = path.with_extension("tmp");
-    let write = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-    let replaced = write()
-        .and_then(|mut file| file.write_all(bytes))
-        .doing("write", &unfinished)
-        .and_then(|()| fs::rename(&unfinished, path).doing("rename", path));
-    if replaced.is_err() {
-        // On a full disk an inode is worth having, too.
-        let _ = fs::remove_file(&unfinished);
-    }
-    replaced
+    let replaced = OwnDir::of_pod(directory).and_then(|data| {
+        let lock = |file: &File| file.lock().map_err(|error| sys::Error::of_io("flock(plan.json)", &error));
+        data.replace("plan.json".as_ref(), &text, lock)
+    });
+    let (dropped, result) = match replaced {
+        Ok(file) => (&before.sandbox.claim, Ok(file)),
+        Err(error) => (claim, Err(error.into())),
+    };
+    index.iter().for_each(|index| index.drop_claim(id, dropped));
+    result
 }
 
 #[cfg(test)]

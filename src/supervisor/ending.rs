@@ -14,6 +14,7 @@ use crate::engine::cgroup::{self, Cgroups};
 use crate::engine::{Failure, remove};
 use crate::plan::PodPlan;
 use crate::report::Report;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::poll::{self, Want};
 use crate::sys::process::{self, PidFd};
 use crate::sys::socket::Channel;
@@ -68,7 +69,8 @@ impl Supervisor<'_> {
             report.what = not_started(self.plan);
             tell_failure(&starter, report);
         }
-        let _ = std::fs::remove_file(self.plan.sandbox.dirs.runtime.join("control.sock"));
+        let runtime = OwnDir::of_pod(&self.plan.sandbox.dirs.runtime);
+        let _ = runtime.and_then(|runtime| runtime.remove("control.sock".as_ref()));
         if came_up {
             self.wait_for_readers();
         }

@@ -12,15 +12,17 @@
 
 pub mod index;
 
-use std::fs::{File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use crate::plan::LogPlan;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::{self, Errno};
 use index::Index;
 
@@ -41,6 +43,7 @@ pub enum Stream {
 #[derive(Debug)]
 pub struct LogFile {
     plan: LogPlan,
+    directory: Arc<OwnDir>,
     /// `None`: it could not be made when the last one was full; every write tries again.
     file: Option<File>,
     /// Bytes in `file`, always whole entries.
@@ -58,14 +61,15 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log to append to it; mode 0600. Errors: the open's own.
-    pub fn open(plan: &LogPlan) -> sys::Result<LogFile> {
+    /// Opens the log to append to it; mode 0600. `directory` is the one of the plan's path. Errors: the open's own.
+    pub fn open(directory: Arc<OwnDir>, plan: &LogPlan) -> sys::Result<LogFile> {
         let mut log = LogFile {
+            index: Index::read_in(&directory, name(plan)).unwrap_or_default(),
             plan: plan.clone(),
+            directory,
             file: None,
             size: 0,
             rotation: Rotation::Done,
-            index: Index::read(&plan.path).unwrap_or_default(),
             tails: [Vec::new(), Vec::new()],
             unfinished_since: None,
             batch: Batch::default(),
@@ -218,41 +222,47 @@ impl LogFile {
 
     fn open_current(&mut self) -> Result<(), Errno> {
         if self.rotation == Rotation::Due {
-            self.shift().map_err(|error| errno_of(&error))?;
+            self.shift().map_err(|error| error.errno)?;
             self.rotation = Rotation::Done;
         }
-        let (file, size) = open_whole(&self.plan.path).map_err(|error| errno_of(&error))?;
+        let file = self.directory.append(name(&self.plan)).map_err(|error| error.errno)?;
+        let (file, size) = whole(file).map_err(|error| errno_of(&error))?;
         (self.file, self.size) = (Some(file), size);
         Ok(())
     }
 
     /// x.log.1 becomes x.log.2 and so on, the oldest goes, and x.log becomes x.log.1.
-    fn shift(&mut self) -> std::io::Result<()> {
+    fn shift(&mut self) -> sys::Result<()> {
+        let (directory, current) = (&self.directory, name(&self.plan));
         let kept = self.plan.max_files.saturating_sub(1);
         // Before the renames: a file that has no name of a current log any more is in the index.
-        if let Ok(full) = std::fs::metadata(&self.plan.path) {
+        if let Ok(full) = directory.metadata(current) {
             self.index.add(full.ino(), full.len(), kept);
-            self.index.write(&self.plan.path);
+            self.index.write(directory, current);
         }
         for number in (1..kept).rev() {
             // There may be none yet.
-            let _ = std::fs::rename(self.older(number), self.older(number + 1));
+            let _ = directory.rename(&self.older(number), &self.older(number + 1));
         }
         let moved = match kept {
-            0 => std::fs::remove_file(&self.plan.path),
-            _ => std::fs::rename(&self.plan.path, self.older(1)),
+            0 => directory.remove(current),
+            _ => directory.rename(current, &self.older(1)),
         };
         match moved {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.errno != Errno::ENOENT => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn older(&self, number: u32) -> PathBuf {
-        let mut path = self.plan.path.clone().into_os_string();
-        path.push(format!(".{number}"));
-        path.into()
+    fn older(&self, number: u32) -> OsString {
+        let mut name = name(&self.plan).to_owned();
+        name.push(format!(".{number}"));
+        name
     }
+}
+
+fn name(plan: &LogPlan) -> &OsStr {
+    plan.path.file_name().unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,8 +336,7 @@ fn errno_of(error: &std::io::Error) -> Errno {
 }
 
 /// The file and its size. A line that a crash has cut is ended, so that the next one begins on its own.
-fn open_whole(path: &Path) -> std::io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().append(true).read(true).create(true).mode(0o600).open(path)?;
+fn whole(mut file: File) -> std::io::Result<(File, u64)> {
     let size = file.metadata()?.len();
     let mut last = [b'\n'];
     if size > 0 {

@@ -28,7 +28,6 @@ mod watch;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 
 use jiff::Timestamp;
@@ -40,6 +39,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{PodPlan, SandboxPlan};
 use crate::state::CreatedPod;
 use crate::step::Step;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::socket::Channel;
 use crate::sys::terminal::WindowSize;
 use crate::sys::{Errno, Error, Namespaces, clone, process, stdio};
@@ -159,10 +159,10 @@ fn detach(plan: &PodPlan, kept: &[BorrowedFd<'_>]) {
     let _ = stdio::new_session();
     let Ok(null) = stdio::open_device("/dev/null") else { return };
     let _ = stdio::set_stdio(null.as_fd(), null.as_fd(), null.as_fd());
-    let file = plan.sandbox.dirs.data.join("panic.txt");
+    let data = plan.sandbox.dirs.data.clone();
     std::panic::set_hook(Box::new(move |bug| {
-        let opened = std::fs::File::options().create(true).append(true).mode(0o600).open(&file);
+        let opened = OwnDir::of_pod(&data).and_then(|data| data.append("panic.txt".as_ref()));
         // There is nobody else to tell.
-        let _ = opened.and_then(|mut opened| writeln!(opened, "{} {bug}", Timestamp::now()));
+        let _ = opened.map(|mut opened| writeln!(opened, "{} {bug}", Timestamp::now()));
     }));
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -15,6 +16,7 @@ use super::watch::Source;
 use crate::engine::process::Stdio;
 use crate::plan::LogPlan;
 use crate::sys::event::Interest;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::stdio;
 
 /// One read: a fair share of a turn of the loop.
@@ -61,8 +63,8 @@ impl Ends {
 }
 
 impl Output {
-    pub(super) fn open(plan: &LogPlan) -> crate::sys::Result<Output> {
-        Ok(Output { log: LogFile::open(plan)?, ends: None, attached: BTreeMap::new() })
+    pub(super) fn open(directory: Arc<OwnDir>, plan: &LogPlan) -> crate::sys::Result<Output> {
+        Ok(Output { log: LogFile::open(directory, plan)?, ends: None, attached: BTreeMap::new() })
     }
 
     pub(super) fn log(&mut self) -> &mut LogFile {

@@ -1,6 +1,7 @@
 //! From a created pod to a pause that containers can be sent to: what the loop needs before it can turn.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attached::{Joining, Stays};
@@ -22,6 +23,7 @@ use crate::plan::PodPlan;
 use crate::state::{self, Record};
 use crate::step::Step;
 use crate::sys::event::{Interest, Signals, Timer};
+use crate::sys::own_dir::OwnDir;
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
 use crate::sys::terminal::WindowSize;
@@ -115,8 +117,10 @@ impl BesideTheIdMap {
         commit(plan, record)?;
         let pinned = volumes::prepare(plan)?;
         let control = Listener::bind(&plan.sandbox.dirs.runtime.join("control.sock")).during(STEP, "control socket")?;
+        let data = Arc::new(OwnDir::of_pod(&plan.sandbox.dirs.data).during(Step::PrepareVolumes, "")?);
         let opened = plan.containers.iter().map(|container| {
-            let output = Output::open(&container.log).during(Step::PrepareVolumes, &container.name)?;
+            let output =
+                Output::open(Arc::clone(&data), &container.log).during(Step::PrepareVolumes, &container.name)?;
             Ok(Container {
                 starting: None,
                 running: None,

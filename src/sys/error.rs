@@ -19,6 +19,12 @@ impl Error {
     pub fn number(&self) -> i32 {
         self.errno as i32
     }
+
+    /// Of a call that std has made.
+    #[must_use]
+    pub fn of_io(call: &str, error: &std::io::Error) -> Error {
+        Error { call: call.to_owned(), errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) }
+    }
 }
 
 /// Names the call of a failed nix function.

@@ -18,6 +18,7 @@ pub mod memfd;
 pub mod mount;
 pub mod net;
 pub mod overlay_trial;
+pub mod own_dir;
 pub mod path;
 pub mod poll;
 pub mod private_dir;

@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 
 use crate::support::cli_support::Home;
 use sandpod::plan::LogPlan;
 use sandpod::supervisor::log::{LogFile, Stream};
 use sandpod::supervisor::protocol::{Reply, Request};
+use sandpod::sys::own_dir::OwnDir;
 use sandpod::sys::socket::{Channel, Listener};
 
 const NGINX: [&str; 3] = ["12:00:01 stdout F one", "12:00:03 stderr F two", "12:00:05 stdout F three"];
@@ -99,7 +101,7 @@ fn without_follow_the_output_ends_where_the_log_ended_at_the_start() {
     let home = Home::new();
     let pod = home.pod("0123456789ab", "web", &["nginx"]);
     let plan = LogPlan { path: pod.dirs.data.join("nginx.log"), max_size: 300_000, max_files: 3 };
-    let mut log = LogFile::open(&plan).expect("open");
+    let mut log = open_log(&plan);
     numbered(&mut log, 0..5000);
     let mut child = home.command(&["logs", "web"]).stdout(Stdio::piped()).spawn().expect("spawn");
     let (first, mut stdout) = first_byte(&mut child);
@@ -132,7 +134,7 @@ fn the_last_lines_are_as_many_while_the_container_writes() {
     let home = Home::new();
     let pod = home.pod("0123456789ab", "web", &["nginx"]);
     let plan = LogPlan { path: pod.dirs.data.join("nginx.log"), max_size: 10 << 20, max_files: 3 };
-    let mut log = LogFile::open(&plan).expect("open");
+    let mut log = open_log(&plan);
     numbered(&mut log, 0..10);
     let ended = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -155,7 +157,7 @@ fn a_follower_that_is_too_slow_says_how_much_it_skipped_and_where() {
     let home = Home::new();
     let pod = home.pod("0123456789ab", "web", &["nginx"]);
     let plan = LogPlan { path: pod.dirs.data.join("nginx.log"), max_size: 300_000, max_files: 3 };
-    let mut log = LogFile::open(&plan).expect("open");
+    let mut log = open_log(&plan);
     numbered(&mut log, 0..2000);
     let control = Listener::bind(&pod.dirs.runtime.join("control.sock")).expect("bind");
     let mut child =
@@ -211,4 +213,9 @@ fn a_terminal_gets_colours_and_no_other_escape_sequences() {
     assert!(named.contains("^[]52;c;ZXZpbA==^G^[[2J\r\n") && !named.contains('\u{7}'), "{named:?}");
     // Data stays data.
     assert_eq!(home.run(&["logs", "-c", "nginx", "web"]).ends_with(0).stdout, raw);
+}
+
+fn open_log(plan: &LogPlan) -> LogFile {
+    let directory = OwnDir::at(plan.path.parent().expect("a directory")).expect("ours");
+    LogFile::open(Arc::new(directory), plan).expect("open")
 }

@@ -13,4 +13,5 @@ mod host;
 mod inside;
 mod masks;
 mod peers;
+mod places;
 mod records;

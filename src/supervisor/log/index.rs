@@ -4,8 +4,11 @@
 //! One line for each file, oldest first: its inode, its first byte, and the byte after its last. The current file is not
 //! in it: it begins where the last one ends. Without an index no file has been rotated.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use crate::sys::own_dir::OwnDir;
 
 /// A rotated file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,15 @@ impl Index {
     /// `None`: there is none, or it cannot be read.
     #[must_use]
     pub fn read(log: &Path) -> Option<Index> {
-        let text = std::fs::read_to_string(path(log)).ok()?;
+        Index::parse(&std::fs::read_to_string(path(log)).ok()?)
+    }
+
+    /// As [`read`](Self::read), of the log of this name in a directory.
+    pub(super) fn read_in(directory: &OwnDir, log: &OsStr) -> Option<Index> {
+        Index::parse(&std::io::read_to_string(directory.read(&name(log)).ok()?).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Index> {
         text.lines().map(parse).collect::<Option<Vec<Span>>>().map(Index)
     }
 
@@ -40,17 +51,14 @@ impl Index {
     }
 
     /// Replaces the file. Where that fails there is none: an index that is out of date would give wrong numbers.
-    pub(super) fn write(&self, log: &Path) {
+    pub(super) fn write(&self, directory: &OwnDir, log: &OsStr) {
         let mut text = String::new();
         for Span { inode, start, end } in &self.0 {
             // A string takes everything.
             let _ = writeln!(text, "{inode} {start} {end}");
         }
-        let unfinished = path(log).with_extension("index.tmp");
-        let written = std::fs::write(&unfinished, text).and_then(|()| std::fs::rename(&unfinished, path(log)));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&unfinished);
-            let _ = std::fs::remove_file(path(log));
+        if directory.replace(&name(log), text.as_bytes(), |_| Ok(())).is_err() {
+            let _ = directory.remove(&name(log));
         }
     }
 
@@ -68,9 +76,13 @@ impl Index {
 }
 
 fn path(log: &Path) -> PathBuf {
-    let mut path = log.as_os_str().to_owned();
-    path.push(".index");
-    path.into()
+    name(log.as_os_str()).into()
+}
+
+fn name(log: &OsStr) -> OsString {
+    let mut name = log.to_owned();
+    name.push(".index");
+    name
 }
 
 fn parse(line: &str) -> Option<Span> {
@@ -110,7 +122,7 @@ mod tests {
         let mut index = Index::default();
         index.add(7, 100, 4);
         index.add(8, 50, 4);
-        index.write(&log);
+        index.write(&OwnDir::at(dir.path()).expect("ours"), "x.log".as_ref());
         assert_eq!(Index::read(&log), Some(index));
         std::fs::write(dir.path().join("x.log.index"), "7 0\n").expect("write");
         assert_eq!(Index::read(&log), None);

@@ -26,7 +26,12 @@ impl Fixture {
     }
 
     fn open(&self) -> LogFile {
-        LogFile::open(&self.plan).expect("opened")
+        self.open_with(&self.plan)
+    }
+
+    fn open_with(&self, plan: &LogPlan) -> LogFile {
+        let directory = OwnDir::at(plan.path.parent().expect("a directory")).expect("ours");
+        LogFile::open(Arc::new(directory), plan).expect("opened")
     }
 
     /// `x.log` is 0, `x.log.1` is 1.
@@ -115,7 +120,7 @@ fn the_log_is_for_its_owner_and_goes_on_where_it_was() {
     fixture.open().write_chunk(Stream::Stdout, b"1\n", now());
     assert_eq!(fs::metadata(&fixture.plan.path).expect("there").permissions().mode() & 0o777, 0o600);
     // A crash in the middle of a write.
-    OpenOptions::new().append(true).open(&fixture.plan.path).expect("open").write_all(b"2016-").expect("written");
+    fs::OpenOptions::new().append(true).open(&fixture.plan.path).expect("open").write_all(b"2016-").expect("written");
     fixture.open().write_chunk(Stream::Stdout, b"2\n", now());
     assert_eq!(fixture.read(0), Some(format!("{NOW} stdout F 1\n2016-\n{NOW} stdout F 2\n")));
 }
@@ -147,9 +152,16 @@ fn one_file_begins_anew() {
 #[test]
 fn a_log_that_cannot_be_opened_is_named() {
     let fixture = Fixture::new(50, 1);
-    let plan = LogPlan { path: "/nowhere/x.log".into(), ..fixture.plan.clone() };
-    let error = LogFile::open(&plan).expect_err("it is nowhere");
-    assert_eq!(error.to_string(), "open(/nowhere/x.log): No such file or directory (ENOENT)");
+    let path = fixture.plan.path.display().to_string();
+    let open = || {
+        let directory = OwnDir::at(fixture.dir.path()).expect("ours");
+        LogFile::open(Arc::new(directory), &fixture.plan).expect_err("it is no file").to_string()
+    };
+    fs::create_dir(&fixture.plan.path).expect("mkdir");
+    assert_eq!(open(), format!("open({path}): Is a directory (EISDIR)"));
+    fs::remove_dir(&fixture.plan.path).expect("rmdir");
+    std::os::unix::fs::symlink("/etc/passwd", &fixture.plan.path).expect("symlink");
+    assert_eq!(open(), format!("open({path}): Too many symbolic links encountered (ELOOP)"));
 }
 
 #[test]
@@ -181,11 +193,11 @@ fn a_full_disk_loses_whole_lines_and_the_log_says_how_much() {
     let disk = fixture.dir.path().join("disk");
     fs::create_dir(&disk).expect("made");
     let mut mount = Command::new("mount");
-    let status = mount.args(["-t", "tmpfs", "-o", "size=128k", "none"]).arg(&disk).status();
+    let status = mount.args(["-t", "tmpfs", "-o", "size=128k,mode=0700", "none"]).arg(&disk).status();
     assert!(status.expect("mount runs").success());
     let plan = LogPlan { path: disk.join("x.log"), ..fixture.plan.clone() };
     fs::write(disk.join("filler"), vec![0; 64 << 10]).expect("written");
-    let mut log = LogFile::open(&plan).expect("opened");
+    let mut log = fixture.open_with(&plan);
     let chunk = b"0123456789\n".repeat(1000);
     for _ in 0..10 {
         log.write_chunk(Stream::Stdout, &chunk, now());
