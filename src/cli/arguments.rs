@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod copy;
 mod deferred;
 mod exec;
 mod image;
@@ -16,6 +17,7 @@ mod pod;
 mod pull;
 mod running;
 
+pub(crate) use copy::CpArguments;
 use deferred::Deferred;
 pub(crate) use exec::ExecArguments;
 pub(crate) use image::{
@@ -60,6 +62,8 @@ pub(crate) enum Verb {
     Logs(Deferred<LogsArguments>),
     /// Run another command in a container
     Exec(Deferred<ExecArguments>),
+    /// Copy files between this host and a container that runs
+    Cp(Deferred<CpArguments>),
     /// Join a running container's stdin, stdout and stderr
     Attach(Deferred<AttachArguments>),
     /// List the ports of the host that lead into a pod

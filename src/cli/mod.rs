@@ -12,6 +12,7 @@ mod cgroups;
 mod client;
 mod completions;
 mod compose;
+mod cp;
 mod detach_keys;
 mod exec;
 mod follow;
@@ -151,6 +152,7 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Tree(asked) => tree::tree(asked),
         Verb::Logs(asked) => logs::logs(asked),
         Verb::Exec(asked) => exec::exec(asked),
+        Verb::Cp(asked) => cp::cp(asked),
         Verb::Attach(asked) => attach::attach(asked),
         Verb::Port(asked) => ports::port(asked),
         Verb::PortForward(asked) => port_forward::port_forward(asked),

@@ -44,7 +44,6 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
         (ErrorKind::InvalidSubcommand, "get" | "list" | "ls") => Some("`sandpod ps`"),
         (ErrorKind::InvalidSubcommand, "top") => Some("`sandpod stats`"),
         (ErrorKind::InvalidSubcommand, "restart") => Some("`sandpod rm -f POD`, and `sandpod run` again"),
-        (ErrorKind::InvalidSubcommand, "cp") => Some("`sandpod exec -i POD -- tar …`, or a hostPath volume"),
         (ErrorKind::InvalidSubcommand, "help") => Some("`sandpod --help`, or `sandpod VERB --help`"),
         _ => None,
     }

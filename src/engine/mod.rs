@@ -8,6 +8,7 @@ pub mod cgroup;
 mod copy;
 pub mod exec;
 mod failure;
+pub mod files;
 pub mod idmap;
 pub mod images;
 mod join;

@@ -10,6 +10,7 @@ pub mod clone;
 pub mod create;
 mod error;
 pub mod event;
+pub mod file_tree;
 pub mod inet;
 pub mod inotify;
 pub mod landlock;

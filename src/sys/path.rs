@@ -58,8 +58,11 @@ pub enum FileKind {
 
 /// The kind of what a descriptor refers to.
 pub fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
-    let stat = fstat(fd).named(|| "fstat()".to_owned())?;
-    Ok(match kind(&stat) {
+    fstat(fd).map(|stat| kind_of(&stat)).named(|| "fstat()".to_owned())
+}
+
+pub(super) fn kind_of(stat: &FileStat) -> FileKind {
+    match kind(stat) {
         SFlag::S_IFDIR => FileKind::Directory,
         SFlag::S_IFLNK => FileKind::Symlink,
         SFlag::S_IFSOCK => FileKind::Socket,
@@ -67,7 +70,7 @@ pub fn file_kind(fd: BorrowedFd<'_>) -> Result<FileKind> {
         SFlag::S_IFBLK => FileKind::BlockDevice,
         SFlag::S_IFIFO => FileKind::Fifo,
         _ => FileKind::Regular,
-    })
+    }
 }
 
 /// (major, minor) of a device file.

@@ -7,6 +7,7 @@ mod rounds;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod files;
 mod races;
 mod sharing;
 mod signals;

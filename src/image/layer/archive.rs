@@ -22,7 +22,7 @@ const MAX_HEADER: usize = 2 << 20;
 const MAX_PATH: u32 = 4096;
 
 /// A layer's tar stream, entry by entry.
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     stream: R,
     parser: Parser,
     /// Bytes that were read and not used: `buffer[start..end]`.
@@ -37,7 +37,7 @@ pub(super) struct Archive<R> {
 }
 
 /// What comes next in the archive.
-pub(super) enum Next {
+pub(crate) enum Next {
     Entry {
         entry: RawEntry,
         content: Content,
@@ -47,7 +47,7 @@ pub(super) enum Next {
 }
 
 /// Where the bytes of an entry go.
-pub(super) enum Content {
+pub(crate) enum Content {
     Plain {
         size: u64,
     },
@@ -59,7 +59,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub(super) fn logical_size(&self) -> u64 {
+    pub(crate) fn logical_size(&self) -> u64 {
         match self {
             Content::Plain { size } | Content::Sparse { size, .. } => *size,
         }
@@ -67,7 +67,7 @@ impl Content {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(stream: R) -> Archive<R> {
+    pub(crate) fn new(stream: R) -> Archive<R> {
         let mut parser =
             Parser::new(Limits { max_metadata_size: MAX_METADATA, max_path_len: Some(MAX_PATH), ..Limits::default() });
         // Negative times are legal and an error to tar-core; `RawEntry` checks all numbers of a PAX header itself.
@@ -76,7 +76,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The next entry; `None` at the end mark, when the stream has been read to its own end.
-    pub(super) fn next(&mut self) -> Result<Option<Next>, LayerError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Next>, LayerError> {
         self.skip(self.left + self.padding)?;
         (self.left, self.padding) = (0, 0);
         loop {
@@ -121,7 +121,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The content of the entry that [`next`](Self::next) gave last.
-    pub(super) fn content(&mut self, content: Content) -> ContentReader<'_, R> {
+    pub(crate) fn content(&mut self, content: Content) -> ContentReader<'_, R> {
         let (runs, size) = match content {
             Content::Plain { size } => (vec![SparseEntry { offset: 0, length: size }], size),
             Content::Sparse { map, size } => (map, size),
@@ -203,17 +203,17 @@ fn check_map(map: &[SparseEntry], content: u64, size: u64) -> Result<(), String>
 }
 
 /// The bytes of one entry with their offsets.
-pub(super) struct ContentReader<'a, R> {
+pub(crate) struct ContentReader<'a, R> {
     archive: &'a mut Archive<R>,
     runs: std::vec::IntoIter<SparseEntry>,
     size: u64,
 }
 
 /// Takes a piece of a file and its offset.
-pub(super) type Write<'a> = dyn FnMut(&[u8], u64) -> Result<(), LayerError> + 'a;
+pub(crate) type Write<'a> = dyn FnMut(&[u8], u64) -> Result<(), LayerError> + 'a;
 
 /// Reads the content of one entry.
-pub(super) trait FileContent {
+pub(crate) trait FileContent {
     /// Calls `write` with each piece and its offset in the file, in order.
     fn for_each_piece(&mut self, write: &mut Write<'_>) -> Result<(), LayerError>;
 

@@ -20,7 +20,7 @@ const AUFS: &[u8] = b".wh..wh.";
 
 /// An entry as tar has it, with nothing borrowed from the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RawEntry {
+pub(crate) struct RawEntry {
     path: Vec<u8>,
     kind: EntryType,
     link_target: Option<Vec<u8>>,
@@ -35,27 +35,27 @@ pub(super) struct RawEntry {
 
 /// Seconds since 1970, and nanoseconds after that second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Time {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
+pub(crate) struct Time {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 /// A checked entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Names below the root; none: the root itself.
-    pub(super) path: Vec<OsString>,
-    pub(super) kind: Kind,
+    pub(crate) path: Vec<OsString>,
+    pub(crate) kind: Kind,
     /// Permission bits with setuid, setgid and sticky.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) modified: Time,
-    pub(super) xattrs: Vec<(OsString, Vec<u8>)>,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Time,
+    pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Symlink {
@@ -77,7 +77,7 @@ pub(super) enum Kind {
 
 impl RawEntry {
     /// Checks what a PAX header says of numbers, since tar-core was asked to be lenient with them.
-    pub(super) fn of(entry: &ParsedEntry<'_>, is_sparse: bool) -> Result<RawEntry, LayerError> {
+    pub(crate) fn of(entry: &ParsedEntry<'_>, is_sparse: bool) -> Result<RawEntry, LayerError> {
         let refuse = |why: String| LayerError::Entry { path: entry.path_lossy().into_owned(), why };
         let mut modified = header_time(&entry.header.as_bytes()[MTIME_FIELD]).map_err(refuse)?;
         for (key, value) in pax_records(entry.pax.unwrap_or_default()).map_err(refuse)? {
@@ -108,7 +108,7 @@ impl RawEntry {
 
     /// Bytes that follow the header. Only files have some: Go's archive/tar, with which nearly all images are made and
     /// read, ignores the size of every other type.
-    pub(super) fn content_size(&self) -> u64 {
+    pub(crate) fn content_size(&self) -> u64 {
         match self.kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GnuSparse | EntryType::Other(_) => self.size,
             _ if self.is_sparse => self.size,
@@ -118,13 +118,30 @@ impl RawEntry {
 }
 
 impl Entry {
-    pub(super) fn checked(raw: RawEntry) -> Result<Entry, LayerError> {
+    /// An entry of a layer.
+    pub(crate) fn checked(raw: RawEntry) -> Result<Entry, LayerError> {
+        Entry::read(raw, Whiteouts::Marks)
+    }
+
+    /// An entry of an archive that is no layer: a name that begins with `.wh.` is a name.
+    pub(crate) fn literal(raw: RawEntry) -> Result<Entry, LayerError> {
+        Entry::read(raw, Whiteouts::Names)
+    }
+
+    fn read(raw: RawEntry, whiteouts: Whiteouts) -> Result<Entry, LayerError> {
         let shown = String::from_utf8_lossy(&raw.path).into_owned();
-        check(raw).map_err(|why| LayerError::Entry { path: shown, why })
+        check(raw, whiteouts).map_err(|why| LayerError::Entry { path: shown, why })
     }
 }
 
-fn check(raw: RawEntry) -> Result<Entry, String> {
+/// What names that begin with `.wh.` are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whiteouts {
+    Marks,
+    Names,
+}
+
+fn check(raw: RawEntry, whiteouts: Whiteouts) -> Result<Entry, String> {
     let RawEntry { path, kind, link_target, mode, uid, gid, modified, size: _, is_sparse: _, xattrs } = raw;
     let trailing_slash = path.ends_with(b"/");
     let mut path = names(&path)?;
@@ -145,7 +162,10 @@ fn check(raw: RawEntry) -> Result<Entry, String> {
         EntryType::Char | EntryType::Block => Kind::Device,
         other => return Err(format!("its type {:?} is unknown", char::from(other.to_byte()))),
     };
-    let kind = whiteout(&mut path)?.unwrap_or(kind);
+    let kind = match whiteouts {
+        Whiteouts::Marks => whiteout(&mut path)?.unwrap_or(kind),
+        Whiteouts::Names => kind,
+    };
     if path.is_empty() && !matches!(kind, Kind::Directory | Kind::OpaqueDirectory | Kind::Ignored) {
         return Err("the root can only be a directory".to_owned());
     }

@@ -8,8 +8,8 @@
 //! caller gives, nothing is followed that is not below it, and memory, entries and bytes are bounded by [`Limits`]. The
 //! caller gives a directory that no other process may write to, and throws it away when this fails.
 
-mod archive;
-mod entry;
+pub(crate) mod archive;
+pub(crate) mod entry;
 pub mod pipeline;
 mod tree;
 
