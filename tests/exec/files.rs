@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Home, Pod, fingerprint, idle, once};
+use crate::support::{Home, Pod, fingerprint, idle, once, until};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("lstat").permissions().mode() & 0o7777
@@ -18,6 +18,11 @@ fn cp(pod: &Pod<'_>, words: &[&str]) -> crate::support::Said {
     let mut command = pod.home.command(&[&["cp"], &words[..]].concat());
     command.current_dir(pod.home.path().join("work"));
     pod.home.said(command, b"")
+}
+
+/// A script of the user's, in the home.
+fn on_host(home: &Home, script: &str) {
+    home.said(home.program("/bin/sh", &["-c", script]), b"").ends_with(0);
 }
 
 /// A pod and a directory `work` of the user's.
@@ -35,7 +40,7 @@ fn a_tree_goes_in_and_comes_back_the_same() {
                   truncate -s 64M tree/holes && printf end >> tree/holes && printf x > tree/closed/in && chmod 500 tree/closed && \
                   mkfifo tree/fifo && echo name > tree/.wh.name && touch -d '1969-12-31 12:00:00.5 UTC' tree/old && \
                   touch -d '2001-02-03 04:05:06.789 UTC' tree/deep";
-    home.script(script);
+    on_host(&home, script);
     cp(&pod, &["tree", "POD:/tmp"]).ends_with(0).silently();
     assert_eq!(
         pod.sh("main", "cat /tmp/tree/deep/file /tmp/tree/.wh.name; cd /tmp/tree; stat -c %a:%u:%g deep/file closed"),
@@ -61,7 +66,7 @@ fn a_tree_goes_in_and_comes_back_the_same() {
 fn where_a_copy_goes_is_dockers_rule() {
     let Some(home) = Home::new("cp_rules") else { return };
     let pod = pod(&home);
-    home.script("cd work && mkdir dir && echo f > file && echo d > dir/inside && ln -s dir link");
+    on_host(&home, "cd work && mkdir dir && echo f > file && echo d > dir/inside && ln -s dir link");
     let list = |path: &str| pod.sh("main", &format!("cd /tmp && find {path} | sort"));
     cp(&pod, &["file", "POD:/tmp/new"]).ends_with(0);
     cp(&pod, &["file", "POD:tmp"]).ends_with(0);
@@ -92,7 +97,7 @@ fn where_a_copy_goes_is_dockers_rule() {
         cp(&pod, words).ends_with(2);
     }
     pod.does(&["kill", "-c", "other", "-s", "KILL"]);
-    pod.ended("other");
+    until("it has ended", || pod.recorded("other")["state"].get("Terminated").map(drop));
     cp(&pod, &["POD/other:/tmp/named", "."]).ends_with(125).complains("container `other` is not running");
 }
 
