@@ -5,9 +5,9 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use super::arguments::CpArguments;
-use super::{Failure, Outcome, client, store};
+use super::{Failure, Outcome, client, print, store};
 use crate::engine::files::{self, Inside, Problems, Shape, Source, Target};
-use crate::plan::idmap::IdMapPlan;
+use crate::plan::idmap::{IdMapPlan, UsernsMode};
 use crate::report::{Report, exit_code};
 use crate::state::{ContainerState, StoredPod};
 use crate::sys::process::PidFd;
@@ -52,12 +52,16 @@ pub(crate) fn cp(asked: &CpArguments) -> Outcome {
             let opened = open(&pod, named(container.as_deref(), in_path.as_deref())?)?;
             match from {
                 Side::Host(host) => {
+                    if *archive {
+                        opened.say_if_owners_are_lost();
+                    }
                     let from = Source { path: host, follow: *follow_link };
                     let shape = Shape::One { name: from.name().map(ToOwned::to_owned) };
                     files::copy_in(&opened.inside(), &from, &Target { path, shape, keep_owners: *archive })
                 }
                 // The archive itself says owners.
                 _ => {
+                    opened.say_if_owners_are_lost();
                     let target = Target { path, shape: Shape::Archive, keep_owners: true };
                     files::copy_from_stream(&opened.inside(), std::io::stdin().as_fd(), &target)
                 }
@@ -122,6 +126,12 @@ struct Opened {
 }
 
 impl Opened {
+    fn say_if_owners_are_lost(&self) {
+        if self.idmap.mode == UsernsMode::Single {
+            print::notice("warning", "the pod has a single id: every file that goes in belongs to its root");
+        }
+    }
+
     fn inside(&self) -> Inside<'_> {
         Inside { container: &self.container, init: &self.init, idmap: &self.idmap }
     }

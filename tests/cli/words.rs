@@ -2,7 +2,8 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 29] = [
+    "cp",
     "image",
     "images",
     "rmi",

@@ -48,7 +48,11 @@ fn a_tree_goes_in_and_comes_back_the_same() {
     );
     cp(&pod, &["POD:/tmp/tree", "back"]).ends_with(0).silently();
     let work = home.path().join("work");
-    assert_eq!(fingerprint(&work.join("back")), fingerprint(&work.join("tree")));
+    let found = |top: &str| -> Vec<String> {
+        let top = work.join(top);
+        fingerprint(&top).iter().map(|line| line.replacen(&top.display().to_string(), "", 1)).collect()
+    };
+    assert_eq!(found("back"), found("tree"));
     let back = |name: &str| fs::symlink_metadata(work.join("back").join(name)).expect(name);
     let sent = |name: &str| fs::symlink_metadata(work.join("tree").join(name)).expect(name);
     assert_eq!(back("again").ino(), back("deep/file").ino());
@@ -82,8 +86,8 @@ fn where_a_copy_goes_is_dockers_rule() {
     cp(&pod, &["file", "POD:/tmp/absent/"]).ends_with(125).complains("there is no such directory");
     cp(&pod, &["file", "POD:/absent/new"]).ends_with(125).complains("ENOENT");
     cp(&pod, &["dir", "POD:/tmp/file"]).ends_with(125).complains("a directory cannot take the place of a file");
-    cp(&pod, &["absent", "POD:/tmp"]).ends_with(125).complains("absent: ").complains("ENOENT");
-    cp(&pod, &["POD:/absent", "."]).ends_with(125).complains("/absent: ").complains("ENOENT");
+    cp(&pod, &["absent", "POD:/tmp"]).ends_with(125).complains("absent: there is no such file");
+    cp(&pod, &["POD:/absent", "."]).ends_with(125).complains("/absent: there is no such file");
     cp(&pod, &["file", "POD:/tmp/made/dir/inside"]).ends_with(0);
     assert_eq!(pod.sh("main", "cat /tmp/made/dir/inside"), "f");
     // Another container of the pod has its own files.

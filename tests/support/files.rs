@@ -42,6 +42,8 @@ pub(crate) fn fingerprint(dir: &Path) -> Vec<String> {
             format!("{:?}", fs::read_link(&path).expect("readlink"))
         } else if is.is_file() {
             format!("{:x?}", digest(&fs::read(&path).expect("read")))
+        } else if !is.is_dir() {
+            "neither a file nor a directory".to_owned()
         } else {
             let below = fs::read_dir(&path).expect("readdir").map(|entry| entry.expect("entry").path());
             ahead.extend(below);
