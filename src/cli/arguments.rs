@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::CgroupsChoice;
 use crate::plan::idmap::UsernsChoice;
 
+mod about;
 mod copy;
 mod deferred;
 mod exec;
@@ -17,6 +18,7 @@ mod pod;
 mod pull;
 mod running;
 
+pub(crate) use about::{CompletionsArguments, ManArguments, VersionArguments};
 pub(crate) use copy::CpArguments;
 use deferred::Deferred;
 pub(crate) use exec::ExecArguments;
@@ -376,25 +378,6 @@ pub(crate) struct RmArguments {
     /// Names, or unique beginnings of ids
     #[arg(required_unless_present = "all", value_name = "POD")]
     pub(crate) pods: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VersionArguments {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArguments {
-    #[arg(value_enum)]
-    pub(crate) shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ManArguments {
-    /// One verb; without it, sandpod itself
-    pub(crate) verb: Option<String>,
 }
 
 #[cfg(test)]
