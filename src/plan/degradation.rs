@@ -44,6 +44,7 @@ const OF_SECURITY: &[&str] = &[NETWORK_UNSANDBOXED, RAW_PACKETS, LOOPBACK_DATAGR
 
 /// What [`NO_CGROUP`] means, wherever the reason is not asked for.
 pub const NOTHING_MEASURED: &str = "the pod has no cgroup: no stats, pause or update";
+pub const IMAGE_VOLUMES: &str = "image-volumes";
 pub const DNS_LIMITS: &str = "dns-limits";
 
 /// Every name that a plan can hold; docs/security.md lists them, too.
@@ -71,6 +72,7 @@ pub const NAMES: &[&str] = &[
     NETWORK_OVERLAP,
     DNS_LIMITS,
     POWERLESS_CAPABILITIES,
+    IMAGE_VOLUMES,
 ];
 
 /// useradd(8)'s SUB_UID_MIN, where a first range usually starts.

@@ -1,12 +1,13 @@
 //! What a container's image is to the plan: a configuration, and layers where it is in the store.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::degradation::{IMAGE_VOLUMES, named};
 use super::idmap::IdMapPlan;
-use super::{FromImage, Request, UnknownImages};
+use super::{Degradation, FromImage, Request, UnknownImages};
 use crate::image::{ImageConfig, StoredImage, tree_path};
-use crate::manifest::{Image, ImageSource};
+use crate::manifest::{Image, ImageSource, PodSpec};
 use crate::report::{Report, exit_code};
 
 #[cfg(test)]
@@ -75,6 +76,24 @@ impl<'a> Known<'a> {
                 .because(format!("StopSignal is `{typed}`, and Linux has no such signal"))
         })
     }
+}
+
+/// Volumes of the images' configurations that no volume of the pod takes the place of: containerd gives each a volume of its
+/// own, which begins with the image's content. Here what is written to them goes to the container's writable layer.
+pub(super) fn volumes(pod: &PodSpec, request: &Request) -> Option<Degradation> {
+    let mut lacking = Vec::new();
+    for container in &pod.containers {
+        let Ok(Known::Stored(image)) = known(&container.name, &container.image, request) else { continue };
+        let is_mounted = |volume: &Path| {
+            container.volume_mounts.iter().any(|mount| volume.starts_with(Path::new(&mount.mount_path)))
+        };
+        let volumes = image.config.volumes.iter().filter(|volume| !is_mounted(volume));
+        lacking.extend(volumes.map(|volume| format!("{} of `{}`", volume.display(), container.name)));
+    }
+    (!lacking.is_empty()).then(|| {
+        let meaning = format!("volumes of images are not made yet: {} is new at each restart", lacking.join(", "));
+        named(IMAGE_VOLUMES, meaning, "mount an emptyDir or a hostPath there")
+    })
 }
 
 /// The directories of its layers for this map, the highest first.

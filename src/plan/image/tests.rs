@@ -56,3 +56,21 @@ fn a_stop_signal_that_linux_lacks_is_refused() {
         }
     }
 }
+
+#[test]
+fn volumes_of_the_image_that_the_pod_does_not_mount_are_named() {
+    let config = ImageConfig { volumes: vec!["/data".into(), "/cache/deep".into()], ..config() };
+    let named = |pod: &crate::manifest::Pod| {
+        let plan = plan(pod, &facts_for_tests(), &request_with(config.clone())).expect("valid");
+        plan.degradations.into_iter().find(|lost| lost.name == "image-volumes").map(|lost| lost.meaning)
+    };
+    let mut pod = pod(vec![of_nginx()]);
+    let meaning = named(&pod).expect("named");
+    assert!(meaning.contains("/data of `web`, /cache/deep of `web`"), "{meaning}");
+    pod.spec.volumes.push(volume("v", host_path("/srv")));
+    pod.spec.containers[0].volume_mounts.push(mounted("v", "/data"));
+    let meaning = named(&pod).expect("named");
+    assert!(!meaning.contains("/data") && meaning.contains("/cache/deep"), "{meaning}");
+    pod.spec.containers[0].volume_mounts.push(mounted("v", "/cache"));
+    assert_eq!(named(&pod), None);
+}
