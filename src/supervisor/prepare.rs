@@ -51,6 +51,7 @@ impl<'a> Supervisor<'a> {
         let leaf = cgroups.as_ref().map(|cgroups| &cgroups.pause);
         let (sandbox, beside) =
             sandbox::start(&plan.sandbox, &mut programs, leaf, || BesideTheIdMap::prepare(plan, &record))?;
+        cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.limit_pause(&plan.sandbox))?;
         record.pause = ProcessId::of(sandbox.pid);
         commit(plan, &record)?;
         let BesideTheIdMap { pinned, control, mut containers } = beside;

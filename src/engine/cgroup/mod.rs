@@ -95,9 +95,17 @@ impl Cgroups {
         }
         settings::write(&pod, &tree.settings)?;
         let (supervisor, pause) = (Leaf::make(&of_supervisor(&pod))?, Leaf::make(&pod.join("pause"))?);
-        settings::write(pause.path(), &tree.pause)?;
         let (controllers, nesting) = (tree.controllers.clone(), tree.nesting);
         Ok(Cgroups { pod, supervisor, pause, controllers, nesting, origin: None })
+    }
+
+    /// Limits pause, when the process that is going to be it forks no more: it makes a user namespace for the file of `enter`,
+    /// which takes another process (`engine/unmapped.rs`). No container has been started by then.
+    pub fn limit_pause(&self, plan: &SandboxPlan) -> Result<()> {
+        match &plan.cgroup {
+            CgroupPlan::Tree(tree) => settings::write(self.pause.path(), &tree.pause),
+            CgroupPlan::Inherited => Ok(()),
+        }
     }
 
     /// The pod's own cgroup.
