@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
 mod accept;
+pub mod allocator;
 pub mod beneath;
 pub mod clone;
 pub mod create;

@@ -150,10 +150,15 @@ fn the_hosts_loopback_is_closed_unless_it_is_opened() {
 #[test]
 fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
     let test = "the_hosts_loopback_is_closed_to_sockets_of_the_interface";
-    let four = UdpSocket::bind("127.0.0.1:0").expect("127.0.0.1");
-    let port = four.local_addr().expect("an address").port();
+    // A port that is free for UDP may be that of a connection of another test.
+    let (four, port, listener) = (0..100)
+        .find_map(|_| {
+            let four = UdpSocket::bind("127.0.0.1:0").expect("127.0.0.1");
+            let port = four.local_addr().expect("an address").port();
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (four, port, listener))
+        })
+        .expect("a port that is free for UDP and TCP");
     let six = UdpSocket::bind(("::1", port));
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("127.0.0.1");
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     for socket in [Some(&four), six.as_ref().ok()].into_iter().flatten() {
         socket.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
@@ -168,7 +173,7 @@ fn the_hosts_loopback_is_closed_to_sockets_of_the_interface() {
              setsockopt(S, 1, 25, \"eth0\\0\") or die \"SO_BINDTODEVICE: $!\"; \
              my $to = $family == PF_INET6 ? pack_sockaddr_in6({port}, inet_pton(AF_INET6, $address)) \
                                           : pack_sockaddr_in({port}, inet_aton($address)); \
-             alarm 1; \
+             alarm($address eq '127.0.0.1' ? 3 : 1); \
              print connect(S, $to) && defined send(S, 'from the pod', 0) ? 'sent ' : 'refused '; \
              alarm 0; \
            }} \
