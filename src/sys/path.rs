@@ -220,6 +220,12 @@ pub fn mode(fd: BorrowedFd<'_>) -> Result<u32> {
     fstat(fd).map(|stat| stat.st_mode & 0o7777).named(|| "fstat()".to_owned())
 }
 
+/// Where a descriptor's path leads now, as procfs shows it.
+pub fn path_of(fd: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
+    let link = through_proc(fd);
+    readlinkat(AT_FDCWD, link.as_str()).map(Into::into).named(|| format!("readlink({link})"))
+}
+
 /// What a symlink says, given an O_PATH descriptor of it.
 pub fn link_target(link: BorrowedFd<'_>) -> Result<std::path::PathBuf> {
     readlinkat(link, "").map(Into::into).named(|| "readlinkat()".to_owned())

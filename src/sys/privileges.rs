@@ -66,6 +66,18 @@ pub fn limit_capabilities(keep: &[String]) -> Result<()> {
     caps::set(None, CapSet::Permitted, &keep).map_err(|_| failed("permitted"))
 }
 
+/// Lets these capabilities survive the exec of an ordinary program, also by a uid that is not root in its user namespace. All
+/// others are lost then (capabilities(7), "Ambient").
+pub fn keep_on_exec<'n>(names: impl IntoIterator<Item = &'n &'n str>) -> Result<()> {
+    let names: Vec<String> = names.into_iter().map(|name| (*name).to_owned()).collect();
+    let kept = named_set(&names)?;
+    caps::set(None, CapSet::Inheritable, &kept).map_err(|_| last(|| "capset(inheritable)".to_owned()))?;
+    for cap in kept {
+        caps::raise(None, CapSet::Ambient, cap).map_err(|_| last(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {cap})")))?;
+    }
+    Ok(())
+}
+
 /// Takes capabilities out of the effective set; they stay permitted.
 pub fn take_out_of_effect(names: &[&str]) -> Result<()> {
     let failed = |call: &str| last(|| format!("{call}(effective)"));

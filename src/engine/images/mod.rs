@@ -11,9 +11,9 @@ mod puller_role;
 mod push;
 mod removal;
 mod unpacker;
+mod unpacker_role;
 
 pub use progress::{Event, Progress, Silent};
-pub use puller_role::play;
 pub use push::push;
 pub use removal::remove_trees;
 
@@ -28,6 +28,13 @@ use crate::image::{Digest, StoredImage};
 use crate::manifest::{ImageSource, PullPolicy};
 use crate::plan::idmap::IdMapPlan;
 use crate::report::{Report, exit_code};
+
+/// Plays the role of the puller or of the unpacker when the first word of the command line names it, and does not return then.
+/// Looked at before anything else.
+pub fn play() {
+    puller_role::play();
+    unpacker_role::play();
+}
 
 /// Asks a registry, by the puller, whether it takes the credentials of an endpoint.
 ///

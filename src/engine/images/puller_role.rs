@@ -14,20 +14,23 @@ use crate::image::descriptor::{self, MAX_DOCUMENT};
 use crate::image::digest::Digest;
 use crate::image::registries::{Der, Endpoint, Trust, system_authorities};
 use crate::image::registry::{Client, RegistryError};
+use crate::plan::syscall_filter;
 use crate::report::exit_code;
 use crate::sys::clone::exit_now;
 use crate::sys::socket::Channel;
-use crate::sys::{landlock, limits, memfd, privileges, stdio};
+use crate::sys::{landlock, limits, memfd, privileges, seccomp, stdio};
 
 /// What getaddrinfo(3) reads. The modules of nsswitch.conf(5) that are not in glibc itself cannot be loaded, and are passed
 /// over as if they were not installed: `files` and `dns` remain.
 const NAME_RESOLUTION: [&str; 5] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
+/// Its connections, and the pipes of the blobs.
+const DESCRIPTORS: u64 = 256;
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;
 
 /// Plays the role when the first word names it, and does not return then. Looked at before anything else.
-pub fn play() {
+pub(super) fn play() {
     if std::env::args_os().next().is_some_and(|word| word == ROLE) {
         exit_now(match run() {
             Ok(()) => 0,
@@ -46,6 +49,9 @@ fn run() -> Result<(), String> {
     privileges::no_new_privileges().map_err(text)?;
     privileges::limit_capabilities(&[]).map_err(text)?;
     limits::write_no_core().map_err(text)?;
+    limits::limit_descriptors(DESCRIPTORS).map_err(text)?;
+    // Neither keyrings nor vsock belong to a network or a file system.
+    seccomp::install(&syscall_filter::program()).map_err(text)?;
     let channel = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
     let channel = Channel::from(channel);
     let Some(mut first) = channel.receive().map_err(text)? else { return Ok(()) };

@@ -1,48 +1,32 @@
-//! The unpacker: a process that turns the bytes of a stranger into files.
-//!
-//! It is root of a user namespace with the pod's id map, so that owners and whiteouts are right, and has nothing else: no
-//! network, no path but those below the quarantine, which is its root, few capabilities, bounded memory. It is a fork of the
-//! command and not a program: root of an isolated map may have no right to execute our file. The command has a single
-//! thread, so no lock is held in the copy (see [`fork_into`]) and the thread that it makes is an ordinary one. It does not
-//! have the registry's credentials: they are in the command's memory, which it inherits, but nothing leads out of it.
+//! The unpacker, from the command's side: starts it and hears what it says. [`super::unpacker_role`] is the process itself.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::failure::{During, Failure, Result};
 use crate::engine::idmap::write_maps;
 use crate::engine::sandbox::root_of;
-use crate::engine::tree::remove_tree;
-use crate::image::layer::pipeline::{BlobError, Expected, unpack_blob};
+use crate::image::layer::pipeline::Expected;
 use crate::image::layer::{Limits, Owners, Summary};
 use crate::plan::idmap::{IdMapPlan, UsernsMode};
 use crate::step::Step;
-use crate::sys::clone::{Fork, Parent, die_with_parent, exit_now, fork_into};
-use crate::sys::mount::{self, Attributes, DetachedMount, Reach};
-use crate::sys::process::{Exit, PidFd, set_name, wait_for};
+use crate::sys::clone::{Fork, Parent, exit_now, fork_into};
+use crate::sys::process::{Exit, PidFd, wait_for};
 use crate::sys::socket::Channel;
-use crate::sys::{Namespaces, create, limits, path, privileges, stdio, tree};
+use crate::sys::{Namespaces, memfd, path, privileges, stdio};
 
-const STEP: Step = Step::CreateNamespaces;
-const ON: &str = "the process that unpacks layers";
-const TREE: &str = "tree";
-const TRASH: &str = "trash";
-/// chown(2), files of other owners, setuid bits after that, file capabilities, whiteouts. The kernel refuses the unpacker
-/// every other device node.
-const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
-/// Two stacks, the pieces between the threads, a zstd window of 8 MiB; the rest is for headers and tables.
-const MEMORY: u64 = 96 << 20;
-/// The directories that the unpacker keeps open, and what it was given.
-const DESCRIPTORS: u64 = 256;
-/// How often it says how far it is.
-const PROGRESS: Duration = Duration::from_millis(100);
+/// The first word of its command line, by which the binary knows the role.
+pub(super) const ROLE: &str = "sandpod:unpack";
+pub(super) const STEP: Step = Step::CreateNamespaces;
+pub(super) const ON: &str = "the process that unpacks layers";
+/// What it needs while it unpacks: chown(2), files of other owners, setuid bits after that, file capabilities, whiteouts. The
+/// kernel refuses it every other device node.
+pub(super) const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
+/// What it needs besides to become root of the map, to make the quarantine its root directory, and to give the rest up.
+const SETUP_CAPABILITIES: [&str; 4] = ["SETGID", "SETPCAP", "SETUID", "SYS_ADMIN"];
 
 /// Where the bytes of a blob are.
 pub(super) enum Blob<'a> {
@@ -59,6 +43,24 @@ pub(super) struct Task<'a> {
     pub(super) expected: Expected,
     pub(super) idmap: &'a IdMapPlan,
     pub(super) limits: Limits,
+}
+
+/// A [`Task`] as it goes through the socket. Its descriptors come with it: the quarantine, the file, the pipe.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) blob: SentBlob,
+    pub(super) expected: Expected,
+    pub(super) limits: Limits,
+    pub(super) owners: Owners,
+    /// False where setgroups(2) is denied in the user namespace.
+    pub(super) may_set_groups: bool,
+}
+
+/// As [`Blob`], without its descriptors.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum SentBlob {
+    Kept,
+    Arriving { length: u64, has_pipe: bool },
 }
 
 /// What the unpacker says.
@@ -95,9 +97,6 @@ pub(super) struct Unpacker {
 impl Unpacker {
     /// Starts it. The caller has a single thread, and may be traced by its own uid (newuidmap(1)).
     pub(super) fn start(task: Task<'_>) -> Result<Unpacker> {
-        // Looked up again in the child's own mount namespace, and compared with the descriptor there.
-        let place = std::fs::read_link(path::through_proc(task.quarantine))
-            .map_err(|error| Failure::because(STEP, ON, format!("the quarantine has no path: {error}")))?;
         let (ours, theirs) = Channel::pair().during(STEP, ON)?;
         let namespaces = Namespaces::CLONE_NEWUSER
             | Namespaces::CLONE_NEWNS
@@ -106,18 +105,52 @@ impl Unpacker {
             | Namespaces::CLONE_NEWIPC;
         match fork_into(namespaces, Parent::Caller).during(STEP, ON)? {
             Fork::Child => {
-                drop(ours);
-                // A panic must not unwind into a second command.
-                let unpacked = catch_unwind(AssertUnwindSafe(|| child(&theirs, &place, task)));
-                exit_now(i32::from(unpacked.is_err()));
+                // Only returns when it failed.
+                let word = Word::Failed(execute_role(&theirs));
+                if let Ok(bytes) = serde_json::to_vec(&word) {
+                    let _ = theirs.send(&bytes, &[]);
+                }
+                exit_now(1);
             }
             Fork::Parent { pid, pidfd } => {
                 drop(theirs);
                 let unpacker = Unpacker { pid, pidfd, channel: ours };
-                write_maps(pid, task.idmap)?;
-                unpacker.channel.send(b"go", &[]).during(Step::BecomeRoot, ON)?;
+                // Beside the exec. Where that failed, neither of these can succeed.
+                let sent = write_maps(pid, task.idmap).and_then(|()| unpacker.send(task));
+                sent.map_err(|failure| unpacker.own_failure().unwrap_or(failure))?;
                 Ok(unpacker)
             }
+        }
+    }
+
+    /// Hands the task over. Only now it has ids that it can take on.
+    fn send(&self, task: Task<'_>) -> Result<()> {
+        let Task { quarantine, blob, expected, idmap, limits } = task;
+        let owners = if idmap.mode == UsernsMode::Single { Owners::Squash } else { Owners::Keep };
+        let may_set_groups = root_of(idmap).groups.is_some();
+        let mut fds = vec![quarantine];
+        let sent = match &blob {
+            Blob::Kept(file) => {
+                fds.push(file.as_fd());
+                SentBlob::Kept
+            }
+            Blob::Arriving { partial, length, pipe } => {
+                fds.push(partial.as_fd());
+                fds.extend(pipe.iter().map(AsFd::as_fd));
+                SentBlob::Arriving { length: *length, has_pipe: pipe.is_some() }
+            }
+        };
+        let order = Order { blob: sent, expected, limits, owners, may_set_groups };
+        let bytes = serde_json::to_vec(&order)
+            .map_err(|error| Failure::because(STEP, ON, format!("its task cannot be written: {error}")))?;
+        self.channel.send(&bytes, &fds).during(STEP, ON)
+    }
+
+    /// What it said before it was asked anything.
+    fn own_failure(&self) -> Option<Failure> {
+        match serde_json::from_slice(&self.channel.try_receive().ok()??.bytes) {
+            Ok(Word::Failed(failure)) => Some(failure),
+            _ => None,
         }
     }
 
@@ -148,191 +181,26 @@ impl Drop for Unpacker {
     }
 }
 
-fn child(channel: &Channel, place: &Path, task: Task<'_>) {
-    let word = match prepare(channel, place, &task) {
-        Ok(root) => unpack(channel, &root, task),
-        Err(None) => return,
-        Err(Some(failure)) => Word::Failed(failure),
+/// Replaces the fork, which has the command's memory, by this binary in the unpacker's role: without the environment, with the
+/// socket as stdin and no other descriptor of the command. Only returns when it failed.
+///
+/// It is executed with the caller's uid, who may execute it, and root of an isolated map might not. For a uid that is not root
+/// inside, the ambient set carries capabilities over (capabilities(7)).
+fn execute_role(channel: &Channel) -> Failure {
+    let prepared = || -> crate::sys::Result<OwnedFd> {
+        let program = path::open_host_path(Path::new("/proc/self/exe"))?;
+        let null = stdio::open_device("/dev/null")?;
+        stdio::set_stdio(channel.as_fd(), null.as_fd(), null.as_fd())?;
+        // All others are close-on-exec in this program, but for those that its caller left open.
+        stdio::close_from_on_exec(3)?;
+        privileges::keep_on_exec(CAPABILITIES.iter().chain(&SETUP_CAPABILITIES))?;
+        stdio::reset_signals()?;
+        Ok(program)
     };
-    // A command that has gone needs no answer.
-    if let Ok(bytes) = serde_json::to_vec(&word) {
-        let _ = channel.send(&bytes, &[]);
-    }
-}
-
-/// Gives up everything but what unpacking needs. `None`: the command has gone.
-fn prepare(channel: &Channel, place: &Path, task: &Task<'_>) -> std::result::Result<OwnedFd, Option<Failure>> {
-    // Other layers' locks and blobs, the puller: not for us, and a lock that we hold would outlive its owner.
-    let mut kept = vec![channel.as_fd(), task.quarantine];
-    match &task.blob {
-        Blob::Kept(file) => kept.push(file.as_fd()),
-        Blob::Arriving { partial, length: _, pipe } => {
-            kept.push(partial.as_fd());
-            kept.extend(pipe.iter().map(AsFd::as_fd));
-        }
-    }
-    stdio::close_all_but(&kept).during(STEP, ON)?;
-    // Until the maps are written it has no id that it could take on.
-    if !matches!(channel.receive(), Ok(Some(_))) {
-        return Err(None);
-    }
-    // As ourselves still, who may pass the store's parents.
-    let root = enter(place, task.quarantine).during(Step::EnterRoot, place.display())?;
-    privileges::become_identity(&root_of(task.idmap)).during(Step::BecomeRoot, ON)?;
-    // After the change of ids, which clears it. A command that died before has closed the channel.
-    die_with_parent(None).during(Step::BecomeRoot, ON)?;
-    drop_rights().during(Step::DropPrivileges, ON)?;
-    Ok(root)
-}
-
-fn enter(place: &Path, quarantine: BorrowedFd<'_>) -> crate::sys::Result<OwnedFd> {
-    mount::make_private()?;
-    let found = path::open_host_path(place)?;
-    if tree::identity(found.as_fd())? != tree::identity(quarantine)? {
-        return Err(crate::sys::Error { call: format!("open({})", place.display()), errno: crate::sys::Errno::ESTALE });
-    }
-    let root = DetachedMount::copy_of_fd(found.as_fd(), Reach::ThisMount)?;
-    root.add(Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC, Reach::ThisMount)?;
-    root.attach(found.as_fd(), place)?;
-    path::enter_directory(root.as_fd())?;
-    mount::pivot_to_current_directory()?;
-    path::open_host_path(Path::new("/"))
-}
-
-fn drop_rights() -> crate::sys::Result<()> {
-    let keep = CAPABILITIES.map(str::to_owned);
-    set_name(c"sandpod:unpack")?;
-    privileges::hide_from_ptrace()?;
-    privileges::no_new_privileges()?;
-    privileges::limit_bounding_set(&keep)?;
-    privileges::limit_capabilities(&keep)?;
-    limits::write_no_core()?;
-    limits::limit_descriptors(DESCRIPTORS)?;
-    limits::limit_memory(MEMORY)?;
-    // Modes are those of the archive.
-    stdio::set_umask(0);
-    Ok(())
-}
-
-fn unpack(channel: &Channel, root: &OwnedFd, task: Task<'_>) -> Word {
-    let Task { quarantine: _, blob, expected, idmap, limits } = task;
-    let owners = if idmap.mode == UsernsMode::Single { Owners::Squash } else { Owners::Keep };
-    let (tree, trash) = match make_directories(root.as_fd()) {
-        Ok(directories) => directories,
-        Err(failure) => return Word::Failed(failure),
+    let argv = memfd::c_string(ROLE);
+    let error = match prepared().and_then(|program| Ok((program, argv?))) {
+        Ok((program, argv)) => memfd::execute(program.as_fd(), &[argv], &[]),
+        Err(error) => error,
     };
-    let (input, copy) = ends(blob, channel);
-    let unpacked = unpack_blob(input, copy, &expected, (tree.as_fd(), trash.as_fd()), owners, limits);
-    drop(trash);
-    // What is left of it is removed with the quarantine, or by the collector.
-    let _ = remove_tree(root.as_fd(), TRASH.as_ref());
-    match unpacked {
-        Ok(summary) => Word::Done(summary),
-        Err(error) => Word::Refused { blame: blame(&error), why: sentences(&error) },
-    }
-}
-
-fn make_directories(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
-    let make = |name: &str| {
-        path::make_new_directory(root, Path::new(name))?;
-        tree::open_directory(root, name.as_ref())
-    };
-    let made = make(TREE).and_then(|tree| {
-        // A layer that says nothing of its root has one like every other.
-        create::set_mode(tree.as_fd(), 0o755)?;
-        Ok((tree, make(TRASH)?))
-    });
-    made.during(Step::MountFilesystems, "the quarantine of a layer")
-}
-
-fn blame(error: &BlobError) -> Blame {
-    match error {
-        // Cut off: what is here may be the beginning of the right bytes.
-        BlobError::Size { expected, found } if found < expected => Blame::Reading,
-        BlobError::Size { .. } | BlobError::Digest { .. } => Blame::Bytes,
-        BlobError::Read(_) => Blame::Reading,
-        BlobError::Decompression(_) | BlobError::Layer(_) | BlobError::DiffId { .. } => Blame::Layer,
-    }
-}
-
-/// An error and what it comes from, one line each.
-fn sentences(error: &dyn std::error::Error) -> Vec<String> {
-    let mut lines = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        lines.push(cause.to_string());
-        source = cause.source();
-    }
-    lines.dedup();
-    lines
-}
-
-/// The blob as one stream, and where its new bytes go.
-fn ends<'a>(blob: Blob<'a>, channel: &'a Channel) -> (Input<'a>, Copy<'a>) {
-    let said = Instant::now();
-    match blob {
-        Blob::Kept(file) => {
-            let input = Input { file, file_ends: u64::MAX, pipe: None, offset: 0, channel, said };
-            (input, Copy { file: None, from: 0, offset: 0 })
-        }
-        Blob::Arriving { partial, length, pipe } => {
-            let pipe = pipe.map(File::from);
-            let input = Input { file: partial, file_ends: length, pipe, offset: 0, channel, said };
-            (input, Copy { file: Some(partial), from: length, offset: 0 })
-        }
-    }
-}
-
-struct Input<'a> {
-    file: &'a File,
-    /// From here on the bytes come from the pipe.
-    file_ends: u64,
-    pipe: Option<File>,
-    offset: u64,
-    channel: &'a Channel,
-    said: Instant,
-}
-
-impl Read for Input<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.file_ends - self.offset.min(self.file_ends);
-        let count = if left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.file.read_at(&mut buffer[..most], self.offset)?
-        } else {
-            self.pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(buffer))?
-        };
-        self.offset += count as u64;
-        if self.said.elapsed() >= PROGRESS {
-            self.said = Instant::now();
-            // Not waited for: the next word says more.
-            if let Ok(word) = serde_json::to_vec(&Word::Bytes(self.offset)) {
-                let _ = self.channel.try_send(&word, &[]);
-            }
-        }
-        Ok(count)
-    }
-}
-
-/// Writes bytes to their place in a file, which has the first ones already.
-struct Copy<'a> {
-    file: Option<&'a File>,
-    from: u64,
-    offset: u64,
-}
-
-impl Write for Copy<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let known = self.from.saturating_sub(self.offset).min(bytes.len() as u64);
-        if let Some(file) = self.file {
-            let new = &bytes[usize::try_from(known).unwrap_or(bytes.len())..];
-            file.write_all_at(new, self.offset + known)?;
-        }
-        self.offset += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Failure::new(STEP, ON, &error)
 }

@@ -28,7 +28,7 @@ use crate::sys;
 mod tests;
 
 /// What one layer may ask for. Each is far above what real images have and far below what would harm a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Entries in the archive.
     pub entries: u64,
@@ -43,7 +43,7 @@ impl Default for Limits {
 }
 
 /// What is done with owners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owners {
     /// Each file gets the ids that the archive says; they must be mapped in our user namespace.
     Keep,

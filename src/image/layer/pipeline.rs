@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use serde::{Deserialize, Serialize};
+
 use super::{LayerError, Limits, Owners, Summary, unpack};
 use crate::image::compression::{Compression, decompress};
 use crate::image::digest::{Digest, Digesting};
@@ -15,7 +17,7 @@ const PIECE: usize = 256 * 1024;
 const WAITING: usize = 4;
 
 /// What a manifest and a configuration say of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// Of the blob, as it is transferred.
     pub digest: Digest,
