@@ -13,6 +13,7 @@ pub mod idmap;
 pub mod images;
 mod join;
 pub mod launcher;
+mod layer_trees;
 pub mod layers;
 mod message;
 mod mirror;

@@ -56,6 +56,10 @@ impl<'a> Sources<'a> {
             LayerPlace::Memory { .. } => open(Path::new(layers::DIRECTORY))?,
         };
         let layers = |paths: &'a [PathBuf]| -> Result<Vec<(&'a Path, OwnedFd)>> {
+            if container.from_image.is_some() {
+                let opened = pinned.trees.open(paths).during(step, &container.name)?;
+                return Ok(paths.iter().map(PathBuf::as_path).zip(opened).collect());
+            }
             let opened = paths.iter().map(|path| {
                 let opened = open(path)?;
                 pinned.check(path, opened.as_fd()).during(step, &container.name)?;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
+use super::layer_trees::PinnedTrees;
 use super::layers;
 use crate::plan::{ContainerPlan, HostPathPlan, HostPathType, LayerPlace, PodPlan, RootPlan, container_root};
 use crate::step::Step;
@@ -34,27 +35,37 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
         refuse_our_directories(host_path, opened.as_fd(), plan)?;
         pinned.insert(host_path.path.clone(), opened);
     }
-    // Not the layers of images: those are in the store, where no container may write (`refuse_our_directories`).
-    for container in plan.containers.iter().filter(|container| container.from_image.is_none()) {
-        if let RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories } = &container.root {
-            for directory in directories {
-                let opened = path::open_host_path(directory).during(STEP, directory.display())?;
-                pinned.insert(directory.clone(), opened);
-            }
+    let mut trees = Vec::new();
+    for container in &plan.containers {
+        let (RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories }) = &container.root
+        else {
+            continue;
+        };
+        if container.from_image.is_some() {
+            trees.extend(directories);
+            continue;
+        }
+        for directory in directories {
+            let opened = path::open_host_path(directory).during(STEP, directory.display())?;
+            pinned.insert(directory.clone(), opened);
         }
     }
-    Ok(Pinned(pinned))
+    let trees = PinnedTrees::pin(trees).during(STEP, "the layers of the pod's images")?;
+    Ok(Pinned { paths: pinned, trees })
 }
 
 /// What the pod's host paths were when it began. A container that may write to one could put a link to another place of
 /// yours where the next one begins, and be started again. Held open, so that nothing else can get its inode number.
 #[derive(Debug, Default)]
-pub struct Pinned(BTreeMap<PathBuf, OwnedFd>);
+pub struct Pinned {
+    paths: BTreeMap<PathBuf, OwnedFd>,
+    pub(super) trees: PinnedTrees,
+}
 
 impl Pinned {
     /// Refuses what is no longer what it was. A path that was not pinned is ours, or the kernel's.
     pub fn check(&self, path: &Path, opened: BorrowedFd<'_>) -> sys::Result<()> {
-        let Some(pinned) = self.0.get(path) else { return Ok(()) };
+        let Some(pinned) = self.paths.get(path) else { return Ok(()) };
         if tree::identity(pinned.as_fd())? == tree::identity(opened)? {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! Nothing here follows a symlink or enters a mount.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::dir::{Dir, Type};
@@ -13,12 +13,40 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Result;
-use super::error::Named;
+use super::error::{Named, last};
 use super::path::change_mode;
 
 /// Which directory an open descriptor is: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity(u64, u64);
+
+/// Which file something is, to compare when nothing holds it open: an inode number is given again to a new file, a time of
+/// birth is not (statx(2), STATX_BTIME).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastingIdentity {
+    device: (u32, u32),
+    inode: u64,
+    /// Seconds and nanoseconds; 0 where the file system keeps none.
+    born: (i64, u32),
+}
+
+/// The identity of what a descriptor refers to, also an O_PATH one.
+pub fn lasting_identity(fd: BorrowedFd<'_>) -> Result<LastingIdentity> {
+    // SAFETY: a plain struct of integers for which all zeroes is valid.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_INO | libc::STATX_BTIME);
+    // SAFETY: an empty NUL-terminated string, integers, and a struct that outlives the call.
+    let rc = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, &raw mut found) };
+    if rc != 0 {
+        return Err(last(|| "statx(STATX_INO|STATX_BTIME)".to_owned()));
+    }
+    let has_birth = found.stx_mask & libc::STATX_BTIME != 0;
+    Ok(LastingIdentity {
+        device: (found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        born: if has_birth { (found.stx_btime.tv_sec, found.stx_btime.tv_nsec) } else { (0, 0) },
+    })
+}
 
 /// What an entry is and takes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
