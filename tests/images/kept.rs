@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::made::{Image, digest, directory, entry, file, layer, symlink};
 use super::server::Server;
-use crate::support::Home;
+use crate::support::{Home, until};
 
 fn json(home: &Home, words: &[&str]) -> Value {
     serde_json::from_str(&home.sandpod(words).ends_with(0).stdout).expect("JSON")
@@ -95,6 +95,56 @@ fn what_a_pod_uses_stays_and_everything_else_goes() {
     home.sandpod(&["image", "prune"]).ends_with(0).says("deleted sha256:");
     assert_eq!(files(&store), 1, "the lock alone");
     assert_eq!(trees(), 0);
+}
+
+/// An image without a name may be wanted still: it is found by its digest until `prune` takes it.
+#[test]
+fn rm_takes_no_other_image_that_has_no_name() {
+    let Some(home) = Home::new("image_rm_nameless") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let images = [b"old", b"new", b"own"].map(|text| Image::new(&[layer(&[file("file", text)])]));
+    let [old, new, own] = &images;
+    server.add("a/moved", old);
+    server.add("a/own", own);
+    let [moved, other] = ["moved", "own"].map(|name| format!("{}/a/{name}:1", server.host()));
+    home.sandpod(&["pull", "-q", &moved, &other]).ends_with(0);
+    server.add("a/moved", new);
+    home.sandpod(&["pull", "-q", &moved]).ends_with(0);
+    let removed = home.sandpod(&["rmi", &other]).ends_with(0).says(&format!("untagged {other}"));
+    assert!(removed.stdout.contains(&digest(&own.manifest)), "{}", removed.explain());
+    assert!(!removed.stdout.contains(&digest(&old.manifest)), "{}", removed.explain());
+    json(&home, &["image", "inspect", &digest(&old.manifest)]);
+    home.sandpod(&["rmi", &digest(&own.manifest)]).ends_with(125).complains("there is no image");
+    // By its digest it can be removed all the same.
+    home.sandpod(&["rmi", &digest(&old.manifest)]).ends_with(0).says(&format!("deleted {}", digest(&old.manifest)));
+    json(&home, &["image", "inspect", &moved]);
+}
+
+/// Who can write to the store's directory, such as a container with a hostPath above it, decides nothing for other pods.
+#[test]
+fn a_layer_that_was_replaced_is_not_used() {
+    let Some(home) = Home::new("image_replaced") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    server.add("a/shell", &Image::new(&[shell()]));
+    let name = format!("{}/a/shell:1", server.host());
+    let container = json!({ "name": "c", "image": name, "command": ["/bin/sh", "-c", "/bin/sleep 1; exit 7"] });
+    let pod = home.start(&json!({ "containers": [container] }));
+    let maps = home.path().join("share/sandpod/images/trees");
+    let entry = |directory: &Path| {
+        let mut names = fs::read_dir(directory).expect("readdir").map(|entry| entry.expect("an entry").path());
+        names.find(|path| path.is_dir()).expect("a directory")
+    };
+    let layer = entry(&entry(&maps));
+    fs::rename(&layer, layer.with_extension("moved")).expect("rename");
+    let planted = home.directory(layer.strip_prefix(home.path()).expect("in the home").to_str().expect("UTF-8"), 0o700);
+    home.directory(planted.join("tree").strip_prefix(home.path()).expect("below").to_str().expect("UTF-8"), 0o755);
+    let said = until("a start that is refused", || {
+        let said = pod.recorded("c").to_string() + &pod.logs("c");
+        said.contains("was replaced since the pod started").then_some(said)
+    });
+    assert!(said.contains("RunContainerError"), "{said}");
 }
 
 #[test]

@@ -9,26 +9,32 @@ use super::super::{Failure, Outcome, print, pull, source};
 use super::{facts, find};
 use crate::engine::images::remove_trees;
 use crate::host::Facts;
-use crate::image::store::{Also, Found, ImageStore, RemovalLock, StoreError, Used, tree_of};
+use crate::image::Digest;
+use crate::image::store::{Also, Found, ImageStore, Nameless, RemovalLock, StoreError, Used, tree_of};
 use crate::plan::idmap;
 use crate::plan::{PodPlan, RootPlan};
 use crate::report::{Report, exit_code};
 
-/// Names go first; then what nothing refers to. Goes on after an image that stays.
+/// Names go first; then the images that have none now, and what they alone need. Goes on after an image that stays.
 pub(crate) fn rm(asked: &ImageRmArguments) -> Outcome {
     let facts = facts()?;
     let store = pull::open_store(&facts)?;
     let lock = lock(&store)?;
     let used = used(&facts, &store)?;
+    let mut removed = BTreeSet::new();
     let outcome = super::super::each(&asked.images, |typed| {
-        for name in names_to_remove(&store, typed, asked.force, &used)? {
+        let (image, names) = names_to_remove(&store, typed, asked.force, &used)?;
+        removed.insert(image);
+        for name in names {
             let removed = store.remove_name(&name);
             removed.map_err(|error| error.into_report(format!("could not remove the name `{name}`")))?;
             print::text(&format!("untagged {name}\n"))?;
         }
         Ok(())
     });
-    let collected = collect(&facts, &store, &lock, &used, Also::default());
+    // Other images without a name are for `prune`.
+    let also = Also { nameless: Nameless::These(removed), ..Also::default() };
+    let collected = collect(&facts, &store, &lock, &used, &also);
     match (outcome, collected) {
         (outcome, Ok(_)) => outcome,
         (Err(Failure::Reports(mut first)), Err(Failure::Reports(more))) => {
@@ -39,7 +45,7 @@ pub(crate) fn rm(asked: &ImageRmArguments) -> Outcome {
     }
 }
 
-fn names_to_remove(store: &ImageStore, typed: &str, force: bool, used: &Used) -> Result<Vec<String>, Report> {
+fn names_to_remove(store: &ImageStore, typed: &str, force: bool, used: &Used) -> Result<(Digest, Vec<String>), Report> {
     let Found { image, name } = find(store, typed)?;
     let all = store.names_of(image.manifest).map_err(|error| error.into_report("could not read the names"))?;
     let all: Vec<String> = all.into_iter().map(|name| name.name).collect();
@@ -62,7 +68,7 @@ fn names_to_remove(store: &ImageStore, typed: &str, force: bool, used: &Used) ->
             "remove the pod first (`sandpod ps -a`), or remove only the name with -f: the image then stays as long as the pod",
         );
     }
-    Ok(names)
+    Ok((image.manifest, names))
 }
 
 pub(super) fn prune(asked: &ImagePruneArguments) -> Outcome {
@@ -79,14 +85,14 @@ pub(super) fn prune(asked: &ImagePruneArguments) -> Outcome {
             }
         }
     }
-    let also = Also { partial_blobs: true, layer_blobs: asked.blobs };
-    let freed = collect(&facts, &store, &lock, &used, also)?;
+    let also = Also { nameless: Nameless::All, partial_blobs: true, layer_blobs: asked.blobs };
+    let freed = collect(&facts, &store, &lock, &used, &also)?;
     print::notice("freed", &bytes(freed));
     Ok(0)
 }
 
 /// Removes what nothing refers to, and prints the images that are gone. Returns the bytes that are free now.
-fn collect(facts: &Facts, store: &ImageStore, lock: &RemovalLock, used: &Used, also: Also) -> Result<u64, Failure> {
+fn collect(facts: &Facts, store: &ImageStore, lock: &RemovalLock, used: &Used, also: &Also) -> Result<u64, Failure> {
     let failed = |error: StoreError| error.into_report("could not remove what no image and no pod refers to");
     let found = store.collect(lock, used, also).map_err(failed)?;
     let (trees, reports) = remove_trees(&found.trees, &idmap::widest(facts));
@@ -119,11 +125,11 @@ fn used(facts: &Facts, store: &ImageStore) -> Result<Used, Report> {
     Ok(used)
 }
 
-fn manifests(plan: &PodPlan) -> BTreeSet<crate::image::Digest> {
+fn manifests(plan: &PodPlan) -> BTreeSet<Digest> {
     plan.containers.iter().filter_map(|container| container.from_image.as_ref().map(|image| image.manifest)).collect()
 }
 
-fn trees(plan: &PodPlan, images: &Path) -> Vec<(String, crate::image::Digest)> {
+fn trees(plan: &PodPlan, images: &Path) -> Vec<(String, Digest)> {
     let directories = plan.containers.iter().flat_map(|container| match &container.root {
         RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories } => directories.as_slice(),
         RootPlan::HostTree { links: _, dirs: _, fresh: _ } => &[],

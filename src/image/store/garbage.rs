@@ -19,13 +19,31 @@ pub struct Used {
     pub trees: BTreeSet<(String, Digest)>,
 }
 
-/// What goes beside what nothing refers to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Which images go, of those that have no name and that no pod uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Nameless {
+    #[default]
+    All,
+    These(BTreeSet<Digest>),
+}
+
+/// What goes beside the blobs and trees that no image and no pod needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Also {
+    pub nameless: Nameless,
     /// Downloads that were interrupted: the next pull would go on from them.
     pub partial_blobs: bool,
     /// Blobs of layers that are unpacked for some map.
     pub layer_blobs: bool,
+}
+
+impl Also {
+    fn keeps(&self, nameless: Digest) -> bool {
+        match &self.nameless {
+            Nameless::All => false,
+            Nameless::These(images) => !images.contains(&nameless),
+        }
+    }
 }
 
 /// What was removed, and what is left to be removed by a process inside the id map.
@@ -49,11 +67,11 @@ pub struct RemovedTree {
 }
 
 impl ImageStore {
-    /// Removes what nothing refers to. An image without a name goes too, unless a pod uses it.
+    /// Removes images that have no name and that no pod uses, and what no image and no pod needs.
     ///
     /// # Errors
     /// What the file system says. What is removed until then stays removed; nothing that is left is half there.
-    pub fn collect(&self, _lock: &RemovalLock, used: &Used, also: Also) -> Result<Freed> {
+    pub fn collect(&self, _lock: &RemovalLock, used: &Used, also: &Also) -> Result<Freed> {
         let mut freed = Freed::default();
         self.remove_strays(&mut freed)?;
         let wanted: BTreeSet<Digest> =
@@ -62,7 +80,7 @@ impl ImageStore {
         let mut layer_blobs = Vec::new();
         for name in list(self.manifests.as_fd(), "manifests")? {
             let image = match digest_of_name(&name) {
-                Some(manifest) if wanted.contains(&manifest) => self.image(manifest)?,
+                Some(manifest) if wanted.contains(&manifest) || also.keeps(manifest) => self.image(manifest)?,
                 _ => None,
             };
             let Some(image) = image else {

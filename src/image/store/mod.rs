@@ -27,7 +27,7 @@ use crate::sys::private_dir::{self, Flaw};
 use crate::sys::{self, beneath, create, path, probe, tree};
 
 pub use blobs::PartialBlob;
-pub use garbage::{Also, Freed, RemovedTree, Used};
+pub use garbage::{Also, Freed, Nameless, RemovedTree, Used};
 pub use images::{Added, Found};
 pub use names::Name;
 pub use trees::{MapLines, NewTree, StoredTree, TreeState};

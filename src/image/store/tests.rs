@@ -66,7 +66,7 @@ impl Fixture {
 
     fn collect(&self, used: &Used, also: Also) -> Freed {
         let lock = self.store.exclusive(|| panic!("nobody uses it")).expect("a lock");
-        self.store.collect(&lock, used, also).expect("collected")
+        self.store.collect(&lock, used, &also).expect("collected")
     }
 
     /// All files and directories, without those of records.
@@ -286,7 +286,13 @@ fn garbage_is_what_neither_a_name_nor_a_pod_refers_to() {
         // Of an image that is no longer known by its manifest.
         trees: [("single".to_owned(), diff_id("stray"))].into(),
     };
-    let freed = fixture.collect(&used, Also::default());
+    // Not asked for: it stays, and so does what it needs.
+    let named_only = Also { nameless: Nameless::These([named.manifest].into()), ..Also::default() };
+    let freed = fixture.collect(&used, named_only);
+    assert!(freed.images.is_empty() && fixture.store.has_tree("single", diff_id("old")).expect("looked"));
+    // The half tree is of no use to any image.
+    assert_eq!(freed.trees.len(), 1);
+    let freed = fixture.collect(&used, Also { nameless: Nameless::These([old.manifest].into()), ..Also::default() });
     assert_eq!(freed.images, [old.manifest]);
     assert!(freed.bytes >= 4096, "{}", freed.bytes);
     // `old`'s tree, and the half one.
@@ -300,7 +306,7 @@ fn garbage_is_what_neither_a_name_nor_a_pod_refers_to() {
     assert!(fixture.paths("names").len() == 1 && fixture.paths("partial").len() == 1);
 
     // Blobs that a tree can stand in for, and downloads.
-    fixture.collect(&used, Also { partial_blobs: true, layer_blobs: true });
+    fixture.collect(&used, Also { partial_blobs: true, layer_blobs: true, ..Also::default() });
     assert!(fixture.paths("partial").is_empty() && !["base", "mine", "podded"].into_iter().any(blob));
     assert_eq!(fixture.store.images().expect("listed").len(), 2);
 
