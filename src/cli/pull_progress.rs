@@ -1,4 +1,4 @@
-//! How a pull is shown: bars on a terminal, lines elsewhere, JSON with `--json`.
+//! How a pull or a push is shown: bars on a terminal, lines elsewhere, JSON with `--json`.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::print;
-use crate::engine::images::{Event, Progress};
+use crate::engine::images::{BlobPushed, Event, Progress};
 use crate::image::Digest;
 
 /// Hexadecimal digits of a digest that are enough for a reader.
@@ -92,7 +92,16 @@ impl Shown {
                     bar.set_position(*bytes);
                 }
             }
-            Event::LayerDone { layer, .. } | Event::LayerAgain { layer, .. } => {
+            Event::BlobBegun { blob, size } => {
+                let bar = all.add(ProgressBar::new(*size).with_style(style()).with_message(short(*blob)));
+                layers.insert(*blob, bar);
+            }
+            Event::BlobProgress { blob, bytes, .. } => {
+                if let Some(bar) = layers.get(blob) {
+                    bar.set_position(*bytes);
+                }
+            }
+            Event::LayerDone { layer, .. } | Event::LayerAgain { layer, .. } | Event::BlobDone { blob: layer, .. } => {
                 if let Some(bar) = layers.remove(layer) {
                     bar.finish_and_clear();
                     all.remove(&bar);
@@ -149,10 +158,22 @@ fn sentence(event: &Event<'_>) -> Option<String> {
             }
             line
         }
+        Event::BlobDone { blob, size: bytes, how } => {
+            let how = match how {
+                BlobPushed::WasThere => "was there",
+                BlobPushed::Mounted => "taken from another repository",
+                BlobPushed::Sent => "sent",
+            };
+            format!("blob {}: {how}, {}", short(*blob), size(*bytes))
+        }
         Event::LayerBegun { layer, from, kept: false, .. } if *from > 0 => {
             format!("layer {}: {} are here from an earlier pull", short(*layer), size(*from))
         }
-        Event::LayerWaits { .. } | Event::LayerBegun { .. } | Event::LayerProgress { .. } => return None,
+        Event::LayerWaits { .. }
+        | Event::LayerBegun { .. }
+        | Event::LayerProgress { .. }
+        | Event::BlobBegun { .. }
+        | Event::BlobProgress { .. } => return None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! `sandpod push`
 
 use super::arguments::PushArguments;
+use super::pull_progress::Shown;
 use super::{Outcome, image, print, pull};
 use crate::engine::images;
 use crate::host::{self, CgroupQuery};
@@ -40,13 +41,14 @@ pub(crate) fn push(asked: &PushArguments) -> Outcome {
         .filter(|other| other.registry == reference.registry && other.repository != reference.repository)
         .map(|other| other.repository)
         .collect();
-    let mut said = |line: &str| {
-        if !asked.quiet {
-            print::notice("blob", line);
-        }
-    };
-    images::push(&store, &found.image, &reference.to_string(), &endpoint, &others, &mut said)?;
+    let mut out = Shown::new(asked.quiet, asked.json);
+    images::push(&store, &found.image, &reference.to_string(), &endpoint, &others, &mut out)?;
+    out.finish()?;
     let manifest = found.image.manifest;
+    if asked.json {
+        let line = serde_json::json!({ "event": "done", "image": reference.to_string(), "manifest": manifest });
+        return Ok(print::text(&format!("{line}\n"))?).map(|()| 0);
+    }
     Ok(print::text(&if asked.quiet { format!("{manifest}\n") } else { format!("{reference}@{manifest}\n") })?)
         .map(|()| 0)
 }

@@ -30,6 +30,9 @@ pub(crate) struct PushArguments {
     /// Where it goes, instead of to the registry of its name: `[REGISTRY/]NAME[:TAG]`
     pub(crate) destination: Option<String>,
     /// Print only the digest
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
+    /// Print what happens as JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }

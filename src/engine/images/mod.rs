@@ -13,7 +13,7 @@ mod removal;
 mod unpacker;
 mod unpacker_role;
 
-pub use progress::{Event, Progress, Silent};
+pub use progress::{BlobPushed, Event, Progress, Silent};
 pub use push::push;
 pub use removal::remove_trees;
 

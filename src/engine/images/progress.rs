@@ -1,4 +1,4 @@
-//! What a pull says while it works.
+//! What a pull or a push says while it works.
 
 use serde::Serialize;
 
@@ -50,6 +50,21 @@ pub enum Event<'a> {
         layer: Digest,
         why: &'a str,
     },
+    /// A blob of an image that is pushed.
+    BlobBegun {
+        blob: Digest,
+        size: u64,
+    },
+    BlobProgress {
+        blob: Digest,
+        size: u64,
+        bytes: u64,
+    },
+    BlobDone {
+        blob: Digest,
+        size: u64,
+        how: BlobPushed,
+    },
     LayerDone {
         layer: Digest,
         size: u64,
@@ -58,6 +73,16 @@ pub enum Event<'a> {
         xattrs_dropped: u64,
         owners_squashed: u64,
     },
+}
+
+/// How a blob came to be in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlobPushed {
+    WasThere,
+    /// From another repository of the same registry.
+    Mounted,
+    Sent,
 }
 
 /// Who wants to know.

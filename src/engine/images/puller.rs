@@ -80,6 +80,11 @@ pub(super) enum Answer {
         id: u64,
         media_type: String,
     },
+    /// So many bytes of a blob were sent to the registry; the document comes later.
+    Sent {
+        id: u64,
+        bytes: u64,
+    },
     /// All bytes of a blob have gone into its pipe.
     Through {
         id: u64,
@@ -107,6 +112,13 @@ pub(super) struct Document {
 
 /// A document, or why an endpoint did not give it.
 pub(super) type Fetched = Result<Document, Trouble>;
+
+/// An answer with the number of its request.
+pub(super) enum Heard {
+    Document(u64, Fetched),
+    /// Bytes of a blob that were sent to the registry so far.
+    Sent(u64, u64),
+}
 
 /// A running puller. Dropped, it ends: its socket closes.
 pub(super) struct Puller {
@@ -161,9 +173,10 @@ impl Puller {
         size: u64,
         other: Option<String>,
         blob: BorrowedFd<'_>,
+        sent: &mut dyn FnMut(u64),
     ) -> Result<Fetched, Report> {
         let id = self.id();
-        self.document(&Request::PushBlob { id, endpoint: 0, digest, size, other }, id, &[blob])
+        self.document_with(&Request::PushBlob { id, endpoint: 0, digest, size, other }, id, &[blob], sent)
     }
 
     pub(super) fn push_manifest(&mut self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<Fetched, Report> {
@@ -204,18 +217,28 @@ impl Puller {
     }
 
     fn document(&mut self, request: &Request, wanted: u64, fds: &[BorrowedFd<'_>]) -> Result<Fetched, Report> {
+        self.document_with(request, wanted, fds, &mut |_| {})
+    }
+
+    fn document_with(
+        &mut self,
+        request: &Request,
+        wanted: u64,
+        fds: &[BorrowedFd<'_>],
+        sent: &mut dyn FnMut(u64),
+    ) -> Result<Fetched, Report> {
         self.ask(request, fds)?;
         loop {
-            if let Some((id, answer)) = self.hear()?
-                && id == wanted
-            {
-                return Ok(answer);
+            match self.hear()? {
+                Some(Heard::Document(id, answer)) if id == wanted => return Ok(answer),
+                Some(Heard::Sent(id, bytes)) if id == wanted => sent(bytes),
+                _ => {}
             }
         }
     }
 
     /// One answer: of a blob it is kept for [`outcome`](Self::outcome), a document is given with its number.
-    pub(super) fn hear(&mut self) -> Result<Option<(u64, Fetched)>, Report> {
+    pub(super) fn hear(&mut self) -> Result<Option<Heard>, Report> {
         let failed = |why: String| could_not("hear from the process that talks to registries", why);
         let Some(mut message) = self.channel.receive().map_err(|error| failed(error.to_string()))? else {
             let status = self.child.wait().map_err(|error| failed(sys::describe_io(&error)))?;
@@ -225,15 +248,16 @@ impl Puller {
             Answer::Document { id, media_type } => {
                 let sealed = message.fds.pop().ok_or_else(|| failed("it sent a document without bytes".to_owned()))?;
                 let bytes = memfd::read_sealed(sealed, MAX_DOCUMENT).map_err(|error| failed(error.to_string()))?;
-                Ok(Some((id, Ok(Document { bytes, media_type }))))
+                Ok(Some(Heard::Document(id, Ok(Document { bytes, media_type }))))
             }
+            Answer::Sent { id, bytes } => Ok(Some(Heard::Sent(id, bytes))),
             Answer::Through { id } => {
                 self.through.insert(id, Ok(()));
                 Ok(None)
             }
             Answer::Failed { id, trouble } => {
                 self.through.insert(id, Err(trouble.clone()));
-                Ok(Some((id, Err(trouble))))
+                Ok(Some(Heard::Document(id, Err(trouble))))
             }
         }
     }

@@ -8,12 +8,13 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::puller::{Answer, MAX_ENDPOINTS, ROLE, Request, Trouble};
 use crate::image::descriptor::{self, MAX_DOCUMENT};
 use crate::image::digest::Digest;
 use crate::image::registries::{Der, Endpoint, Trust, system_authorities};
-use crate::image::registry::{Client, RegistryError};
+use crate::image::registry::{Client, RegistryError, TlsFault};
 use crate::plan::syscall_filter;
 use crate::report::exit_code;
 use crate::sys::clone::exit_now;
@@ -26,6 +27,8 @@ const NAME_RESOLUTION: [&str; 5] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
 /// Its connections, and the pipes of the blobs.
 const DESCRIPTORS: u64 = 256;
+/// How often it says how much of a blob was sent.
+const PROGRESS: Duration = Duration::from_millis(100);
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;
 
@@ -95,8 +98,17 @@ impl Registries {
                 }
                 Request::PushBlob { id, endpoint, digest, size, other } => {
                     let blob = std::fs::File::from(message.fds.pop().ok_or("a blob was pushed without its file")?);
+                    let mut said = Instant::now();
+                    let mut sent = |bytes| {
+                        if said.elapsed() >= PROGRESS {
+                            said = Instant::now();
+                            // A command that has gone is seen by the next `receive`.
+                            let _ = registries.say(&Answer::Sent { id, bytes }, &[]);
+                        }
+                    };
                     let pushed = registries.with_client(endpoint, |client, repository| {
-                        client.push_blob(repository, digest, size, &blob, other.as_deref()).map_err(trouble)
+                        let other = other.as_deref();
+                        client.push_blob(repository, digest, size, &blob, other, &mut sent).map_err(trouble)
                     });
                     registries.send_document(id, pushed.map(|pushed| (Vec::new(), format!("{pushed:?}"))))?;
                 }
@@ -214,21 +226,46 @@ fn trouble(error: RegistryError) -> Trouble {
             Some(format!("the credentials for it were used; `sandpod login {host}` replaces them"))
         }
         RegistryError::RateLimited { .. } => Some("a login has a higher limit at most registries".to_owned()),
+        RegistryError::Tls { host, fault } => hint_for_tls(host, fault),
         _ => None,
     };
     Trouble { why: error.to_string(), hint, is_final: false }
 }
 
+/// Giving up the check comes last, and only where it helps.
+fn hint_for_tls(host: &str, fault: &TlsFault) -> Option<String> {
+    Some(match fault {
+        TlsFault::UnknownAuthority(_) => format!(
+            "if you know this registry, put the certificate of its authority into ~/.config/containers/certs.d/{host}/ca.crt, \
+             or into the system's bundle (update-ca-certificates); `insecure = true` for it in registries.conf trusts \
+             whatever answers, and is the last resort"
+        ),
+        TlsFault::OtherName => "use the name that its certificate has, or let its operator add this one".to_owned(),
+        TlsFault::Time => {
+            "look at `date`; a certificate that has expired is for the registry's operator to renew".to_owned()
+        }
+        TlsFault::NotTls => {
+            format!("a registry without TLS needs `insecure = true` for `{host}` in registries.conf")
+        }
+        TlsFault::ClientCertificate => {
+            format!("put the certificate into ~/.config/containers/certs.d/{host}/client.cert, its key into client.key")
+        }
+        TlsFault::Other(_) => return None,
+    })
+}
+
 /// There is one endpoint, and no login yet that could be replaced.
 fn of_login(error: RegistryError) -> Trouble {
     let hint = match &error {
-        RegistryError::Denied { .. } => Some("the registry does not know this user with this password"),
-        RegistryError::Unreachable { .. } => {
-            Some("a registry without TLS needs `insecure = true` in registries.conf, or --tls-verify=false")
+        RegistryError::Denied { .. } => Some("the registry does not know this user with this password".to_owned()),
+        RegistryError::Tls { host, fault } => {
+            let without = matches!(fault, TlsFault::UnknownAuthority(_) | TlsFault::NotTls);
+            let also = if without { "; here also --tls-verify=false" } else { "" };
+            hint_for_tls(host, fault).map(|hint| hint + also)
         }
         _ => None,
     };
-    Trouble { why: error.to_string(), hint: hint.map(str::to_owned), is_final: true }
+    Trouble { why: error.to_string(), hint, is_final: true }
 }
 
 fn broken(error: &std::io::Error) -> Trouble {

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::could_not;
+use super::progress::{BlobPushed, Event, Progress};
 use super::puller::{Puller, Trouble};
 use crate::image::descriptor::OCI_MANIFEST;
 use crate::image::registries::Endpoint;
@@ -11,7 +12,7 @@ use crate::image::{Digest, StoredImage};
 use crate::report::{Report, exit_code};
 
 /// Pushes the blobs that the registry lacks, then the manifest. The caller holds the store's shared lock meanwhile; `name` is
-/// for messages, `others` are repositories of the same registry that may have the blobs; `said` gets a line for each blob.
+/// for messages, `others` are repositories of the same registry that may have the blobs.
 ///
 /// # Errors
 /// A blob that is not in the store, a registry that does not take one.
@@ -21,7 +22,7 @@ pub fn push(
     name: &str,
     endpoint: &Endpoint,
     others: &[String],
-    said: &mut dyn FnMut(&str),
+    out: &mut dyn Progress,
 ) -> Result<(), Report> {
     let of_store = |error: crate::image::store::StoreError| error.into_report(format!("could not push {name}"));
     let manifest = store.document(image.manifest).map_err(of_store)?.ok_or_else(|| lacks(name, image.manifest))?;
@@ -45,15 +46,15 @@ pub fn push(
     for (digest, blob) in &blobs {
         let size = blob.metadata().map_err(|error| could_not(&format!("push {name}"), error.to_string()))?.len();
         let other = others.first().cloned();
-        let how = puller.push_blob(*digest, size, other, blob.as_fd())?.map_err(failed)?.media_type;
-        said(&format!(
-            "{digest}: {}",
-            match how.as_str() {
-                "WasThere" => "was there",
-                "Mounted" => "taken from another repository",
-                _ => "sent",
-            }
-        ));
+        out.say(&Event::BlobBegun { blob: *digest, size });
+        let mut sent = |bytes| out.say(&Event::BlobProgress { blob: *digest, size, bytes });
+        let how = puller.push_blob(*digest, size, other, blob.as_fd(), &mut sent)?.map_err(failed)?.media_type;
+        let how = match how.as_str() {
+            "WasThere" => BlobPushed::WasThere,
+            "Mounted" => BlobPushed::Mounted,
+            _ => BlobPushed::Sent,
+        };
+        out.say(&Event::BlobDone { blob: *digest, size, how });
     }
     let media_type = media_type(&manifest);
     puller.push_manifest(&endpoint.reference, &media_type, &manifest)?.map(drop).map_err(failed)

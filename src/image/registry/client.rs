@@ -11,7 +11,7 @@ use ureq::{Agent, Proxy};
 
 use super::challenge::{self, Challenge};
 use super::retry::{self, Retry};
-use super::{RegistryError, SILENCE, token};
+use super::{RegistryError, SILENCE, tls, token};
 use crate::image::registries::certificates::in_pem;
 use crate::image::registries::{ClientCertificate, Credentials, Der, Endpoint, Proxies, Trust};
 
@@ -136,6 +136,17 @@ impl Client {
         RegistryError::Unreachable { host: self.host.clone(), why: why.to_owned() }
     }
 
+    /// Why a request to an address failed. The registry may have sent us there.
+    pub(super) fn unanswered(&self, url: &str, error: &ureq::Error) -> RegistryError {
+        match tls::fault_of(error) {
+            Some(fault) => {
+                let host = origin_of(url).and_then(|origin| origin.split_once("://"));
+                RegistryError::Tls { host: host.map_or(&*self.host, |(_, host)| host).to_owned(), fault }
+            }
+            None => self.unreachable(&error.to_string()),
+        }
+    }
+
     pub(super) fn protocol(&self, why: String) -> RegistryError {
         RegistryError::Protocol { host: self.host.clone(), why }
     }
@@ -171,7 +182,9 @@ impl Client {
         loop {
             let response = match self.follow(asked) {
                 Ok(response) => response,
-                Err(RegistryError::Unreachable { .. }) if self.falls_back_to_http() => continue,
+                Err(RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) if self.falls_back_to_http() => {
+                    continue;
+                }
                 Err(error @ RegistryError::Unreachable { .. }) => match retry.after_failure(None) {
                     Some(wait) => {
                         std::thread::sleep(wait);
@@ -222,7 +235,7 @@ impl Client {
             if let Some(header) = self.authorization_for(&url, asked) {
                 request = request.header(AUTHORIZATION, header);
             }
-            let response = request.call().map_err(|error| self.unreachable(&error.to_string()))?;
+            let response = request.call().map_err(|error| self.unanswered(&url, &error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -276,7 +289,12 @@ impl Client {
                 }
             }
         };
-        let mut response = response.map_err(|error| self.unreachable(&format!("its token server: {error}")))?;
+        let mut response = response.map_err(|error| match self.unanswered(&url, &error) {
+            RegistryError::Unreachable { host, why } => {
+                RegistryError::Unreachable { host, why: format!("its token server: {why}") }
+            }
+            other => other,
+        })?;
         let status = response.status().as_u16();
         if matches!(status, 401 | 403) {
             return Err(self.denied(asked, status));

@@ -9,13 +9,15 @@ mod challenge;
 mod client;
 mod push;
 mod retry;
+mod tls;
 mod token;
 
 use std::io::Read;
 use std::time::Duration;
 
 pub use client::Client;
-pub use push::Pushed;
+pub use push::{Pushed, Sent};
+pub use tls::TlsFault;
 
 use super::descriptor::{ACCEPTED, MAX_DOCUMENT};
 use super::digest::Digest;
@@ -30,6 +32,8 @@ mod tests;
 pub enum RegistryError {
     #[error("could not reach {host}: {why}")]
     Unreachable { host: String, why: String },
+    #[error("could not reach {host}: {fault}")]
+    Tls { host: String, fault: TlsFault },
     #[error("{host} does not have {what} (404)")]
     NotFound { host: String, what: String },
     /// With the way to log in, where there were no credentials.

@@ -1,16 +1,20 @@
-//! Pushes to one registry (distribution-spec, "Push"): blobs in one piece each, the manifest last.
+//! Pushes to one registry (distribution-spec, "Push"): blobs in one piece each where the registry takes that, the manifest last.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use ureq::SendBody;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 
 use super::RegistryError;
 use super::client::{Asked, Client, Response, header, origin_of};
 use super::retry::{self, Retry};
 use super::token::escaped;
 use crate::image::Digest;
+
+/// Bytes of one chunk, where a registry does not take a blob in one piece: what nginx takes by default
+/// (client_max_body_size) is a little more.
+const CHUNK: u64 = 1_000_000;
 
 /// What a request carries.
 #[derive(Clone, Copy)]
@@ -19,9 +23,24 @@ enum Body<'a> {
     Head,
     /// Begins an upload.
     Post,
-    Blob(&'a File, u64),
+    Blob(Part<'a>),
+    /// Some bytes of a blob.
+    Chunk(Part<'a>),
+    /// Ends an upload in chunks.
+    End,
     Manifest(&'a [u8], &'a str),
 }
+
+/// Where the bytes of a request are.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    file: &'a File,
+    from: u64,
+    length: u64,
+}
+
+/// Gets the number of bytes of a blob that were sent so far.
+pub type Sent<'s> = &'s mut dyn FnMut(u64);
 
 /// How a blob came to be in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +63,11 @@ impl Client {
         size: u64,
         blob: &File,
         other: Option<&str>,
+        sent: Sent<'_>,
     ) -> Result<Pushed, RegistryError> {
         self.ask_to_push();
         let asked = asked(repository, format!("blob {digest} of {repository}"));
-        let is_there = self.exchange(&asked, &format!("/v2/{repository}/blobs/{digest}"), Body::Head)?;
+        let is_there = self.exchange(&asked, &format!("/v2/{repository}/blobs/{digest}"), Body::Head, sent)?;
         match is_there.status().as_u16() {
             200 => return Ok(Pushed::WasThere),
             404 => {}
@@ -59,19 +79,52 @@ impl Client {
             Some(other) => format!("{uploads}?mount={digest}&from={}", escaped(other)),
             None => uploads,
         };
-        let begun = self.exchange(&asked, &target, Body::Post)?;
+        let begun = self.exchange(&asked, &target, Body::Post, sent)?;
         match begun.status().as_u16() {
             201 => return Ok(Pushed::Mounted),
             202 => {}
             _ => return Err(self.failed(begun, &asked, None)),
         }
         let location = self.upload_location(&begun)?;
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let sent = self.exchange(&asked, &format!("{location}{separator}digest={digest}"), Body::Blob(blob, size))?;
-        match sent.status().as_u16() {
+        let whole = Body::Blob(Part { file: blob, from: 0, length: size });
+        let answer = self.exchange(&asked, &with_digest(&location, digest), whole, sent)?;
+        match answer.status().as_u16() {
             201 => Ok(Pushed::Sent),
-            _ => Err(self.failed(sent, &asked, None)),
+            // The registry, or a proxy before it, takes no body of this length.
+            413 if size > CHUNK => self.push_in_chunks(&asked, digest, size, blob, sent).map(|()| Pushed::Sent),
+            _ => Err(self.failed(answer, &asked, None)),
         }
+    }
+
+    /// distribution-spec, "Pushing a blob in chunks".
+    fn push_in_chunks(
+        &mut self,
+        asked: &Asked,
+        digest: Digest,
+        size: u64,
+        blob: &File,
+        sent: Sent<'_>,
+    ) -> Result<(), RegistryError> {
+        let uploads = format!("/v2/{}/blobs/uploads/", asked.repository);
+        let mut answer = self.exchange(asked, &uploads, Body::Post, sent)?;
+        let least = header(&answer, "oci-chunk-min-length").and_then(|length| length.trim().parse().ok());
+        let chunk = CHUNK.max(least.unwrap_or(0));
+        let mut from = 0;
+        while from < size {
+            if answer.status().as_u16() != 202 {
+                return Err(self.failed(answer, asked, None));
+            }
+            let part = Part { file: blob, from, length: chunk.min(size - from) };
+            let location = self.upload_location(&answer)?;
+            answer = self.exchange(asked, &location, Body::Chunk(part), sent)?;
+            from += part.length;
+        }
+        if answer.status().as_u16() != 202 {
+            return Err(self.failed(answer, asked, None));
+        }
+        let location = self.upload_location(&answer)?;
+        answer = self.exchange(asked, &with_digest(&location, digest), Body::End, sent)?;
+        if answer.status().as_u16() == 201 { Ok(()) } else { Err(self.failed(answer, asked, None)) }
     }
 
     /// Sends a manifest, after all that it names.
@@ -88,10 +141,10 @@ impl Client {
         self.ask_to_push();
         let asked = asked(repository, format!("manifest {repository}:{reference}"));
         let target = format!("/v2/{repository}/manifests/{reference}");
-        let sent = self.exchange(&asked, &target, Body::Manifest(manifest, media_type))?;
-        match sent.status().as_u16() {
+        let answer = self.exchange(&asked, &target, Body::Manifest(manifest, media_type), &mut |_| {})?;
+        match answer.status().as_u16() {
             201 => Ok(()),
-            _ => Err(self.failed(sent, &asked, None)),
+            _ => Err(self.failed(answer, &asked, None)),
         }
     }
 
@@ -110,15 +163,23 @@ impl Client {
     }
 
     /// One request and its answer, whatever it is; authenticated and tried again as [`get`](Self::get) does.
-    fn exchange(&mut self, asked: &Asked, target: &str, body: Body<'_>) -> Result<Response, RegistryError> {
+    fn exchange(
+        &mut self,
+        asked: &Asked,
+        target: &str,
+        body: Body<'_>,
+        sent: Sent<'_>,
+    ) -> Result<Response, RegistryError> {
         let mut retry = Retry::default();
         let mut has_authenticated = false;
         loop {
-            let response = match self.send(asked, target, body) {
+            let response = match self.send(asked, target, body, sent) {
                 Ok(response) => response,
-                Err(RegistryError::Unreachable { .. }) if self.falls_back_to_http() => continue,
+                Err(RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) if self.falls_back_to_http() => {
+                    continue;
+                }
                 // A blob that broke off has used up its upload: the registry may know a part of it.
-                Err(error @ RegistryError::Unreachable { .. }) if !matches!(body, Body::Blob(..)) => {
+                Err(error @ RegistryError::Unreachable { .. }) if !matches!(body, Body::Blob(_) | Body::Chunk(_)) => {
                     std::thread::sleep(retry.after_failure(None).ok_or(error)?);
                     continue;
                 }
@@ -140,7 +201,7 @@ impl Client {
         }
     }
 
-    fn send(&self, asked: &Asked, target: &str, body: Body<'_>) -> Result<Response, RegistryError> {
+    fn send(&self, asked: &Asked, target: &str, body: Body<'_>, sent: Sent<'_>) -> Result<Response, RegistryError> {
         let origin = self.origin();
         let url = if target.starts_with('/') { format!("{origin}{target}") } else { target.to_owned() };
         let authorization = self.authorization_for(&url, asked);
@@ -154,26 +215,57 @@ impl Client {
                 }
                 request.call()
             }
-            Body::Post | Body::Blob(..) | Body::Manifest(..) => {
-                let request = if matches!(body, Body::Post) { agent.post(&url) } else { agent.put(&url) };
+            Body::Post | Body::Blob(_) | Body::Chunk(_) | Body::End | Body::Manifest(..) => {
+                let request = match body {
+                    Body::Post => agent.post(&url),
+                    Body::Chunk(_) => agent.patch(&url),
+                    _ => agent.put(&url),
+                };
                 let mut request = request.config().proxy(proxy).build();
                 if let Some(value) = authorization {
                     request = request.header(AUTHORIZATION, value);
                 }
                 match body {
-                    Body::Blob(mut file, size) => {
-                        file.seek(SeekFrom::Start(0)).map_err(|error| self.unreachable(&error.to_string()))?;
-                        let request = request
+                    Body::Blob(part) | Body::Chunk(part) => {
+                        let Part { mut file, from, length } = part;
+                        file.seek(SeekFrom::Start(from)).map_err(|error| self.unreachable(&error.to_string()))?;
+                        let mut request = request
                             .header(CONTENT_TYPE, "application/octet-stream")
-                            .header(CONTENT_LENGTH, size.to_string());
-                        request.send(SendBody::from_reader(&mut file.take(size)))
+                            .header(CONTENT_LENGTH, length.to_string());
+                        if matches!(body, Body::Chunk(_)) {
+                            // Not as RFC 9110 has it: without a unit and a total.
+                            request = request.header(CONTENT_RANGE, format!("{from}-{}", from + length - 1));
+                        }
+                        let mut bytes = Counting { inner: file.take(length), count: from, sent };
+                        request.send(SendBody::from_reader(&mut bytes))
                     }
                     Body::Manifest(bytes, media_type) => request.header(CONTENT_TYPE, media_type).send(bytes),
-                    Body::Head | Body::Post => request.send_empty(),
+                    Body::Head | Body::Post | Body::End => request.send_empty(),
                 }
             }
         };
-        response.map_err(|error| self.unreachable(&error.to_string()))
+        response.map_err(|error| self.unanswered(&url, &error))
+    }
+}
+
+fn with_digest(location: &str, digest: Digest) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
+/// Says how much was read.
+struct Counting<'s, R> {
+    inner: R,
+    count: u64,
+    sent: Sent<'s>,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count += count as u64;
+        (self.sent)(self.count);
+        Ok(count)
     }
 }
 

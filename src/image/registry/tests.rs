@@ -34,12 +34,12 @@ impl Server {
                 let mut lines = BufReader::new(connection.try_clone().expect("dup"));
                 while lines.read_line(&mut request).is_ok_and(|count| count > 2) {}
                 // A client tries TLS first: the first byte of a handshake is no letter.
-                if request.starts_with("POST ") || request.starts_with("PUT ") {
+                if ["POST ", "PUT ", "PATCH "].iter().any(|method| request.starts_with(method)) {
                     let length = request.to_lowercase().split("content-length: ").nth(1).map(str::to_owned);
                     let length = length.and_then(|it| it.lines().next()?.parse().ok()).expect("a length");
                     lines.take(length).read_to_string(&mut request).expect("a body");
                 }
-                if ["GET ", "POST ", "HEAD ", "PUT "].iter().any(|method| request.starts_with(method)) {
+                if ["GET ", "POST ", "HEAD ", "PUT ", "PATCH "].iter().any(|method| request.starts_with(method)) {
                     heard.lock().expect("a lock").push(request.to_lowercase());
                     let answer = answers.pop_front().expect("an answer");
                     // A client that has heard enough closes.
@@ -238,7 +238,7 @@ fn a_blob_is_pushed_where_the_registry_says() {
         &answer("201 Created", "", ""),
     ]);
     let digest = Digest::of(b"layer");
-    let pushed = server.client_with(user()).push_blob("a", digest, 5, &blob_file("layer"), None);
+    let pushed = server.client_with(user()).push_blob("a", digest, 5, &blob_file("layer"), None, &mut |_| {});
     assert_eq!(pushed.expect("pushed"), Pushed::Sent);
     let asked = server.asked();
     assert!(asked[1].contains("scope=repository:a:pull%2cpush"), "{asked:?}");
@@ -248,6 +248,46 @@ fn a_blob_is_pushed_where_the_registry_says() {
     assert!(asked[4].contains("content-length: 5\r\n"), "{asked:?}");
 }
 
+/// As a proxy with a limit answers: the blob goes in chunks, each where the answer to the last one says.
+#[test]
+fn a_blob_that_is_too_long_for_one_request_is_pushed_in_chunks() {
+    let text = "x".repeat(2_300_000);
+    let accepted = |place: u32, more: &str| {
+        answer("202 Accepted", &format!("location: /v2/a/blobs/uploads/{place}\r\n{more}"), "")
+    };
+    for (header, chunks) in [
+        ("", &["0-999999", "1000000-1999999", "2000000-2299999"][..]),
+        ("oci-chunk-min-length: 1500000\r\n", &["0-1499999", "1500000-2299999"]),
+    ] {
+        let mut answers = vec![
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+            accepted(0, ""),
+            answer("413 Payload Too Large", "", ""),
+            accepted(1, header),
+        ];
+        answers.extend((0..chunks.len()).map(|number| accepted(2 + u32::try_from(number).expect("few"), "")));
+        answers.push(answer("201 Created", "", ""));
+        let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+        let server = Server::start(&answers);
+        let digest = Digest::of(text.as_bytes());
+        let mut counts = Vec::new();
+        let pushed = server.client().push_blob("a", digest, 2_300_000, &blob_file(&text), None, &mut |count| {
+            counts.push(count);
+        });
+        assert_eq!(pushed.expect("pushed"), Pushed::Sent);
+        assert_eq!(counts.last(), Some(&2_300_000));
+        let asked = server.asked();
+        let patches = asked.iter().filter(|request| request.starts_with("patch "));
+        for (number, (request, range)) in patches.zip(chunks).enumerate() {
+            assert!(request.starts_with(&format!("patch /v2/a/blobs/uploads/{} ", number + 1)), "{number}");
+            assert!(request.contains(&format!("content-range: {range}\r\n")), "{number}: {range}");
+        }
+        let last = asked.last().expect("requests");
+        assert!(last.starts_with(&format!("put /v2/a/blobs/uploads/{}?digest={digest} ", chunks.len() + 1)));
+        assert_eq!(asked.len(), 4 + chunks.len() + 1);
+    }
+}
+
 #[test]
 fn a_blob_goes_to_no_other_host_in_the_clear() {
     for location in ["http://other.example/upload", "//other.example/upload", "ftp://x/", "upload"] {
@@ -255,7 +295,10 @@ fn a_blob_goes_to_no_other_host_in_the_clear() {
             "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
             &answer("202 Accepted", &format!("location: {location}\r\n"), ""),
         ]);
-        let error = server.client().push_blob("a", Digest::of(b"x"), 1, &blob_file("x"), None).expect_err(location);
+        let error = server
+            .client()
+            .push_blob("a", Digest::of(b"x"), 1, &blob_file("x"), None, &mut |_| {})
+            .expect_err(location);
         assert!(matches!(error, RegistryError::Protocol { .. }), "{location}: {error}");
         server.asked();
     }
