@@ -302,13 +302,34 @@ fn full(facts: &Facts, mode: UsernsMode, why: String) -> Result<IdMapPlan, Degra
 }
 
 /// The ids that the pod may have beside the caller's own. In a user namespace below the initial one a process that may write maps
-/// needs no ranges: the ids of that namespace were given to it, as a container's are to the container.
+/// needs no ranges: the ids of that namespace were given to it, as a container's are to the container. The low ones belong to
+/// users of that container, so the highest ones are taken where there are enough.
 fn subordinate(facts: &Facts, ranges: &[SubIdRange], own_map: &[MapLine], own: u32) -> Vec<SubIdRange> {
     if !ranges.is_empty() || !facts.may_write_maps || facts.own_map.is_initial() {
         return without(ranges, own);
     }
     let of_namespace = own_map.iter().map(|line| SubIdRange { start: line.inside, count: line.count });
-    without(&of_namespace.collect::<Vec<_>>(), own)
+    without(&highest(of_namespace.collect()), own)
+}
+
+/// As many as a pod takes, from the top, where there are twice as many; else all.
+fn highest(mut ranges: Vec<SubIdRange>) -> Vec<SubIdRange> {
+    let total: u64 = ranges.iter().map(|range| u64::from(range.count)).sum();
+    if total < 2 * u64::from(MAX_IDS) {
+        return ranges;
+    }
+    ranges.sort_by_key(|range| range.start);
+    let mut wanted = MAX_IDS;
+    let mut taken = Vec::new();
+    for SubIdRange { start, count } in ranges.into_iter().rev() {
+        let part = count.min(wanted);
+        wanted -= part;
+        if part > 0 {
+            taken.push(SubIdRange { start: start + (count - part), count: part });
+        }
+    }
+    taken.reverse();
+    taken
 }
 
 /// The ranges without the caller's own id: were it in one, `root-is-you` would map it twice (EINVAL), and `isolated`

@@ -278,6 +278,32 @@ fn who_may_write_maps_needs_neither_ranges_nor_newuidmap() {
     }
 }
 
+/// The ids of the container's own users, such as www-data, are not given to a pod where others are there.
+#[test]
+fn the_highest_ids_of_an_outer_namespace_are_taken() {
+    let pod = pod(vec![container("a")]);
+    let uids = |map: &[(u32, u32)], choice| {
+        let mut outside = 100_000;
+        let map: Vec<MapLine> = map
+            .iter()
+            .map(|(inside, count)| {
+                outside += count;
+                MapLine { inside: *inside, outside: outside - count, count: *count }
+            })
+            .collect();
+        let facts = Facts { own_map: OwnIdMap { uids: map.clone(), gids: map }, ..root_of_a_container() };
+        lines(&idmap(&pod, &facts, choice).unwrap().uids)
+    };
+    use UsernsChoice::{Isolated, RootIsYou};
+    assert_eq!(uids(&[(0, 131_072)], Isolated), [(0, 65536, 65536)]);
+    assert_eq!(uids(&[(0, 131_072)], RootIsYou), [(0, 0, 1), (1, 65536, 65535)]);
+    assert_eq!(uids(&[(0, 131_071)], Isolated), [(0, 1, 65536)], "too few to leave some out");
+    // In whatever pieces and order.
+    let pieces = [(500_000, 60_000), (0, 70_000), (300_000, 10_000)];
+    assert_eq!(uids(&pieces, Isolated), [(0, 304_464, 5536), (5536, 500_000, 60_000)]);
+    assert_eq!(uids(&[(1_000_000_000, 1_000_000), (0, 1)], Isolated), [(0, 1_000_934_464, 65536)]);
+}
+
 #[test]
 fn a_maps_key_is_a_name_for_that_map_alone() {
     let of = |facts: &Facts, choice| idmap(&pod(vec![container("a")]), facts, choice).unwrap();
