@@ -22,12 +22,19 @@ struct Line {
     text: Vec<u8>,
     /// For a terminal: a container must not write over the lines and names of others.
     filter: Option<TerminalText>,
+    /// A carriage return came last: what comes next begins where the name does.
+    returned: bool,
+    /// Colours may be on, which would go on in the lines of others.
+    coloured: bool,
 }
+
+/// SGR 0: no colours.
+const PLAIN: &[u8] = b"\x1b[m";
 
 impl Lines {
     /// Another line; gives its number.
     pub(crate) fn add(&mut self, filtered: bool) -> usize {
-        self.lines.push(Line { filter: filtered.then(TerminalText::default), ..Line::default() });
+        self.lines.push(Line { filter: filtered.then(TerminalText::behind_a_name), ..Line::default() });
         self.lines.len() - 1
     }
 
@@ -47,10 +54,11 @@ impl Lines {
                 line.prefix.clear();
                 line.prefix.extend_from_slice(prefix);
             }
-            line.text.extend_from_slice(part);
+            line.append(part);
             if part.ends_with(b"\n") {
                 self.show(number, to);
             } else if line.text.len() >= LONGEST {
+                line.end_colours();
                 self.show(number, to);
                 to.push(b'\n');
             }
@@ -80,6 +88,7 @@ impl Lines {
         let line = &mut self.lines[number];
         line.filter.iter_mut().for_each(|filter| filter.finish(&mut line.text));
         if !line.text.is_empty() || self.open == Some(number) {
+            line.end_colours();
             self.show(number, to);
             to.push(b'\n');
         }
@@ -91,16 +100,50 @@ impl Lines {
     }
 
     fn show(&mut self, number: usize, to: &mut Vec<u8>) {
-        let line = &mut self.lines[number];
         match self.open.take() {
             Some(open) if open == number => {}
-            Some(_) => {
+            Some(open) => {
+                if std::mem::take(&mut self.lines[open].coloured) {
+                    to.extend_from_slice(PLAIN);
+                }
                 to.push(b'\n');
-                to.extend_from_slice(&line.prefix);
+                to.extend_from_slice(&self.lines[number].prefix);
             }
-            None => to.extend_from_slice(&line.prefix),
+            None => to.extend_from_slice(&self.lines[number].prefix),
         }
-        to.append(&mut line.text);
+        to.append(&mut self.lines[number].text);
+    }
+}
+
+impl Line {
+    /// Where it is filtered, its name is written again after a carriage return, and its colours end with it.
+    fn append(&mut self, part: &[u8]) {
+        if self.filter.is_none() {
+            self.text.extend_from_slice(part);
+            return;
+        }
+        for byte in part {
+            match byte {
+                b'\n' => self.end_colours(),
+                // At the end of a line, too: `\r\n`.
+                b'\r' => {}
+                _ if self.returned => self.text.extend_from_slice(&self.prefix),
+                _ => {}
+            }
+            self.returned = *byte == b'\r';
+            self.text.push(*byte);
+            match byte {
+                0x1b => self.coloured = true,
+                b'm' if [PLAIN, b"\x1b[0m"].iter().any(|plain| self.text.ends_with(plain)) => self.coloured = false,
+                _ => {}
+            }
+        }
+    }
+
+    fn end_colours(&mut self) {
+        if std::mem::take(&mut self.coloured) {
+            self.text.extend_from_slice(PLAIN);
+        }
     }
 }
 
@@ -134,6 +177,24 @@ mod tests {
         lines.end(web, &mut shown);
         assert!(lines.lines[web].text.capacity() < 2 * LONGEST);
         assert_eq!(shown.iter().filter(|byte| **byte == b'x').count(), 1_000_000);
+    }
+
+    /// A container writes neither over its name nor over the lines of others, and does not colour them.
+    #[test]
+    fn a_line_stays_behind_its_name() {
+        let mut lines = Lines::default();
+        let (web, mut shown) = (lines.add(true), Vec::new());
+        for part in ["10 %\r", "20 %\r\n", "a\rdb  | b\n", "\u{1b}[8mhidden\n", "\u{8}\u{1b}[9Dx\n", "\u{1b}[31mred"] {
+            lines.push(web, b"web | ", part.as_bytes(), &mut shown);
+        }
+        lines.end(web, &mut shown);
+        let wanted = "web | 10 %\rweb | 20 %\r\nweb | a\rweb | db  | b\nweb | \u{1b}[8mhidden\u{1b}[m\n\
+                      web | ^H^[[9Dx\nweb | \u{1b}[31mred\u{1b}[m\n";
+        assert_eq!(text(shown), wanted);
+        // What goes to a file stays as it is.
+        let (raw, mut shown) = (lines.add(false), Vec::new());
+        lines.push(raw, b"", b"a\rb\x1b[31m\x08\n", &mut shown);
+        assert_eq!(text(shown), "a\rb\u{1b}[31m\u{8}\n");
     }
 
     #[test]

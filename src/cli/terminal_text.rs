@@ -13,6 +13,18 @@ const ESC: u8 = 0x1b;
 pub(crate) struct TerminalText {
     /// The beginning of an escape sequence or of a character.
     held: Vec<u8>,
+    within: Within,
+}
+
+/// How far a text may move to the left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Within {
+    /// To the beginning of its line.
+    #[default]
+    Line,
+    /// Not at all, but for a carriage return: its line begins with a name, and some terminals go on from the beginning of a line
+    /// to the end of the one above (terminfo(5), `bw`).
+    RestOfLine,
 }
 
 /// What the first bytes of a text are.
@@ -26,6 +38,11 @@ enum Unit {
 }
 
 impl TerminalText {
+    /// For lines that begin with a name of ours. The caller writes it again after each carriage return.
+    pub(crate) fn behind_a_name() -> TerminalText {
+        TerminalText { held: Vec::new(), within: Within::RestOfLine }
+    }
+
     /// Appends to `out` what of `bytes` can be shown now.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let joined;
@@ -37,7 +54,7 @@ impl TerminalText {
             &joined
         };
         while !rest.is_empty() {
-            let length = match unit(rest) {
+            let length = match unit(rest, self.within) {
                 Unit::Harmless(length) => {
                     out.extend_from_slice(&rest[..length]);
                     length
@@ -61,18 +78,23 @@ impl TerminalText {
     }
 }
 
-fn unit(text: &[u8]) -> Unit {
-    let plain = text.iter().take_while(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t' | b'\r' | 0x08)).count();
+fn unit(text: &[u8], within: Within) -> Unit {
+    let is_plain = |byte: &u8| match byte {
+        b' '..=b'~' | b'\n' | b'\t' | b'\r' => true,
+        0x08 => within == Within::Line,
+        _ => false,
+    };
+    let plain = text.iter().take_while(|byte| is_plain(byte)).count();
     match text[0] {
         _ if plain > 0 => Unit::Harmless(plain),
-        ESC => sequence(text),
+        ESC => sequence(text, within),
         0x80.. => character(text),
         _ => Unit::Shown(1),
     }
 }
 
 /// A control sequence: `ESC [`, numbers, a letter.
-fn sequence(text: &[u8]) -> Unit {
+fn sequence(text: &[u8], within: Within) -> Unit {
     match text.get(1) {
         None => return Unit::Unfinished,
         Some(b'[') => {}
@@ -83,8 +105,13 @@ fn sequence(text: &[u8]) -> Unit {
     match text.get(2 + numbers) {
         _ if numbers > LONGEST => Unit::Shown(1),
         None => Unit::Unfinished,
-        // SGR (colours); right, left, to a column (CUF, CUB, CHA, HPA); erase, insert and delete in the line (EL, ECH, ICH,
-        // DCH).
+        // Left, to a column (CUB, CHA, HPA).
+        Some(b'D' | b'G' | b'`') if within == Within::RestOfLine => Unit::Shown(1),
+        // EL: 1 and 2 erase what is to the left, too.
+        Some(b'K') if within == Within::RestOfLine && !text[2..2 + numbers].iter().all(|digit| *digit == b'0') => {
+            Unit::Shown(1)
+        }
+        // SGR (colours); right (CUF); erase, insert and delete in the line (EL, ECH, ICH, DCH).
         Some(b'm' | b'C' | b'D' | b'G' | b'`' | b'K' | b'X' | b'@' | b'P') => Unit::Harmless(3 + numbers),
         Some(_) => Unit::Shown(1),
     }
@@ -167,6 +194,23 @@ mod tests {
         assert_eq!(filtered(&[b"\x9b2J\xff\xe9t\xc3"]), "\\x9b2J\\xff\\xe9t\\xc3");
         let long = format!("\u{1b}[{}m", "1;".repeat(40));
         assert_eq!(filtered(&[long.as_bytes()]), long.replace('\u{1b}', "^["));
+    }
+
+    #[test]
+    fn behind_a_name_nothing_goes_to_the_left() {
+        for (text, shown) in [
+            ("a\u{8}\u{8}\u{8}b", "a^H^H^Hb"),
+            ("a\u{1b}[99Db\u{1b}[1Gc\u{1b}[`d", "a^[[99Db^[[1Gc^[[`d"),
+            ("\u{1b}[1Ka\u{1b}[2Kb", "^[[1Ka^[[2Kb"),
+            (
+                "\u{1b}[32mok\u{1b}[m\r\u{1b}[K\u{1b}[0K\u{1b}[3C\tx",
+                "\u{1b}[32mok\u{1b}[m\r\u{1b}[K\u{1b}[0K\u{1b}[3C\tx",
+            ),
+        ] {
+            let (mut filter, mut out) = (TerminalText::behind_a_name(), Vec::new());
+            filter.push(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), shown, "{text:?}");
+        }
     }
 
     #[test]
