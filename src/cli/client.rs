@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::report::{Report, exit_code};
 use crate::state::{Liveness, StoredPod};
-use crate::supervisor::protocol::{MAX_INLINE, Reply, Request};
+use crate::supervisor::protocol::{CONTROL_SOCKET, MAX_INLINE, Reply, Request};
 use crate::sys::memfd;
+use crate::sys::own_dir::OwnDir;
 use crate::sys::signals::PassedSignals;
 use crate::sys::socket::Channel;
 
@@ -26,7 +27,7 @@ pub(crate) enum Connected {
 }
 
 pub(crate) fn connect(pod: &StoredPod) -> crate::sys::Result<Connected> {
-    let channel = Channel::connect(&pod.control_socket())?;
+    let channel = Channel::connect(&OwnDir::of_pod(&pod.dirs.runtime)?, CONTROL_SOCKET.as_ref())?;
     Ok(if channel.is_peer_ours() { Connected::ToSupervisor(channel) } else { Connected::ToStranger })
 }
 
@@ -34,7 +35,7 @@ fn stranger(pod: &StoredPod) -> Report {
     Report::new(exit_code::FAILURE, format!("could not reach the supervisor of pod `{}`", pod.name))
         .because(format!(
             "what listens on {} is no process of yours in this user namespace",
-            pod.control_socket().display()
+            pod.dirs.runtime.join(CONTROL_SOCKET).display()
         ))
         .hint(format!(
             "in a user namespace other than the supervisor's (`unshare -U`, say) run sandpod outside of it; else a \

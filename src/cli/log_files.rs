@@ -1,16 +1,19 @@
 //! A container's log across its rotated files: `x.log.4` … `x.log.1`, `x.log`, oldest first.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::log_line::{self, Record, Tag};
 use super::log_tail;
 use crate::supervisor::log::index::Index;
+use crate::sys::Errno;
+use crate::sys::own_dir::OwnDir;
 
 /// More rotated files than this are not looked for.
 const MOST_FILES: u32 = 100;
@@ -21,7 +24,7 @@ const LONGEST_LINE: usize = 1 << 20;
 
 /// Reads records in order; at the end it waits for more, also across a rotation.
 pub(crate) struct LogReader {
-    path: PathBuf,
+    log: Log,
     current: Option<LogFile>,
     /// Opened already, next first.
     ahead: VecDeque<LogFile>,
@@ -44,6 +47,14 @@ pub(crate) struct Missed {
     pub(crate) bytes: Option<u64>,
     /// The last record before it.
     pub(crate) after: Option<Timestamp>,
+}
+
+/// Where a log is. No link is followed: a container that can write to that directory may have put one there.
+#[derive(Clone)]
+pub(crate) struct Log {
+    /// Of the pod's data.
+    pub(crate) directory: Arc<OwnDir>,
+    pub(crate) name: OsString,
 }
 
 struct LogFile {
@@ -69,8 +80,8 @@ enum Next {
 
 impl LogReader {
     /// From the beginning, or from the last `tail` lines on. A log that is not there yet is empty.
-    pub(crate) fn open(path: &Path, tail: Option<u64>) -> io::Result<LogReader> {
-        let mut files = open_all(path);
+    pub(crate) fn open(log: Log, tail: Option<u64>) -> io::Result<LogReader> {
+        let mut files = open_all(&log)?;
         let mut seen = None;
         if let Some(lines) = tail {
             let mut opened = Vec::with_capacity(files.len());
@@ -87,7 +98,7 @@ impl LogReader {
             }
         }
         Ok(LogReader {
-            path: path.to_owned(),
+            log,
             current: files.pop_front(),
             ahead: files,
             follows: true,
@@ -149,7 +160,7 @@ impl LogReader {
                 continue;
             }
             searched = self.buffer.len().min(searched);
-            let next = match self.next_file() {
+            let next = match self.next_file()? {
                 Next::Nothing => return Ok(None),
                 Next::Again => continue,
                 Next::File(next) => next,
@@ -202,25 +213,25 @@ impl LogReader {
     }
 
     /// The file after the current one, once that one is known to be complete.
-    fn next_file(&mut self) -> Next {
+    fn next_file(&mut self) -> io::Result<Next> {
         if let Some(next) = self.ahead.pop_front() {
-            return Next::File(next);
+            return Ok(Next::File(next));
         }
         if !self.follows {
-            return Next::Nothing;
+            return Ok(Next::Nothing);
         }
         if let Some(current) = &mut self.current {
             // Missing for a moment in every rotation.
-            let Ok(newest) = std::fs::metadata(&self.path) else { return Next::Nothing };
+            let Ok(newest) = self.log.directory.metadata(&self.log.name) else { return Ok(Next::Nothing) };
             if newest.ino() == current.inode {
-                return Next::Nothing;
+                return Ok(Next::Nothing);
             }
             if !std::mem::replace(&mut current.rotated, true) {
                 // Written to until it was renamed: what came since our last read is still to be read.
-                return Next::Again;
+                return Ok(Next::Again);
             }
         }
-        let mut files = open_all(&self.path);
+        let mut files = open_all(&self.log)?;
         if let Some(current) = &self.current {
             match files.iter().position(|file| file.inode == current.inode) {
                 Some(at) => drop(files.drain(..=at)),
@@ -228,7 +239,7 @@ impl LogReader {
             }
         }
         self.ahead = files;
-        self.ahead.pop_front().map_or(Next::Nothing, Next::File)
+        Ok(self.ahead.pop_front().map_or(Next::Nothing, Next::File))
     }
 }
 
@@ -239,17 +250,19 @@ fn missed(current: &LogFile, next: &LogFile, after: Option<Timestamp>) -> Missed
 }
 
 /// Newest first, so that a rotation in between shows one file twice rather than hiding one; then the other way round.
-fn open_all(path: &Path) -> VecDeque<LogFile> {
+fn open_all(log: &Log) -> io::Result<VecDeque<LogFile>> {
     let mut files: VecDeque<LogFile> = VecDeque::new();
-    let rotated = (1..MOST_FILES).map(|number| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    });
-    for (number, path) in std::iter::once(path.to_owned()).chain(rotated).enumerate() {
-        let Ok(file) = File::open(&path) else {
-            // `x.log` is missing for a moment in every rotation.
-            if number == 0 { continue } else { break }
+    for number in 0..MOST_FILES {
+        let mut name = log.name.clone();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        let file = match log.directory.read(&name) {
+            Ok(file) => file,
+            // The newest is missing for a moment in every rotation.
+            Err(error) if error.errno == Errno::ENOENT && number == 0 => continue,
+            Err(error) if error.errno == Errno::ENOENT => break,
+            Err(error) => return Err(io::Error::other(error.to_string())),
         };
         let Ok(found) = file.metadata() else { break };
         if !files.iter().any(|file| file.inode == found.ino()) {
@@ -257,13 +270,13 @@ fn open_all(path: &Path) -> VecDeque<LogFile> {
             files.push_front(LogFile { file, inode, offset: 0, end: None, start: None, rotated });
         }
     }
-    place(path, &mut files);
-    files
+    place(log, &mut files);
+    Ok(files)
 }
 
 /// Says of each file where it begins, and puts them in that order: two rotations while they were opened may have changed it.
-fn place(path: &Path, files: &mut VecDeque<LogFile>) {
-    let index = Index::read(path);
+fn place(log: &Log, files: &mut VecDeque<LogFile>) {
+    let index = Index::read_in(&log.directory, &log.name);
     let never_rotated = index.is_none() && files.iter().all(|file| !file.rotated);
     for file in files.iter_mut() {
         file.start = match &index {
@@ -272,7 +285,7 @@ fn place(path: &Path, files: &mut VecDeque<LogFile>) {
         };
     }
     // The one that is not in the index is the current one, if it still is.
-    let current = std::fs::metadata(path).map(|newest| newest.ino()).ok();
+    let current = log.directory.metadata(&log.name).map(|newest| newest.ino()).ok();
     if let Some(newest) = files.iter_mut().find(|file| Some(file.inode) == current && file.start.is_none()) {
         newest.start = index.map(|index| index.end());
     }

@@ -1,20 +1,21 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 
 use super::*;
 
-struct Log {
+struct Written {
     _dir: tempfile::TempDir,
     path: PathBuf,
 }
 
-fn log() -> Log {
+fn log() -> Written {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("x.log");
-    Log { _dir: dir, path }
+    Written { _dir: dir, path }
 }
 
-impl Log {
+impl Written {
     fn write(&self, bytes: &str) {
         let mut file = OpenOptions::new().append(true).create(true).open(&self.path).expect("open");
         file.write_all(bytes.as_bytes()).expect("write");
@@ -35,7 +36,12 @@ impl Log {
     }
 
     fn reader(&self, tail: Option<u64>) -> LogReader {
-        LogReader::open(&self.path, tail).expect("open")
+        LogReader::open(self.log(), tail).expect("open")
+    }
+
+    fn log(&self) -> Log {
+        let directory = OwnDir::at(self.path.parent().expect("a directory")).expect("ours");
+        Log { directory: Arc::new(directory), name: "x.log".into() }
     }
 }
 
@@ -138,4 +144,14 @@ fn a_line_without_end_is_handed_on_in_parts() {
     }
     assert_eq!(length, 3 * LONGEST_LINE);
     assert_eq!(rest(&mut reader), ["next"]);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_log_is_not_read() {
+    let log = log();
+    let secret = log.path.with_file_name("secret");
+    fs::write(&secret, "2026-11-21T12:00:00.000000000Z stdout F private\n").expect("write");
+    std::os::unix::fs::symlink(&secret, &log.path).expect("symlink");
+    let error = LogReader::open(log.log(), None).err().expect("a link");
+    assert!(error.to_string().contains("x.log"), "{error}");
 }

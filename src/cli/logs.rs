@@ -1,18 +1,20 @@
 //! `sandpod logs`, and the logs of several containers in one order.
 
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::arguments::LogsArguments;
-use super::log_files::{LogReader, Missed};
+use super::log_files::{Log, LogReader, Missed};
 use super::log_line::Record;
 use super::log_printer::Printer;
 use super::{Outcome, client, follow, store};
 use crate::plan::container_log;
 use crate::report::{Report, exit_code};
 use crate::state::StoredPod;
+use crate::sys::Errno;
+use crate::sys::own_dir::OwnDir;
 
 /// Queued output beyond this waits in the files.
 const BATCH: usize = 256;
@@ -64,11 +66,23 @@ impl Shown {
         since: Option<Timestamp>,
         printer: Printer,
     ) -> Result<Shown, Report> {
-        let readers = names.iter().map(|name| LogReader::open(&log_path(pod, name), tail)).collect::<io::Result<_>>();
-        let readers = readers.map_err(|error| {
-            Report::new(exit_code::FAILURE, format!("could not read the logs of pod `{}`", pod.name))
-                .because(crate::sys::describe_io(&error))
-        })?;
+        let failed = |why: String| {
+            Report::new(exit_code::FAILURE, format!("could not read the logs of pod `{}`", pod.name)).because(why)
+        };
+        let directory = match OwnDir::of_pod(&pod.dirs.data) {
+            Ok(directory) => Arc::new(directory),
+            // The pod has been removed meanwhile.
+            Err(error) if error.errno == Errno::ENOENT => {
+                return Ok(Shown { names: Vec::new(), readers: Vec::new(), since, printer });
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let readers = names.iter().map(|name| {
+            let log = Log { directory: Arc::clone(&directory), name: container_log(name).into() };
+            LogReader::open(log, tail)
+        });
+        let readers = readers.collect::<io::Result<_>>();
+        let readers = readers.map_err(|error| failed(crate::sys::describe_io(&error)))?;
         Ok(Shown { names: names.to_vec(), readers, since, printer })
     }
 
@@ -135,10 +149,6 @@ fn warning(container: &str, missed: Missed, next: Option<Timestamp>) -> String {
         time(after),
         time(next)
     )
-}
-
-fn log_path(pod: &StoredPod, container: &str) -> PathBuf {
-    pod.dirs.data.join(container_log(container))
 }
 
 /// A time (RFC 3339), or how long ago.

@@ -13,7 +13,8 @@ use super::stored::MOST_PLAN;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::dirs::{is_container_name, is_pod_name};
 use crate::plan::{PodDirs, PodPlan, container_log};
-use crate::sys::{private_dir, probe};
+use crate::sys::own_dir::OwnDir;
+use crate::sys::private_dir;
 
 /// The plan of the pod in `dirs`.
 pub(super) fn plan(bytes: &[u8], dirs: &PodDirs, id: &str) -> Result<PodPlan, String> {
@@ -71,7 +72,7 @@ pub(super) fn is_cgroup_of(directory: &Path, id: &str) -> bool {
 /// The runtime directory of a pod that has none here, as its plan has it. Only `…/pods/<id>` with a lock and a record in
 /// it, all of them ours alone: it is going to be removed as a whole one day.
 pub(super) fn runtime_elsewhere(here: &PodDirs, id: &str) -> Option<PathBuf> {
-    let bytes = probe::read_bounded(&here.data.join("plan.json"), MOST_PLAN).ok()?;
+    let bytes = OwnDir::of_pod(&here.data).ok()?.read_bounded("plan.json".as_ref(), MOST_PLAN).ok()?;
     let PodDirs { runtime, data: _ } = serde_json::from_slice::<PodPlan>(&bytes).ok()?.sandbox.dirs;
     let is_its = runtime.is_absolute()
         && runtime.file_name().is_some_and(|name| name == id)

@@ -174,6 +174,7 @@ impl Store {
                     .create(parent)
                     .doing("mkdir", parent)
                     .map_err(|error| error.into_report(what()))?;
+                refuse_open_parent(top, parent, &what)?;
             }
         }
         let [names, claims] = self.index().directories();
@@ -193,6 +194,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Such as a /tmp of mode 0777: whoever may write to it could make or replace our directory there.
+fn refuse_open_parent(directory: &Path, parent: &Path, what: impl Fn() -> String) -> Result<(), Report> {
+    // What cannot be looked at cannot be used either; the next call says why.
+    let Ok(Some(mode)) = private_dir::mode_if_open(parent) else { return Ok(()) };
+    let shown = parent.display();
+    Err(Report::new(exit_code::FAILURE, what())
+        .because(format!("sandpod's own directory {} is not safe to use", directory.display()))
+        .because(format!("anybody may replace what is in {shown} (mode {mode:04o}, without the sticky bit)"))
+        .hint(format!(
+            "`chmod +t {shown}` (by its owner), or set XDG_RUNTIME_DIR and XDG_DATA_HOME to directories of yours"
+        )))
 }
 
 fn refuse_flaw(

@@ -223,3 +223,21 @@ fn a_record_is_replaced_whole() {
     assert_eq!(store.find("web").expect("found").record(), Some(&created.record));
     assert!(!created.dirs.runtime.join("record.tmp").exists());
 }
+
+#[test]
+fn a_directory_that_anybody_may_replace_is_not_used() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let open = dir.path().join("tmp");
+    fs::create_dir(&open).expect("mkdir");
+    for (mode, is_refused) in [(0o777, true), (0o707, true), (0o1777, false), (0o775, false)] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("chmod");
+        let store = Store::new(&open.join("sandpod-1"), &dir.path().join("share/sandpod"));
+        match store.make_private(|| "could not".to_owned()) {
+            Ok(()) => assert!(!is_refused, "{mode:o}"),
+            Err(report) => {
+                assert!(is_refused, "{mode:o}: {report:?}");
+                assert!(report.hint.expect("a hint").contains(&format!("chmod +t {}", open.display())));
+            }
+        }
+    }
+}

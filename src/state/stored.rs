@@ -11,7 +11,8 @@ use super::record::Record;
 use super::status::{Liveness, Status, effective_phase};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::{PodDirs, PodPlan};
-use crate::sys::{Errno, probe};
+use crate::sys::Errno;
+use crate::sys::own_dir::OwnDir;
 
 /// Bytes that are read of a plan and of a record. Others may have made the files: a plan is far below the first
 /// (plan/arguments.rs), and a record below the second.
@@ -107,11 +108,6 @@ impl StoredPod {
     pub fn reload(&self) -> StoredPod {
         read_pod(self.dirs.clone(), self.id.clone(), || Some(self.name.clone()))
     }
-
-    #[must_use]
-    pub fn control_socket(&self) -> PathBuf {
-        self.dirs.runtime.join("control.sock")
-    }
 }
 
 /// `otherwise`: its name, where its own files do not say it.
@@ -119,7 +115,7 @@ pub(super) fn read_pod(dirs: PodDirs, id: String, otherwise: impl FnOnce() -> Op
     // Before the record: a supervisor writes its last record and then lets go, so "not alive" makes the record final.
     let liveness = liveness(&dirs);
     let record = read_record(&dirs, &id);
-    let plan = probe::read_bounded(&dirs.data.join("plan.json"), MOST_PLAN).ok();
+    let plan = OwnDir::of_pod(&dirs.data).and_then(|data| data.read_bounded("plan.json".as_ref(), MOST_PLAN)).ok();
     let plan = plan.and_then(|bytes| checked::plan(&bytes, &dirs, &id).ok());
     let name = match (&record, &plan) {
         (StoredRecord::Read(record), _) => record.name.clone(),
@@ -130,7 +126,7 @@ pub(super) fn read_pod(dirs: PodDirs, id: String, otherwise: impl FnOnce() -> Op
 }
 
 fn read_record(dirs: &PodDirs, id: &str) -> StoredRecord {
-    match probe::read_bounded(&dirs.runtime.join("record.json"), MOST_RECORD) {
+    match OwnDir::of_pod(&dirs.runtime).and_then(|runtime| runtime.read_bounded("record.json".as_ref(), MOST_RECORD)) {
         Ok(bytes) if bytes.is_empty() => StoredRecord::Damaged("record.json is empty".to_owned()),
         Ok(bytes) => match checked::record(&bytes, id) {
             Ok(record) => StoredRecord::Read(Box::new(record)),
@@ -143,8 +139,9 @@ fn read_record(dirs: &PodDirs, id: &str) -> StoredRecord {
 
 /// A shared lock, so that two who look do not take each other for the supervisor.
 pub(super) fn liveness(dirs: &PodDirs) -> Liveness {
-    let held = [dirs.runtime.join("lock"), dirs.data.join("plan.json")].iter().any(|path| {
-        probe::open_regular(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    let held = [(&dirs.runtime, "lock"), (&dirs.data, "plan.json")].into_iter().any(|(directory, name)| {
+        let lock = OwnDir::of_pod(directory).and_then(|directory| directory.read(name.as_ref()));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     });
     if held { Liveness::Supervised } else { Liveness::Unsupervised }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::AtEnd;
-use super::event_loop::Supervisor;
+use super::event_loop::{Accepted, Supervisor};
 use super::ports::Publishing;
-use super::protocol::StartReply;
+use super::protocol::{CONTROL_SOCKET, StartReply};
 use super::starts::with_oom_kills;
 use crate::engine::cgroup::{self, Cgroups};
 use crate::engine::{Failure, remove};
@@ -70,7 +70,7 @@ impl Supervisor<'_> {
             tell_failure(&starter, report);
         }
         let runtime = OwnDir::of_pod(&self.plan.sandbox.dirs.runtime);
-        let _ = runtime.and_then(|runtime| runtime.remove("control.sock".as_ref()));
+        let _ = runtime.and_then(|runtime| runtime.remove(CONTROL_SOCKET.as_ref()));
         if came_up {
             self.wait_for_readers();
         }
@@ -104,8 +104,12 @@ impl Supervisor<'_> {
 
     /// Who connected while the pod was ending has asked already, or asks within a moment; it hears how it ended.
     fn answer_late(&mut self) {
-        while let Some(id) = self.accept() {
-            self.on_client(id);
+        loop {
+            match self.accept() {
+                Accepted::Client(id) => self.on_client(id),
+                Accepted::Refused => {}
+                Accepted::Nobody => break,
+            }
         }
     }
 }

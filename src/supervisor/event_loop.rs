@@ -281,25 +281,34 @@ impl Supervisor<'_> {
         self.caller = (self.at_end == AtEnd::KeepForCaller).then_some(starter);
     }
 
-    pub(super) fn accept(&mut self) -> Option<u64> {
-        let channel = self.control.accept().ok().flatten()?;
+    pub(super) fn accept(&mut self) -> Accepted {
+        let Ok(Some(channel)) = self.control.accept() else { return Accepted::Nobody };
         let refusal = refuse_stranger(&channel);
         let client = Client::new(channel);
         if let Some(report) = refusal {
             client.reply(&Reply::Failed(report), &[]);
-            return None;
+            return Accepted::Refused;
         }
         let id = self
             .clients
             .reserve()
             .filter(|id| self.watch.add(client.as_fd(), Source::Client(*id), Interest::Readable).is_some());
-        match id {
-            Some(id) => self.clients.insert(id, client),
+        let Some(id) = id else {
             // Before it has asked: it finds the answer when it does.
-            None => client.reply(&Reply::Failed(self.too_many_clients()), &[]),
-        }
-        id
+            client.reply(&Reply::Failed(self.too_many_clients()), &[]);
+            return Accepted::Refused;
+        };
+        self.clients.insert(id, client);
+        Accepted::Client(id)
     }
+}
+
+/// What waited at the control socket.
+pub(super) enum Accepted {
+    Client(u64),
+    /// It has been answered. Another one may wait behind it.
+    Refused,
+    Nobody,
 }
 
 /// 0600 keeps other users out already; this keeps out who was given the descriptor, and the root of a container that reaches

@@ -13,6 +13,7 @@ use super::lifecycle;
 use super::network::{Connection, JoinedNetwork};
 use super::output::Output;
 use super::ports::Publishing;
+use super::protocol::CONTROL_SOCKET;
 use super::storage::Storage;
 use super::watch::{Source, Watch};
 use super::{FirstAttach, Handover};
@@ -117,7 +118,9 @@ impl BesideTheIdMap {
     fn prepare(plan: &PodPlan, record: &Record) -> Result<BesideTheIdMap> {
         commit(plan, record)?;
         let pinned = volumes::prepare(plan)?;
-        let control = Listener::bind(&plan.sandbox.dirs.runtime.join("control.sock")).during(STEP, "control socket")?;
+        let runtime = OwnDir::of_pod(&plan.sandbox.dirs.runtime);
+        let control = runtime.and_then(|runtime| Listener::bind(&runtime, CONTROL_SOCKET.as_ref()));
+        let control = control.during(STEP, "control socket")?;
         let data = Arc::new(OwnDir::of_pod(&plan.sandbox.dirs.data).during(Step::PrepareVolumes, "")?);
         let opened = plan.containers.iter().map(|container| {
             let output =

@@ -38,6 +38,9 @@ pub enum Request {
     Follow,
 }
 
+/// The socket in the pod's runtime directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
 /// The longest request that is sent as a message: the kernel takes as much as fits into a socket's buffer, which is
 /// net.core.wmem_default (socket(7)).
 pub const MAX_INLINE: usize = 32 * 1024;

@@ -69,6 +69,11 @@ impl OwnDir {
         self.regular(name, self.open_with(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?)
     }
 
+    /// The bytes of a regular file of at most `limit` bytes; EFBIG when it has more.
+    pub fn read_bounded(&self, name: &OsStr, limit: usize) -> Result<Vec<u8>> {
+        super::probe::bounded(self.read(name)?, &self.path.join(name), limit)
+    }
+
     /// A regular file, to be written in place.
     pub fn write(&self, name: &OsStr) -> Result<File> {
         self.regular(name, self.open_with(name, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?)

@@ -31,6 +31,16 @@ pub fn make_private(path: &Path) -> Result<Option<Flaw>> {
     }
 }
 
+/// The mode of a directory in which others may put another directory into the place of ours; `None` where they may not: only
+/// its owner may change it, or it is sticky (unlink(2), rename(2)). Its group is trusted: with a umask of 002 it is the user's
+/// own.
+pub fn mode_if_open(directory: &Path) -> Result<Option<u32>> {
+    let found = nix::sys::stat::stat(directory).named(|| format!("stat({})", directory.display()))?;
+    let mode = Mode::from_bits_truncate(found.st_mode);
+    let open = mode.contains(Mode::S_IWOTH) && !mode.contains(Mode::S_ISVTX);
+    Ok(open.then_some(found.st_mode & 0o7777))
+}
+
 /// As [`make_private`], without making it: ENOENT where it is not there.
 pub fn check_private(path: &Path) -> Result<Option<Flaw>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;

@@ -46,7 +46,11 @@ pub fn open_regular(path: &Path) -> Result<File> {
 
 /// The bytes of a regular file of at most `limit` bytes; EFBIG when it has more.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let mut file = open_regular(path)?;
+    bounded(open_regular(path)?, path, limit)
+}
+
+/// The rest of a file of at most `limit` bytes; `path` is for errors.
+pub(super) fn bounded(mut file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     let call = || format!("read(\"{}\")", path.display());
     // One page first: nearly everything read here is shorter, and /proc files have no size to ask for.
     let mut bytes = vec![0; 4096];

@@ -1,5 +1,6 @@
 //! Unix sockets that carry whole messages and file descriptors (unix(7), SOCK_SEQPACKET).
 
+use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +14,7 @@ use nix::sys::socket::{
 };
 
 use super::error::Named;
+use super::own_dir::OwnDir;
 use super::process::PidFd;
 use super::{Error, Result, poll};
 
@@ -42,14 +44,17 @@ impl Channel {
         Ok((Channel(a), Channel(b)))
     }
 
-    /// Connects to a listening socket, and not where a symbolic link in its place leads. `path` may be longer than the 107 bytes of a sockaddr: it is reached through a
-    /// descriptor.
-    pub fn connect(path: &Path) -> Result<Channel> {
+    /// Connects to a listening socket in a directory of ours, and not where a symbolic link in its place leads.
+    pub fn connect(directory: &OwnDir, name: &OsStr) -> Result<Channel> {
+        Channel::connect_to(directory.open_path(name)?.as_fd(), &directory.path().join(name))
+    }
+
+    /// Connects to the listening socket behind an O_PATH descriptor; `path` is for errors.
+    pub fn connect_to(socket_file: BorrowedFd<'_>, path: &Path) -> Result<Channel> {
         let call = || format!("connect({})", path.display());
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).named(call)?;
-        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
-        let there = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).named(call)?;
-        let address = UnixAddr::new(format!("/proc/self/fd/{}", there.as_raw_fd()).as_str()).named(call)?;
+        // Also shorter than its path, of which a sockaddr_un takes 107 bytes.
+        let address = UnixAddr::new(format!("/proc/self/fd/{}", socket_file.as_raw_fd()).as_str()).named(call)?;
         connect(fd.as_raw_fd(), &address).named(call)?;
         Ok(Channel(fd))
     }
@@ -195,11 +200,14 @@ impl From<OwnedFd> for Channel {
 pub struct Listener(OwnedFd);
 
 impl Listener {
-    pub fn bind(path: &Path) -> Result<Listener> {
-        let call = || format!("bind({})", path.display());
+    /// Makes it in a directory of ours, wherever that is by now: what has taken the place of the directory gets nothing.
+    pub fn bind(directory: &OwnDir, name: &OsStr) -> Result<Listener> {
+        let call = || format!("bind({})", directory.path().join(name).display());
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).named(call)?;
-        let (_directory, address) = short_address(path).named(call)?;
+        // A sockaddr_un takes 107 bytes.
+        let place = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        let address = UnixAddr::new(&place).named(call)?;
         // The socket's own mode is what bind(2) gives the file, so it is never there with a wider one.
         nix::sys::stat::fchmod(&fd, nix::sys::stat::Mode::from_bits_truncate(0o600)).named(call)?;
         bind(fd.as_raw_fd(), &address).named(call)?;
@@ -209,11 +217,15 @@ impl Listener {
 
     /// The next waiting client; `None` when there is none.
     pub fn accept(&self) -> Result<Option<Channel>> {
-        match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: accept4 has just given us this descriptor and nobody else owns it.
-            Ok(fd) => Ok(Some(Channel(unsafe { OwnedFd::from_raw_fd(fd) }))),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-            Err(errno) => Err(errno).named(|| "accept4()".to_owned()),
+        loop {
+            match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                // SAFETY: accept4 has just given us this descriptor and nobody else owns it.
+                Ok(fd) => return Ok(Some(Channel(unsafe { OwnedFd::from_raw_fd(fd) }))),
+                Err(Errno::EAGAIN) => return Ok(None),
+                // Another one may wait behind it.
+                Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(errno) => return Err(errno).named(|| "accept4()".to_owned()),
+            }
         }
     }
 }
@@ -238,16 +250,6 @@ fn shares_our_user_namespace(pid: i32) -> bool {
     };
     let theirs = namespace(&pid.to_string());
     theirs.is_some() && theirs == namespace("self")
-}
-
-/// A sockaddr_un holds 107 bytes; `/proc/self/fd/N/name` reaches any directory. The descriptor must outlive the call.
-fn short_address(path: &Path) -> nix::Result<(OwnedFd, UnixAddr)> {
-    let directory = path.parent().ok_or(Errno::EINVAL)?;
-    let name = path.file_name().ok_or(Errno::EINVAL)?;
-    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-    let directory = nix::fcntl::open(directory, flags, nix::sys::stat::Mode::empty())?;
-    let address = UnixAddr::new(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name))?;
-    Ok((directory, address))
 }
 
 #[cfg(test)]
@@ -275,31 +277,50 @@ mod tests {
         assert!(b.receive().expect("receive").is_none());
     }
 
+    const NAME: &str = "control.sock";
+
+    fn directory() -> (tempfile::TempDir, OwnDir) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let own = OwnDir::at(dir.path()).expect("ours");
+        (dir, own)
+    }
+
     #[test]
     fn a_link_in_the_place_of_a_socket_is_not_followed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let (socket, link) = (dir.path().join("socket"), dir.path().join("link"));
-        let _listener = Listener::bind(&socket).expect("bind");
-        std::os::unix::fs::symlink(&socket, &link).expect("symlink");
-        Channel::connect(&link).expect_err("a link");
-        assert!(Channel::connect(&socket).expect("connect").is_peer_ours());
+        let (dir, own) = directory();
+        let _listener = Listener::bind(&own, NAME.as_ref()).expect("bind");
+        std::os::unix::fs::symlink(dir.path().join(NAME), dir.path().join("link")).expect("symlink");
+        Channel::connect(&own, "link".as_ref()).expect_err("a link");
+        assert!(Channel::connect(&own, NAME.as_ref()).expect("connect").is_peer_ours());
+    }
+
+    #[test]
+    fn what_takes_the_place_of_the_directory_gets_no_socket() {
+        let top = tempfile::tempdir().expect("tempdir");
+        let (real, moved) = (top.path().join("real"), top.path().join("moved"));
+        std::fs::create_dir(&real).expect("mkdir");
+        let own = OwnDir::at(&real).expect("ours");
+        std::fs::rename(&real, &moved).expect("rename");
+        std::fs::create_dir(&real).expect("mkdir");
+        let _listener = Listener::bind(&own, NAME.as_ref()).expect("bind");
+        assert!(moved.join(NAME).exists() && !real.join(NAME).exists());
+        Channel::connect(&own, NAME.as_ref()).expect("connect");
     }
 
     #[test]
     fn nobody_else_may_connect() {
         use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("control.sock");
-        let _listener = Listener::bind(&path).expect("bind");
-        assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o600);
+        let (dir, own) = directory();
+        let _listener = Listener::bind(&own, NAME.as_ref()).expect("bind");
+        let mode = std::fs::metadata(dir.path().join(NAME)).expect("stat").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn who_has_connected_and_lives_is_seen_to_be_of_our_user_namespace() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("control.sock");
-        let listener = Listener::bind(&path).expect("bind");
-        let _ours = Channel::connect(&path).expect("connect");
+        let (_dir, own) = directory();
+        let listener = Listener::bind(&own, NAME.as_ref()).expect("bind");
+        let _ours = Channel::connect(&own, NAME.as_ref()).expect("connect");
         assert!(listener.accept().expect("accept").expect("a client").is_peer_in_our_user_namespace());
         // Nobody's, and what has no pid that could be looked up.
         assert!(!shares_our_user_namespace(0) && !shares_our_user_namespace(i32::MAX));

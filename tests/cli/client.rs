@@ -12,6 +12,7 @@ use sandpod::report::Report;
 use sandpod::state::{CreatedPod, Phase, commit};
 use sandpod::step::Step;
 use sandpod::supervisor::protocol::{ExecRequest, Reply, Request};
+use sandpod::sys::own_dir::OwnDir;
 use sandpod::sys::socket::{Channel, Listener, Message};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,7 +28,8 @@ impl Played {
     fn new() -> Played {
         let home = Home::new();
         let pod = home.pod("0123456789ab", "web", &["nginx", "log"]);
-        let control = Listener::bind(&pod.dirs.runtime.join("control.sock")).expect("bind");
+        let control =
+            Listener::bind(&OwnDir::of_pod(&pod.dirs.runtime).expect("ours"), "control.sock".as_ref()).expect("bind");
         Played { home, pod: Some(pod), control }
     }
 

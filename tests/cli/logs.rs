@@ -47,7 +47,8 @@ fn following_sees_what_comes_across_a_rotation_and_ends_with_the_pod() {
     let home = Home::new();
     let pod = home.pod("0123456789ab", "web", &["nginx"]);
     home.log(&pod, "nginx", &NGINX[..1]);
-    let control = Listener::bind(&pod.dirs.runtime.join("control.sock")).expect("bind");
+    let control =
+        Listener::bind(&OwnDir::of_pod(&pod.dirs.runtime).expect("ours"), "control.sock".as_ref()).expect("bind");
     let mut child =
         home.command(&["logs", "-f", "web"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -159,7 +160,8 @@ fn a_follower_that_is_too_slow_says_how_much_it_skipped_and_where() {
     let plan = LogPlan { path: pod.dirs.data.join("nginx.log"), max_size: 300_000, max_files: 3 };
     let mut log = open_log(&plan);
     numbered(&mut log, 0..2000);
-    let control = Listener::bind(&pod.dirs.runtime.join("control.sock")).expect("bind");
+    let control =
+        Listener::bind(&OwnDir::of_pod(&pod.dirs.runtime).expect("ours"), "control.sock".as_ref()).expect("bind");
     let mut child =
         home.command(&["logs", "-f", "web"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
     let client = accept(&control);

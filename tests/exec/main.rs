@@ -12,3 +12,14 @@ mod races;
 mod sharing;
 mod signals;
 mod terminals;
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use sandpod::sys::path::open_host_path;
+use sandpod::sys::socket::Channel;
+
+/// A connection to a supervisor, which may belong to another user.
+fn connect(control: &Path) -> Channel {
+    Channel::connect_to(open_host_path(control).expect("a socket").as_fd(), control).expect("connect")
+}

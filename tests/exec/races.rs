@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::connect;
 use crate::rounds::rounds;
 use crate::support::{Home, LONG, Pod, Said, and, idle, until};
 use sandpod::supervisor::protocol::{Reply, Request};
@@ -130,7 +131,7 @@ fn waiting(pod: &Pod<'_>, count: usize) -> Vec<Channel> {
     let control = pod.home.path().join("run/sandpod/pods").join(id).join("control.sock");
     let request = serde_json::to_vec(&Request::Wait { container: None }).expect("JSON");
     let connect = || {
-        let channel = Channel::connect(&control).expect("connect");
+        let channel = connect(&control);
         channel.send(&request, &[]).expect("send");
         channel
     };

@@ -7,9 +7,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::connect;
 use crate::support::{Home, Pod, Reaped, idle, until};
 use sandpod::supervisor::protocol::{ExecRequest, Reply, Request};
-use sandpod::sys::socket::Channel;
 use serde_json::json;
 
 /// Those that `exec` passes on.
@@ -126,13 +126,15 @@ fn a_command_whose_client_was_killed_is_hung_up_and_then_killed() {
     let pod = home.start(&spec);
     for (options, name) in [(&[][..], "pipes"), (&["-t"], "terminal")] {
         // What it has put into the background, into a session of its own, stays.
-        let background = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >/tmp/background";
-        let script = format!("{background}; trap 'echo hup >/tmp/{name}; exit' HUP; echo ready; {WAIT}");
+        let file = format!("/tmp/background-{name}");
+        let background = format!("setsid sh -c 'echo $$ >{file}; exec sleep 1000' </dev/null >/dev/null 2>&1 &");
+        let begun = format!("while [ ! -s {file} ]; do sleep 0.05; done");
+        let script = format!("{background} {begun}; trap 'echo hup >/tmp/{name}; exit' HUP; echo ready; {WAIT}");
         let mut child = pod.exec_in_background(options, &script);
         read_until(&mut child, "ready");
         send("KILL", &child);
         assert_eq!(pod.awaits(&format!("/tmp/{name}")), "hup");
-        assert!(pod.has(&pod.awaits("/tmp/background")), "{name}");
+        assert!(pod.has(&pod.awaits(&file)), "{name}");
         // One that does not listen.
         let mut child = pod.exec_in_background(options, &format!("trap '' HUP; echo $$ ready; {WAIT}"));
         let said = read_until(&mut child, "ready");
@@ -170,7 +172,7 @@ fn a_signal_before_the_command_runs_ends_it() {
     let pod = home.start(&json!({ "containers": [idle("main")] }));
     let control = home.path().join("run/sandpod/pods").join(pod.inspect()["id"].as_str().expect("an id"));
     for round in 0..20 {
-        let client = Channel::connect(&control.join("control.sock")).expect("connect");
+        let client = connect(&control.join("control.sock"));
         let null = File::options().read(true).write(true).open("/dev/null").expect("null");
         let argv = ["busybox", "sleep", "12345"].map(str::to_owned).to_vec();
         let exec = Request::Exec(ExecRequest { container: "main".to_owned(), argv, ..ExecRequest::default() });

@@ -5,6 +5,7 @@ use std::io::{IoSlice, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::support::{Home, Pod, and, idle, is_live, until};
 use nix::sys::socket::{
@@ -100,17 +101,59 @@ fn a_socket_that_a_container_has_put_in_the_supervisors_place_is_not_believed() 
 }
 
 fn ask(path: &Path, request: &str, fds: &[impl AsFd]) -> (OwnedFd, String) {
+    let channel = say(path, request, fds);
+    let answer = heard(&channel);
+    (channel, answer)
+}
+
+fn heard(channel: &OwnedFd) -> String {
+    let mut answer = vec![0; 4096];
+    let length = recv(channel.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("recv");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+fn say(path: &Path, request: &str, fds: &[impl AsFd]) -> OwnedFd {
     let channel = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("socket");
     let directory = File::open(path.parent().expect("a directory")).expect("open");
     let short = format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd());
     connect(channel.as_raw_fd(), &UnixAddr::new(short.as_str()).expect("an address")).expect("connect");
     let raw: Vec<_> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
-    let control = [ControlMessage::ScmRights(&raw)];
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights };
     let parts = [IoSlice::new(request.as_bytes())];
-    sendmsg::<()>(channel.as_raw_fd(), &parts, &control, MsgFlags::empty(), None).expect("sendmsg");
-    let mut answer = vec![0; 4096];
-    let length = recv(channel.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("recv");
-    (channel, String::from_utf8_lossy(&answer[..length]).into_owned())
+    sendmsg::<()>(channel.as_raw_fd(), &parts, control, MsgFlags::empty(), None).expect("sendmsg");
+    channel
+}
+
+/// Who is refused does not keep the next one from hearing how the pod ended.
+#[test]
+fn who_comes_behind_strangers_at_the_end_is_answered() {
+    let Some(home) = Home::new("behind_strangers") else { return };
+    let pod = home.start(&json!({ "containers": [idle("main")] }));
+    let path = home.path().join("run").join(control_socket(&pod));
+    let supervisor = pod.inspect()["record"]["supervisor"]["pid"].as_u64().expect("a pid");
+    let supervisor = nix::unistd::Pid::from_raw(i32::try_from(supervisor).expect("a pid"));
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).expect("children");
+    let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let pause = children.split_whitespace().find(|pid| name(pid).contains("pause")).expect("pause");
+    let pause = nix::unistd::Pid::from_raw(pause.parse().expect("a pid"));
+    // It looks at nothing until all of them have come, and the pod has ended.
+    nix::sys::signal::kill(supervisor, nix::sys::signal::SIGSTOP).expect("stopped");
+    let sandpod = home.command(&[]).get_program().to_owned();
+    let words = ["-U", sandpod.to_str().expect("UTF-8"), "wait", &pod.name];
+    let strangers: Vec<_> = (0..8)
+        .map(|_| home.program("unshare", &words).stderr(Stdio::piped()).spawn().expect("unshare starts"))
+        .collect();
+    for stranger in strangers {
+        let output = stranger.wait_with_output().expect("wait");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(125) && said.contains("user namespace"), "{said}");
+    }
+    let client = say(&path, r#"{"wait":{"container":null}}"#, &[] as &[File]);
+    nix::sys::signal::kill(pause, nix::sys::signal::SIGKILL).expect("killed");
+    nix::sys::signal::kill(supervisor, nix::sys::signal::SIGCONT).expect("goes on");
+    let answer = heard(&client);
+    assert!(answer.contains("exited"), "{answer:?}");
 }
 
 /// Who attaches leaves no descriptor behind in the supervisor, whatever it has handed over and whoever else holds that.

@@ -118,3 +118,30 @@ fn rm_removes_nothing_where_links_lead() {
     let left = home.path().join("share/sandpod/pods").join(&id);
     assert!(!left.exists(), "{}", left.display());
 }
+
+/// What is in the place of a pod's directories or logs is neither read nor talked to.
+#[test]
+fn nothing_is_read_where_links_lead() {
+    let Some(home) = Home::new("nothing_is_read") else { return };
+    let pod = home.start(&json!({ "containers": [sh("main", "echo begun; exec sleep 1000")] }));
+    until("it has begun", || pod.logs("main").contains("begun").then_some(()));
+    let (data, runtime) = (place(&pod, "share"), place(&pod, "run"));
+    let private = "2026-11-21T12:00:00.000000000Z stdout F precious\n";
+    home.directory("victim", 0o700);
+    home.file("victim/main.log", private, 0o600);
+
+    for (path, target) in [(data.join("main.log"), "victim/main.log"), (data.clone(), "victim")] {
+        replace(&path, &home.path().join(target));
+        let said = home.sandpod(&["logs", &pod.name]);
+        assert!(!said.stdout.contains("precious") && said.code != Some(0), "{}: {}", path.display(), said.explain());
+        restore(&path);
+    }
+    // Also where it leads to the real one: what is behind it could be another one by now.
+    for directory in [&runtime, &runtime.parent().expect("pods").to_owned()] {
+        replace(directory, &directory.with_extension("aside"));
+        let said = home.sandpod(&["exec", &pod.name, "--", "busybox", "true"]);
+        assert_ne!(said.code, Some(0), "{}: {}", directory.display(), said.explain());
+        restore(directory);
+    }
+    pod.exec("main", &["busybox", "true"]).ends_with(0);
+}

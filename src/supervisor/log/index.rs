@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use crate::sys::own_dir::OwnDir;
 
@@ -22,14 +21,9 @@ struct Span {
 pub struct Index(Vec<Span>);
 
 impl Index {
-    /// `None`: there is none, or it cannot be read.
+    /// Of the log of this name. `None`: there is none, or it cannot be read.
     #[must_use]
-    pub fn read(log: &Path) -> Option<Index> {
-        Index::parse(&std::fs::read_to_string(path(log)).ok()?)
-    }
-
-    /// As [`read`](Self::read), of the log of this name in a directory.
-    pub(super) fn read_in(directory: &OwnDir, log: &OsStr) -> Option<Index> {
+    pub fn read_in(directory: &OwnDir, log: &OsStr) -> Option<Index> {
         Index::parse(&std::io::read_to_string(directory.read(&name(log)).ok()?).ok()?)
     }
 
@@ -75,10 +69,6 @@ impl Index {
     }
 }
 
-fn path(log: &Path) -> PathBuf {
-    name(log.as_os_str()).into()
-}
-
 fn name(log: &OsStr) -> OsString {
     let mut name = log.to_owned();
     name.push(".index");
@@ -117,14 +107,15 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_damage_is_no_index() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let log = dir.path().join("x.log");
-        assert_eq!(Index::read(&log), None);
+        let own = OwnDir::at(dir.path()).expect("ours");
+        let read = || Index::read_in(&own, "x.log".as_ref());
+        assert_eq!(read(), None);
         let mut index = Index::default();
         index.add(7, 100, 4);
         index.add(8, 50, 4);
-        index.write(&OwnDir::at(dir.path()).expect("ours"), "x.log".as_ref());
-        assert_eq!(Index::read(&log), Some(index));
+        index.write(&own, "x.log".as_ref());
+        assert_eq!(read(), Some(index));
         std::fs::write(dir.path().join("x.log.index"), "7 0\n").expect("write");
-        assert_eq!(Index::read(&log), None);
+        assert_eq!(read(), None);
     }
 }
