@@ -83,38 +83,50 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Answers whose containers stand still by now, or do not in time.
+    /// Answers the pauses whose containers are frozen by now, or are not in time. Each is judged while the others are in
+    /// their place: a pause that is given up thaws containers that another one waits for (`thaw`).
     pub(super) fn look_at_pauses(&mut self) {
-        for mut pausing in std::mem::take(&mut self.pausing) {
+        let mut position = 0;
+        while let Some(pausing) = self.pausing.get_mut(position) {
+            let client = pausing.client;
             let mut failure = None;
             for (index, freezing) in std::mem::take(&mut pausing.waits) {
                 match freezing.is_done() {
-                    Ok(true) => self.watch.remove(freezing.as_fd(), Source::Freezing(pausing.client, index)),
+                    Ok(true) => self.watch.remove(freezing.as_fd(), Source::Freezing(client, index)),
                     waits => {
                         failure = failure.or(waits.err());
                         pausing.waits.push((index, freezing));
                     }
                 }
             }
+            let (is_done, is_late) = (pausing.waits.is_empty(), Instant::now() >= pausing.deadline);
+            if failure.is_none() && !is_done && !is_late {
+                position += 1;
+                continue;
+            }
+            let pausing = self.pausing.remove(position);
             if let Some(failure) = failure {
                 let report = failure.into_report(self.pause_failed());
                 self.give_up(pausing, report);
-            } else if pausing.waits.is_empty() {
-                self.paused(pausing.client);
-            } else if Instant::now() >= pausing.deadline {
-                let names = pausing.waits.iter().map(|(index, _)| format!("`{}`", self.plan.containers[*index].name));
-                let why = format!(
-                    "{} does not stand still after {} s: a process in it waits inside the kernel, for a device or a network \
-                     file system",
-                    names.collect::<Vec<_>>().join(", "),
-                    DEADLINE.as_secs()
-                );
-                let report = refuse(self.pause_failed()).because(why).hint("nothing is paused; all of it goes on");
-                self.give_up(pausing, report);
+            } else if is_done {
+                self.paused(client);
             } else {
-                self.pausing.push(pausing);
+                let report = self.frozen_too_late(&pausing);
+                self.give_up(pausing, report);
             }
+            // What ended may have ended others as well.
+            position = 0;
         }
+    }
+
+    fn frozen_too_late(&self, pausing: &Pausing) -> Report {
+        let names = pausing.waits.iter().map(|(index, _)| format!("`{}`", self.plan.containers[*index].name));
+        let why = format!(
+            "{} is not frozen after {} s: a process in it waits inside the kernel, for a device or a network file system",
+            names.collect::<Vec<_>>().join(", "),
+            DEADLINE.as_secs()
+        );
+        refuse(self.pause_failed()).because(why).hint("nothing is paused; all of it goes on")
     }
 
     /// Until the first pause has to be given up.

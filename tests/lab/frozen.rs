@@ -55,9 +55,13 @@ fn a_pause_that_cannot_be_holds_up_nobody() {
     assert_eq!(pod.sh("other", "echo alive"), "alive");
     pod.exec("main", &["true"]).ends_with(125).complains("it is paused");
     assert!(pause.try_wait().expect("waitpid").is_none(), "the pause waits: {:?}", start.elapsed());
+    // When the first is given up and thaws the container, the second learns why it cannot be paused.
+    let second = spawn(&lab, &["pause", "-c", "main", &pod.name]);
     let said = pause.wait_with_output().expect("waitpid");
     let complaint = String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.code() == Some(125) && complaint.contains("`main` does not stand still"), "{complaint}");
+    assert!(said.status.code() == Some(125) && complaint.contains("`main` is not frozen"), "{complaint}");
+    let second = second.wait_with_output().expect("waitpid");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("let go on meanwhile"), "{second:?}");
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     // All or nothing: it goes on.
     assert_eq!(leaf.read("cgroup.freeze"), "0");
