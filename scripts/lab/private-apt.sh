@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# private-apt.sh: what get-kernel and get-uml share (sourced): apt with lists, status and cache of its own, so that
+# private-apt.sh: what get-kernel, get-uml and get-qemu share (sourced): apt with lists, status and cache of its own, so that
 # another suite's packages can be fetched without root and without a change to this machine. $scratch is the caller's.
 
 # apt PROGRAM ARGUMENT...: apt-get or apt-cache, with the private root once `use_suite` has made one.

@@ -17,7 +17,7 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
     if let (Err(refused), true) = (&planned, asked.json) {
         print::json(&as_json(refused))?;
     }
-    let Planned { facts, plan, admitted: _, replaced, images: _ } = planned?;
+    let Planned { facts, plan, replaced, images: _ } = planned?;
     facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
     replaced.iter().for_each(|line| print::notice("replaced", line));
     let store = source::store(&facts);

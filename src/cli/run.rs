@@ -36,9 +36,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let manifest = source::read(&asked.source)?;
     let times = if source::makes_up_name(&asked.source, manifest.as_ref()) { MOST_NAMES } else { 1 };
     let (planned, store, sockets, created) = first_free(times, || reserve(asked, manifest.as_ref()))?;
-    let Planned { facts, plan, admitted, replaced, images: _ } = planned;
-    // Before the supervisor is forked, which would hold the lock on.
-    drop(admitted);
+    let Planned { facts, plan, replaced, images: _ } = planned;
     // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
     if !asked.quiet {
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
@@ -78,7 +76,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
         return detached(&plan, not_started);
     }
     not_started.iter().for_each(print::report);
-    let pod = store.find(&plan.sandbox.id)?;
+    let pod = its_pod(&store, &plan.sandbox.id)?;
     let names = logs::all_containers(&pod);
     let labels = if names.len() > 1 { labels(&names) } else { Vec::new() };
     // What is not typed on a terminal is data.
@@ -142,29 +140,39 @@ fn first_free<T>(times: usize, mut attempt: impl FnMut() -> Result<T, NotMade>) 
     }
 }
 
-/// probe → plan → bind → create.
+/// probe → plan → pull → admit → bind → create. What others wait for, a lock or a port, is not taken before the images are
+/// here.
 fn reserve(
     asked: &RunArguments,
     manifest: Option<&Manifest>,
 ) -> Result<(Planned, Store, Sockets, CreatedPod), NotMade> {
     let mut planned = source::planned(&asked.source, manifest, Purpose::Run { quiet: asked.quiet })?;
     let store = source::store(&planned.facts);
-    let plan = &mut planned.plan;
     let if_taken = |report: Report, name: &str| match store.has(name) {
         true => NotMade::NameTaken(report),
         false => NotMade::Other(report),
     };
-    if !plan.sandbox.ports.is_empty() {
-        store.refuse_taken(plan).map_err(|report| if_taken(report, &plan.sandbox.name))?;
+    if planned.images.is_some() || !planned.plan.sandbox.ports.is_empty() {
+        store.refuse_taken(&planned.plan).map_err(|report| if_taken(report, &planned.plan.sandbox.name))?;
     }
-    let sockets = ports::bind(&mut plan.sandbox, &store)?;
     if let Some(images) = &planned.images {
-        images.bring(&plan.sandbox.idmap, asked.quiet)?;
+        images.bring(&planned.plan.sandbox.idmap, asked.quiet)?;
     }
+    let admitted = source::admit(&planned, &asked.source, manifest)?;
+    let plan = &mut planned.plan;
+    let sockets = ports::bind(&mut plan.sandbox, &store)?;
     let created = store.create(plan, Timestamp::now()).map_err(|report| if_taken(report, &plan.sandbox.name))?;
-    // The record holds the images from here on. The supervisor would inherit the lock.
+    // The record counts from here on, for the claim and for the images. The supervisor would inherit the locks.
+    drop(admitted);
     planned.images = None;
     Ok((planned, store, sockets, created))
+}
+
+/// The pod that was made here. By its id alone: `Store::find` takes a pod of that name first.
+fn its_pod(store: &Store, id: &str) -> Result<StoredPod, Report> {
+    store.by_id(id).ok_or_else(|| {
+        Report::new(exit_code::FAILURE, format!("there is no pod `{id}` any more")).because("it was removed meanwhile")
+    })
 }
 
 /// What it means. Why a pod that asks for no limits has no cgroup is for `plan` to say, and not at every start on a host
@@ -178,7 +186,7 @@ fn at_start(Degradation { name, meaning, .. }: &Degradation) -> String {
 
 /// What only the running network knows; `--quiet`, too, since it is about security.
 fn tell_of_the_network(store: &Store, id: &str) {
-    let Ok(pod) = store.find(id) else { return };
+    let Ok(pod) = its_pod(store, id) else { return };
     let network = pod.record().and_then(|record| record.network.as_ref());
     if let Some(network) = network.filter(|network| !network.sandboxed) {
         let lost = degradation::network_unsandboxed(network.unsandboxed.as_deref().unwrap_or("it did not say why"));
@@ -228,7 +236,7 @@ fn ready(store: &Store, id: &str, channel: &Channel, signals: &ForegroundSignals
         let woken = poll::any(&[(channel.as_fd(), Want::Read), (signals.as_fd(), Want::Read)], None)?;
         match if woken[1] { signals.next() } else { None } {
             Some(Sent::End { signal, .. }) => {
-                let mut reports = store.find(id).map_or_else(|report| vec![report], |pod| rm::remove(&pod));
+                let mut reports = its_pod(store, id).map_or_else(|report| vec![report], |pod| rm::remove(&pod));
                 let code = u8::try_from(128 + signal).unwrap_or(exit_code::FAILURE);
                 reports.insert(0, Report::new(code, "interrupted while the pod was starting; it is removed"));
                 return Err(Failure::Reports(reports));

@@ -23,8 +23,6 @@ const MAX_MANIFEST: u64 = (1 << 20) + 1;
 pub(crate) struct Planned {
     pub(crate) facts: Facts,
     pub(crate) plan: PodPlan,
-    /// Held until the pod's record is made, where its claim was measured against those of others.
-    pub(crate) admitted: Option<AdmissionLock>,
     /// What of the manifest the command line takes the place of.
     pub(crate) replaced: Vec<String>,
     /// Kept in the store as long as this is.
@@ -135,7 +133,7 @@ pub(crate) fn planned(
     };
     let images = images::resolve(&pod, &facts, asking, quiet)?;
     let id = format!("{:012x}", compose::chance()? & 0xffff_ffff_ffff);
-    let (admission, admitted) = admission(&pod, &facts, asked, purpose)?;
+    let admission = admission(&plan::resources::claim(&pod.spec), pod.spec.containers.len(), &facts, asked)?;
     let request = plan::Request {
         id,
         name: asked.name.clone(),
@@ -158,7 +156,7 @@ pub(crate) fn planned(
     if asked.single.interactive {
         check_stdin(&plan, asked)?;
     }
-    Ok(Planned { facts, plan, admitted, replaced, images })
+    Ok(Planned { facts, plan, replaced, images })
 }
 
 fn asking(asked: &SourceArguments) -> Asking {
@@ -193,30 +191,36 @@ pub(crate) fn store(facts: &Facts) -> Store {
     Store::new(&facts.runtime_dir.path, &facts.data_dir.path)
 }
 
-/// The claims that this pod's is held against. Of two pods that are started at once and fit only one by one, one is
-/// refused: the lock is kept until the record of the first counts for the second.
-fn admission(
-    pod: &Pod,
-    facts: &Facts,
-    asked: &SourceArguments,
-    purpose: Purpose,
-) -> Result<(Admission, Option<AdmissionLock>), Report> {
+/// The claims that this pod's is held against.
+fn admission(claim: &Claim, containers: usize, facts: &Facts, asked: &SourceArguments) -> Result<Admission, Report> {
     if asked.host.overcommit {
-        return Ok((Admission::Waived, None));
+        return Ok(Admission::Waived);
     }
-    if plan::resources::claim(&pod.spec) == Claim::default() {
-        return Ok((Admission::Checked { others: Vec::new() }, None));
+    if *claim == Claim::default() {
+        return Ok(Admission::Checked { others: Vec::new() });
     }
-    let store = store(facts);
-    let lock = match purpose {
-        Purpose::Run { .. } => Some(store.lock_admission()?),
-        Purpose::Show { .. } => None,
-    };
-    let fits = |others: &Admission| {
-        let claim = plan::resources::claim(&pod.spec);
-        plan::admission::admit(&claim, pod.spec.containers.len(), &facts.cgroup.capacity, others).is_ok()
-    };
-    Ok((others(&store, None, fits)?, lock))
+    let fits = |others: &Admission| plan::admission::admit(claim, containers, &facts.cgroup.capacity, others).is_ok();
+    others(&store(facts), None, fits)
+}
+
+/// Measures the planned pod's claim against those of the other pods once more, under a lock that is to be held until the
+/// pod's record is made: of two pods that are started at once and fit only one by one, one is refused. Apart from the plan,
+/// since the lock must not be held while images are pulled.
+pub(crate) fn admit(
+    planned: &Planned,
+    asked: &SourceArguments,
+    manifest: Option<&Manifest>,
+) -> Result<Option<AdmissionLock>, Report> {
+    let Planned { facts, plan, .. } = planned;
+    let (claim, containers) = (&plan.sandbox.claim, plan.containers.len());
+    if asked.host.overcommit || *claim == Claim::default() {
+        return Ok(None);
+    }
+    let lock = store(facts).lock_admission()?;
+    let admission = admission(claim, containers, facts, asked)?;
+    plan::admission::admit(claim, containers, &facts.cgroup.capacity, &admission)
+        .map_err(|report| located(report, manifest.map(|manifest| &manifest.source)))?;
+    Ok(Some(lock))
 }
 
 /// The claims of the pods that run, but for `except`. Where there is room beside all claims that are on disk, no pod is

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::Error;
 use crate::plan::cgroup::Claim;
@@ -67,7 +68,15 @@ impl Index {
         // Two users of this directory with different runtime directories share no other lock. Without this one, the
         // second could remove the entry with which the first has replaced the stale one.
         let Ok(directory) = File::open(&self.names) else { return };
-        if directory.lock().is_ok() && self.id_of(name).as_deref() == Some(id) {
+        // Any process that can open the directory can hold this lock, one of a container with a hostPath above it, too. An
+        // entry that stays is tried again at the next start.
+        let is_ours = (0..50).any(|_| {
+            directory.try_lock().is_ok() || {
+                std::thread::sleep(Duration::from_millis(2));
+                false
+            }
+        });
+        if is_ours && self.id_of(name).as_deref() == Some(id) {
             remove(&self.names, name);
         }
     }

@@ -262,3 +262,32 @@ fn a_plan_asks_for_no_layers_and_offline_for_nothing() {
     home.sandpod(&["plan", "--image", &name]).ends_with(0).says("/bin/sh");
     assert_eq!(server.asked_for(&only), Vec::<usize>::new());
 }
+
+/// While a layer comes, other pods are admitted; a name that is taken is known before a layer is asked for.
+#[test]
+fn others_do_not_wait_for_a_layer() {
+    let Some(home) = Home::new("image_wait") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let big = layer(&[file("big", &noise(500_000))]);
+    server.add("a", &Image::new(std::slice::from_ref(&big)));
+    server.fault("a", &big, Some(Fault::Stall(100_000)));
+    let pod = |name: &str, image: &str| {
+        let requests = serde_json::json!({ "requests": { "memory": "1Mi" } });
+        let spec = serde_json::json!({ "restartPolicy": "Never", "containers": [
+            { "name": "main", "image": image, "command": ["/bin/true"], "resources": requests } ] });
+        home.manifest_of(name, &spec).to_str().expect("UTF-8").to_owned()
+    };
+    let image = format!("{}/a:1", server.host());
+    home.sandpod(&["run", "-d", "--cgroups=disabled", &pod("taken", "host:")]).ends_with(0);
+    home.sandpod(&["run", "--cgroups=disabled", &pod("taken", &image)])
+        .ends_with(125)
+        .complains("there is already a pod");
+    assert_eq!(server.asked_for(&big), Vec::<usize>::new());
+    let mut pulling = home.command(&["run", "--rm", "--cgroups=disabled", &pod("pulls", &image)]);
+    let mut pulling = pulling.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    until("the layer is asked for", || (!server.asked_for(&big).is_empty()).then_some(()));
+    home.sandpod(&["run", "--rm", "--cgroups=disabled", &pod("other", "host:")]).ends_with(0);
+    server.go_on();
+    pulling.wait().expect("wait");
+}

@@ -180,7 +180,8 @@ enum Word {
 
 impl Child {
     /// Forks a process that enters the container's mount namespace, becomes root of the pod's id map, does `work` and ends.
-    /// Only `stream` is open in it: no path of the container leads to a file of the host.
+    /// Of what leads to files, only `stream` is open in it beside descriptors 0 to 2; no path of the container leads to a
+    /// file of the host, and no process of the container may look into this one.
     fn start(inside: &Inside<'_>, stream: BorrowedFd<'_>, work: impl FnOnce() -> Problems) -> Result<Child> {
         let (step, name) = (Step::EnterPod, inside.container);
         let (words, says) = stdio::pipe().during(step, name)?;

@@ -13,7 +13,7 @@ pub enum RootPlan {
         lowers: Vec<PathBuf>,
     },
     /// No overlay can be made here (`no-overlay`): a whole copy of these directories, the highest first, made at every
-    /// start, below `dirs.data`.
+    /// start, below `SandboxPlan::layers`.
     Copy {
         #[serde(rename = "source", with = "one_or_more")]
         sources: Vec<PathBuf>,
