@@ -39,7 +39,8 @@ pub(crate) fn join(store: &Store, name: &str) -> Result<Join, Report> {
         },
     };
     let host_pid = plan.sandbox.namespaces.pid == NamespaceMode::Node;
-    Ok(Join { joined, idmap: plan.sandbox.idmap.clone(), host_pid })
+    let host_paths = plan.sandbox.host_paths.iter().map(|host| host.path.clone()).collect();
+    Ok(Join { joined, idmap: plan.sandbox.idmap.clone(), host_pid, host_paths })
 }
 
 /// The pod whose network `pod` has joined, if there is one: all that [`describe`] has to know of other pods.

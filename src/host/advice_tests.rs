@@ -29,6 +29,7 @@ fn good() -> Facts {
         confinement: Confinement::default(),
         overlay: OverlaySupport::Native,
         procfs: ProcVisibility::Full,
+        procfs_points: vec!["/proc".into()],
         sysfs: ProcVisibility::Full,
         runtime_dir: dir("/run/user/1001/sandpod"),
         data_dir: dir("/home/ana/.local/share/sandpod"),

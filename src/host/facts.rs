@@ -28,6 +28,9 @@ pub struct Facts {
     pub confinement: Confinement,
     pub overlay: OverlaySupport,
     pub procfs: ProcVisibility,
+    /// Where a procfs is mounted: what a hostPath may show of other processes.
+    #[serde(default)]
+    pub procfs_points: Vec<PathBuf>,
     /// The same rule holds for a new sysfs.
     #[serde(default = "whole")]
     pub sysfs: ProcVisibility,

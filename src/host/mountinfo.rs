@@ -85,6 +85,11 @@ impl MountTable {
         self.0.iter().any(|mount| mount.fs_type == "cgroup")
     }
 
+    /// Where a procfs is mounted, or a part of one.
+    pub(super) fn procfs_points(&self) -> Vec<PathBuf> {
+        self.0.iter().filter(|mount| mount.fs_type == "proc").map(|mount| mount.point.clone()).collect()
+    }
+
     /// The rule of `mnt_already_visible` in the kernel's fs/namespace.c, for a procfs that a new user namespace mounts
     /// read-write with the default relatime: one procfs in sight must show everything.
     pub(super) fn procfs(&self) -> ProcVisibility {

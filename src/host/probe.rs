@@ -147,6 +147,7 @@ fn probe_source(source: &Source, asked: &Asked) -> Result<Facts, Report> {
         confinement: confinement(source, caller.privileges),
         overlay: kernel::overlay(&proc, &source.root.join("lib/modules"), &uname.release, version),
         procfs: mounts.procfs(),
+        procfs_points: mounts.procfs_points(),
         sysfs: mounts.sysfs(),
         layers: layers::probe(&data_dir, &runtime_dir, Path::new("/tmp"), uid, version),
         data_dir,

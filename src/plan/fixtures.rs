@@ -40,6 +40,7 @@ pub(super) fn facts_for_tests() -> Facts {
         confinement: Confinement::default(),
         overlay: OverlaySupport::Native,
         procfs: ProcVisibility::Full,
+        procfs_points: vec!["/proc".into()],
         sysfs: ProcVisibility::Full,
         runtime_dir: Dir { path: "/run/user/1000/sandpod".into(), fallback: None },
         data_dir: Dir { path: "/home/alice/.local/share/sandpod".into(), fallback: None },

@@ -5,7 +5,7 @@
 //! only, and what is published is reached by the host's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,8 @@ pub struct Join {
     pub idmap: IdMapPlan,
     /// Whether it has hostPID.
     pub host_pid: bool,
+    /// Of its volumes.
+    pub host_paths: Vec<PathBuf>,
 }
 
 /// Everything the wrapper or pasta is told.
@@ -208,6 +210,8 @@ pub(super) struct Wish<'a> {
     pub(super) annotated: Option<NetworkChoice>,
     pub(super) host_network: bool,
     pub(super) host_pid: bool,
+    /// One of its host paths shows the host's processes ([`shows_processes`]).
+    pub(super) host_procfs: bool,
     /// A container that may trace (SYS_PTRACE) whatever is in the pod's user namespace.
     pub(super) tracer: Option<&'a str>,
     /// A sysctl of the manifest's: an address that no interface has is none to name.
@@ -215,8 +219,19 @@ pub(super) struct Wish<'a> {
     pub(super) host_loopback: HostLoopback,
 }
 
+/// Whether a directory of the host is a procfs, lies in one, or has one mounted below it: `/proc/PID` in it leads to the
+/// files and the memory of every process that ptrace(2) may be used on.
+pub(super) fn shows_processes<'a>(mut paths: impl Iterator<Item = &'a Path>, procfs: &[PathBuf]) -> bool {
+    paths.any(|path| procfs.iter().any(|point| path.starts_with(point) || point.starts_with(path)))
+}
+
 /// With the id map of the pod that is joined, where one is.
-pub(super) fn join(wish: Wish<'_>, join: &Join, userns: &idmap::Wish) -> Result<(NetworkPlan, IdMapPlan), Report> {
+pub(super) fn join(
+    wish: Wish<'_>,
+    join: &Join,
+    userns: &idmap::Wish,
+    procfs: &[PathBuf],
+) -> Result<(NetworkPlan, IdMapPlan), Report> {
     let name = &join.joined.name;
     let refuse = |why: &str| {
         Err(Report::new(exit_code::USAGE, format!("the pod cannot join the network of pod `{name}`")).because(why))
@@ -227,12 +242,19 @@ pub(super) fn join(wish: Wish<'_>, join: &Join, userns: &idmap::Wish) -> Result<
     if wish.host_loopback == HostLoopback::Open {
         return refuse("--allow-host-loopback is decided by the pod whose network it is");
     }
-    // A capability in the user namespace that the two would share counts for every process in it, and hostPID shows them.
+    // A capability in the user namespace that the two would share counts for every process in it (ptrace(2), "Ptrace access
+    // mode checking"), those that start the pod among them; hostPID and a procfs of the host show them.
     if wish.host_pid {
         return refuse("with hostPID it could reach into that pod's processes");
     }
     if join.host_pid {
         return refuse("that pod has hostPID, and could reach into this one's processes");
+    }
+    if wish.host_procfs {
+        return refuse("a hostPath volume shows it the host's processes, and it could reach into that pod's");
+    }
+    if shows_processes(join.host_paths.iter().map(PathBuf::as_path), procfs) {
+        return refuse("a hostPath volume shows that pod the host's processes, and it could reach into this one's");
     }
     if let Some(by) = userns.asked_by() {
         return refuse(&format!("it would share that pod's user namespace, and {by} asks for one of its own"));

@@ -96,11 +96,16 @@ fn network_and_ids(
 ) -> Result<(NetworkPlan, IdMapPlan), Report> {
     let Inputs { spec, known, facts, request, .. } = inputs;
     let asked = &spec.security_context.sysctls;
+    let host_paths = spec.volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::HostPath { path, .. } => Some(path.as_path()),
+        VolumeSource::EmptyDirDisk { .. } | VolumeSource::EmptyDirMemory { .. } => None,
+    });
     let wish = network::Wish {
         choice: request.network,
         annotated: known.network,
         host_network: spec.host_network,
         host_pid: spec.host_pid,
+        host_procfs: network::shows_processes(host_paths, &facts.procfs_points),
         tracer: spec.containers.iter().find(|c| security::may_trace(&c.security_context)).map(|c| c.name.as_str()),
         host_loopback: request.host_loopback,
         ipv6_off: sysctls::ipv6_off(asked.iter().map(|sysctl| (sysctl.file.as_path(), sysctl.value.as_str())))
@@ -108,7 +113,7 @@ fn network_and_ids(
     };
     let wanted = idmap::Wish::new(request.userns, known);
     if let Some(join) = &request.join {
-        return network::join(wish, join, &wanted);
+        return network::join(wish, join, &wanted, &facts.procfs_points);
     }
     let (idmap, few_ids) = idmap::decide(facts, &wanted, &spec.containers, &spec.volumes)?;
     let (network, lost) = network::decide(wish, &facts.network)?;

@@ -186,9 +186,11 @@ fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
         joined: Joined { id: "0".into(), name: "other".into(), pause: (1, 1), network: Box::new(network) },
         idmap: idmap.clone(),
         host_pid: false,
+        host_paths: vec!["/srv/data".into()],
     };
+    let procfs = ["/proc".into(), "/srv/root/proc".into()];
     let joining_with = |join: Join, host_pid, userns: &idmap::Wish| {
-        super::join(Wish { host_pid, ..Wish::default() }, &join, userns)
+        super::join(Wish { host_pid, ..Wish::default() }, &join, userns, &procfs)
             .map(|(plan, _)| plan.addresses().len())
             .map_err(|refused| refused.exit_code)
     };
@@ -206,7 +208,11 @@ fn with_host_pid_the_program_stays_out_of_the_pods_reach() {
     }
     for network in [network, NetworkPlan::Loopback] {
         assert_eq!(joining(of(network.clone()), true), Err(exit_code::USAGE));
-        assert_eq!(joining(Join { host_pid: true, ..of(network) }, false), Err(exit_code::USAGE));
+        assert_eq!(joining(Join { host_pid: true, ..of(network.clone()) }, false), Err(exit_code::USAGE));
+        for shown in ["/", "/proc", "/proc/1", "/srv", "/srv/root/proc/sys"] {
+            let host_paths = vec!["/etc".into(), shown.into()];
+            assert_eq!(joining(Join { host_paths, ..of(network.clone()) }, false), Err(exit_code::USAGE), "{shown}");
+        }
     }
 }
 

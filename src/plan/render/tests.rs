@@ -89,7 +89,7 @@ fn an_open_loopback_is_shown_with_each_address_also_where_it_is_joined() {
         let open = plan(&Request { network: Some(choice), host_loopback: HostLoopback::Open, ..request() });
         let network = Box::new(open.sandbox.network.clone());
         let joined = Joined { id: "0".into(), name: "web".into(), pause: (1, 1), network };
-        let join = Join { joined, idmap: open.sandbox.idmap.clone(), host_pid: false };
+        let join = Join { joined, idmap: open.sandbox.idmap.clone(), host_pid: false, host_paths: Vec::new() };
         for plan in [open, plan(&Request { join: Some(join), ..request() })] {
             let text = Text(&plan).to_string();
             assert!(text.contains("REACHABLE") && text.contains("127.0.0.1 here, as 10.0.2.2\n"), "{text}");
