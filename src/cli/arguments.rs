@@ -12,6 +12,7 @@ mod copy;
 mod deferred;
 mod exec;
 mod image;
+pub(crate) mod image_or_file;
 mod login;
 mod network;
 mod pod;
@@ -109,7 +110,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "sandpod run [OPTIONS] <FILE>\n       sandpod run [OPTIONS] --image <IMAGE> [-- CMD...]")]
+#[command(override_usage = "sandpod run [OPTIONS] <FILE>\n       sandpod run [OPTIONS] <IMAGE> [CMD...]")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,
@@ -127,8 +128,9 @@ pub(crate) struct RunArguments {
 /// Where a pod comes from; shared by `run` and `plan`.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArguments {
-    /// A Pod manifest (YAML or JSON), or `-` for stdin
-    #[arg(value_name = "FILE", required_unless_present = "image", conflicts_with = "image")]
+    /// A Pod manifest (YAML or JSON), or `-` for stdin: *.yaml, *.yml, *.json, a name that begins with `/`, `./` or
+    /// `../`, or any other file that is here; every other name is that of an image
+    #[arg(value_name = "FILE|IMAGE", required_unless_present = "image", conflicts_with = "image")]
     pub(crate) file: Option<PathBuf>,
     /// The pod's name, instead of the manifest's
     #[arg(long)]
@@ -167,7 +169,7 @@ pub(crate) struct HostArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "One container without a manifest")]
 pub(crate) struct SingleArguments {
-    /// Its root file system: `host:` or `rootfs:DIR`
+    /// Its image or root file system, whatever its name: of a registry, `host:` or `rootfs:DIR`
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
     /// A path of the host to mount, `SRC:DST` or `SRC:DST:ro`; may be repeated
@@ -200,7 +202,7 @@ pub(crate) struct SingleArguments {
     /// Give the container a terminal
     #[arg(long, short, conflicts_with = "file")]
     pub(crate) tty: bool,
-    /// The command and its arguments; without one, /bin/sh
+    /// The command and its arguments; without one, the image's, and with host: or rootfs: /bin/sh
     #[arg(last = true, value_name = "CMD", conflicts_with = "file")]
     pub(crate) command: Vec<String>,
 }
@@ -255,7 +257,7 @@ impl From<Userns> for UsernsChoice {
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "sandpod plan [OPTIONS] <FILE>\n       sandpod plan [OPTIONS] --image <IMAGE> [-- CMD...]")]
+#[command(override_usage = "sandpod plan [OPTIONS] <FILE>\n       sandpod plan [OPTIONS] <IMAGE> [CMD...]")]
 pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) source: SourceArguments,

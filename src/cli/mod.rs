@@ -59,6 +59,7 @@ mod version;
 mod wait;
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -117,7 +118,8 @@ pub fn main() -> ExitCode {
     let _ = stdio::keep_ended_children();
     // The same holds here. The supervisor and the port proxy are forks of this process and inherit it.
     let _ = stdio::ignore_file_size_signal();
-    let arguments = match Arguments::try_parse() {
+    let typed = arguments::image_or_file::with_option(std::env::args_os().collect(), Path::exists);
+    let arguments = match Arguments::try_parse_from(typed) {
         Ok(arguments) => arguments,
         Err(mut usage) => {
             let tip = slips::tip(usage.kind(), &std::env::args().collect::<Vec<String>>());

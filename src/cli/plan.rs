@@ -18,6 +18,7 @@ pub(crate) fn plan(asked: &PlanArguments) -> Outcome {
         print::json(&as_json(refused))?;
     }
     let Planned { facts, plan, replaced, images: _ } = planned?;
+    source::is_no_image(&asked.source).iter().for_each(|line| print::notice("manifest", line));
     facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
     replaced.iter().for_each(|line| print::notice("replaced", line));
     let store = source::store(&facts);

@@ -39,6 +39,7 @@ pub(crate) fn run(asked: &RunArguments) -> Outcome {
     let Planned { facts, plan, replaced, images: _ } = planned;
     // Not before it is sure that there is a pod: a name or port that is taken has nothing to do with what it would lack.
     if !asked.quiet {
+        source::is_no_image(&asked.source).iter().for_each(|line| print::notice("manifest", line));
         facts.warnings.iter().for_each(|warning| print::notice("warning", warning));
         replaced.iter().for_each(|line| print::notice("replaced", line));
         ports::in_the_way(&plan, &facts, &store).iter().for_each(|line| print::notice("warning", line));

@@ -12,18 +12,8 @@ pub(crate) fn tip(kind: ErrorKind, typed: &[String]) -> Option<&'static str> {
             if let Some(tip) = words[..ours].iter().find_map(|word| of_a_network(word)) {
                 return Some(tip);
             }
-            if ours < words.len() {
-                return None;
-            }
-            let has_image = words.iter().any(|word| word == "--image" || word.starts_with("--image="));
-            let names_file = words.iter().any(|word| word == "-f" || word == "--file" || word == "--filename");
-            Some(match (has_image, names_file) {
-                (true, _) => "a command comes after `--`: sandpod run --image host: -- sleep 5",
-                (false, true) => "the manifest needs no option: sandpod run pod.yaml",
-                (false, false) => {
-                    "a pod is run from a manifest: sandpod run pod.yaml; or without one: sandpod run --image host: -- sh"
-                }
-            })
+            let names_file = words[..ours].iter().any(|word| word == "-f" || word == "--file" || word == "--filename");
+            names_file.then_some("the manifest needs no option: sandpod run pod.yaml")
         }
         (ErrorKind::UnknownArgument, "port-forward")
             if typed.iter().any(|word| word == "-n" || word.starts_with("--namespace")) =>
@@ -90,9 +80,6 @@ mod tests {
             let tip = of(ErrorKind::UnknownArgument, line);
             assert!(tip.is_some_and(|tip| tip.contains(words)), "{line}: {tip:?}");
         };
-        says("sandpod run --image host: sleep 5", "after `--`");
-        says("sandpod run --image=host: bash", "after `--`");
-        says("sandpod run ubuntu bash", "from a manifest");
         says("sandpod run -f pod.yaml", "needs no option");
         assert_eq!(of(ErrorKind::UnknownArgument, "sandpod run --image host: --nope 1 -- sh"), None);
         assert_eq!(of(ErrorKind::UnknownArgument, "sandpod ps --filter x"), None);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Cgroups, PullWhen, SourceArguments};
+use super::arguments::{Cgroups, PullWhen, SourceArguments, image_or_file};
 use super::images::{self, Asking, Images};
 use super::{adjust, compose, networks, publish};
 use crate::host::{self, CgroupQuery, Facts};
@@ -101,6 +101,13 @@ pub(crate) fn read(asked: &SourceArguments) -> Result<Option<Manifest>, Refused>
     let (text, name) = read_file(file)?;
     let pod = manifest::parse_bytes(&text, &name)?;
     Ok(Some(Manifest { source: (text, name), pod }))
+}
+
+/// What to say of a manifest whose name could be that of an image.
+pub(crate) fn is_no_image(asked: &SourceArguments) -> Option<String> {
+    let file = asked.file.as_deref().filter(|file| !image_or_file::is_manifest_name(file.as_os_str()))?;
+    let name = file.display();
+    Some(format!("`{name}` is a file here, and so the manifest; --image {name} means an image of that name"))
 }
 
 /// Whether each plan of this pod has another name.

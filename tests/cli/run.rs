@@ -35,3 +35,21 @@ fn what_they_refuse() {
     plan(&["--dns", "dns.example.org"]).complains("invalid IP address");
     plan(&["--label", "a b"]).complains("error: --label a b\n  its key must ");
 }
+
+#[test]
+fn a_name_is_a_manifest_where_it_is_a_file_and_an_image_otherwise() {
+    let Some(home) = Home::new("image_or_file") else { return };
+    let said = home.sandpod(&["run", "--rm", "host:", "echo", "--rm", "-q"]).ends_with(0);
+    assert_eq!(said.stdout, "--rm -q\n");
+    let manifest = home.manifest(&once([sh("main", "echo of the manifest")]));
+    std::fs::copy(manifest, home.path().join("web")).expect("copy");
+    home.give(&home.path().join("web"), 0o644);
+    let said =
+        home.sandpod(&["run", "web", "--rm"]).ends_with(0).complains("`web` is a file here, and so the manifest");
+    assert_eq!(said.stdout, "of the manifest\n");
+    let said = home.sandpod(&["run", "--rm", "./web"]).ends_with(0);
+    assert!(!said.stderr.contains("is a file"), "{}", said.explain());
+    home.sandpod(&["run", "absent.yaml"]).ends_with(2).complains("could not read the manifest absent.yaml");
+    home.sandpod(&["run", "--pull=never", "absent"]).ends_with(125).complains("is not in the store");
+    home.sandpod(&["plan", "--offline", "absent"]).ends_with(0).says("docker.io/library/absent:latest");
+}

@@ -181,7 +181,7 @@ fn command_lines() {
             run(["--net", "host"]),
             format!(
                 "error: unexpected argument '--net' found\n\nUsage: sandpod run [OPTIONS] <FILE>\n       \
-                 sandpod run [OPTIONS] --image <IMAGE> [-- CMD...]\n{more}tip: it is called --network: --network host\n"
+                 sandpod run [OPTIONS] <IMAGE> [CMD...]\n{more}tip: it is called --network: --network host\n"
             ),
         ),
         (

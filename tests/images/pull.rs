@@ -239,6 +239,9 @@ fn a_pod_runs_from_an_image_that_was_not_here() {
     };
     run(&["--pull=never"]).ends_with(125).silently().complains("is not in the store");
     assert_eq!(run(&[]).ends_with(0).stdout, "lower\nupper\nhidden\n");
+    // What follows the image is its command, options and all.
+    let said = home.sandpod(&["run", "--rm", &name, "/bin/cat", "kept", "--", "-n"]).ends_with(1);
+    assert!(said.stdout == "lower\n" && said.stderr.contains("-n"), "{}", said.explain());
     let asked = server.requests();
     let again = run(&[]).ends_with(0);
     assert!(!again.stderr.contains("layer"), "a start from what is here says nothing of it: {}", again.explain());
