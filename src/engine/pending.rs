@@ -180,7 +180,11 @@ impl Pending {
             Ok(errno @ 1..4096) => {
                 let call = format!("execve({})", self.command);
                 let failure = Failure::of_call(Step::ExecuteCommand, call, errno);
-                Err(Failure { on: self.command.clone(), ..failure }.shortened())
+                let failure = Failure { on: self.command.clone(), ..failure }.shortened();
+                Err(match why_not_executed(errno) {
+                    Some(why) => failure.hint(why),
+                    None => failure,
+                })
             }
             _ => {
                 let call = "the report of the last program before the command".to_owned();
@@ -224,6 +228,22 @@ impl Pending {
     pub fn time_left(&self) -> Duration {
         let left = self.hearing.listener.time_left();
         self.look.map_or(left, |look| left.min(look.saturating_duration_since(Instant::now())))
+    }
+}
+
+/// What execve(2) means by an errno for a file that is there.
+fn why_not_executed(errno: i32) -> Option<String> {
+    match Errno::from_raw(errno) {
+        Errno::ENOEXEC => Some(format!(
+            "the file is for another kind of processor than this machine's ({}), or a script without a `#!` line",
+            std::env::consts::ARCH
+        )),
+        Errno::ENOENT => Some(
+            "the file is there; what is missing is the interpreter that it needs: the one of its `#!` line, or the \
+             dynamic loader"
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 

@@ -180,7 +180,7 @@ impl Command<'_> {
         let environment = self.environment(user);
         let program = match find_program(command, &environment) {
             Ok(program) => program,
-            Err(error) => return failed(&error),
+            Err(error) => return with_way_out(failed(&error), command),
         };
         let Some(report) = speaker.report() else {
             return failed(&Error { call: "there is no pipe for a report".to_owned(), errno: Errno::EBADF });
@@ -236,11 +236,38 @@ pub fn make_working_directory(process: &ProcessPlan) -> Result<()> {
     path::open_in_root(root.as_fd(), cwd, Missing::MakeDirectory).during(step, &on).map(drop)
 }
 
+/// What to do about a command that is not there. The container's root is ours already.
+fn with_way_out(failure: Failure, command: &str) -> Failure {
+    if failure.exit_code() != exit_code::NOT_FOUND {
+        return failure;
+    }
+    let is_shell = |path: &&str| path::is_executable(Path::new(*path)).is_ok();
+    let shell = ["/bin/sh", "/bin/bash", "/bin/ash", "/usr/bin/sh"].into_iter().find(is_shell);
+    let name = Path::new(command).file_name().and_then(|name| name.to_str()).unwrap_or(command);
+    let asked_for_shell = ["sh", "bash", "ash", "dash", "zsh"].contains(&name);
+    match shell {
+        None if asked_for_shell => {
+            failure.hint("the container's root file system has no shell: name one of its own programs as the command")
+        }
+        Some(shell) if asked_for_shell => failure.hint(format!("it has {shell}")),
+        _ => failure.hint(
+            "the container's root file system has no such program: look at `command` and `args`, and at the image",
+        ),
+    }
+    .shortened()
+}
+
 /// As execvp(3) searches, but with the container's own PATH.
 fn find_program(command: &str, environment: &[(String, String)]) -> sys::Result<String> {
     let missing = || Error { call: format!("looking for `{command}` in PATH"), errno: Errno::ENOENT };
     if command.contains('/') {
-        return Ok(command.to_owned());
+        // What is there may still fail, for reasons that only execve(2) knows.
+        return match path::is_executable(Path::new(command)) {
+            Err(Error { errno: Errno::ENOENT, .. }) => {
+                Err(Error { call: format!("execve({command})"), errno: Errno::ENOENT })
+            }
+            _ => Ok(command.to_owned()),
+        };
     }
     if command.is_empty() {
         return Err(missing());

@@ -142,7 +142,8 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         | MountKind::Dev
         | MountKind::DevPts
         | MountKind::Mqueue
-        | MountKind::Tmpfs { .. } => return Ok(None),
+        | MountKind::Tmpfs { .. }
+        | MountKind::ImageVolume => return Ok(None),
     };
     DetachedMount::copy_of(None, &path, Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
 }

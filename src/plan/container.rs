@@ -54,8 +54,15 @@ pub(super) fn plan(
     let security = security::plan(name, security_context, known, scope).map_err(about("securityContext"))?;
     let root = root::plan(name, image, known, scope).map_err(about("image"))?;
     let stop_signal = known.stop_signal(name).map_err(about("image"))?;
-    let mounts = mounts::plan(name, volume_mounts, termination_message_path, security.root_access, scope)
-        .map_err(about("volumeMounts"))?;
+    let declared = image::volumes(&known.config());
+    let wish = mounts::Wish {
+        container: name,
+        volume_mounts,
+        image_volumes: &declared,
+        termination_message_path,
+        root_access: security.root_access,
+    };
+    let mounts = mounts::plan(&wish, scope).map_err(about("volumeMounts"))?;
     let process = process::plan(process::Wish {
         container: name,
         place,

@@ -1,11 +1,11 @@
 //! What a container's image is to the plan: a configuration, and layers where it is in the store.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, PathBuf};
 
 use super::degradation::{IMAGE_VOLUMES, named};
 use super::idmap::IdMapPlan;
-use super::{Degradation, FromImage, Request, UnknownImages};
+use super::{ContainerPlan, Degradation, FromImage, Request, UnknownImages};
 use crate::image::{ImageConfig, StoredImage, tree_path};
 use crate::manifest::{Image, ImageSource, PodSpec};
 use crate::report::{Report, exit_code};
@@ -78,21 +78,40 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Volumes of the images' configurations that no volume of the pod takes the place of: containerd gives each a volume of its
-/// own, which begins with the image's content. Here what is written to them goes to the container's writable layer.
-pub(super) fn volumes(pod: &PodSpec, request: &Request) -> Option<Degradation> {
-    let mut lacking = Vec::new();
-    for container in &pod.containers {
-        let Ok(Known::Stored(image)) = known(&container.name, &container.image, request) else { continue };
-        let is_mounted = |volume: &Path| {
-            container.volume_mounts.iter().any(|mount| volume.starts_with(Path::new(&mount.mount_path)))
-        };
-        let volumes = image.config.volumes.iter().filter(|volume| !is_mounted(volume));
-        lacking.extend(volumes.map(|volume| format!("{} of `{}`", volume.display(), container.name)));
+/// The paths of its volumes: absolute, without `..`, each once (Go's filepath.Clean, which containerd applies).
+pub(super) fn volumes(config: &ImageConfig) -> Vec<PathBuf> {
+    let mut volumes: Vec<PathBuf> = Vec::new();
+    for volume in &config.volumes {
+        let mut plain = PathBuf::from("/");
+        for part in volume.components() {
+            match part {
+                Component::Normal(name) => plain.push(name),
+                Component::ParentDir => drop(plain.pop()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        if !volumes.contains(&plain) {
+            volumes.push(plain);
+        }
     }
-    (!lacking.is_empty()).then(|| {
-        let meaning = format!("volumes of images are not made yet: {} is new at each restart", lacking.join(", "));
-        named(IMAGE_VOLUMES, meaning, "mount an emptyDir or a hostPath there")
+    volumes
+}
+
+/// Volumes that the images declare where no volume can be.
+pub(super) fn volumes_left_out(pod: &PodSpec, plans: &[ContainerPlan], request: &Request) -> Option<Degradation> {
+    let mut left_out = Vec::new();
+    for (container, plan) in pod.containers.iter().zip(plans) {
+        let Ok(Known::Stored(image)) = known(&container.name, &container.image, request) else { continue };
+        let is_mounted = |volume: &PathBuf| plan.mounts.iter().any(|mount| mount.destination == *volume);
+        let volumes = volumes(&image.config).into_iter().filter(|volume| !is_mounted(volume));
+        left_out.extend(volumes.map(|volume| format!("{} of `{}`", volume.display(), container.name)));
+    }
+    (!left_out.is_empty()).then(|| {
+        let meaning = format!(
+            "the image declares a volume where there can be none: {}; /dev, /proc and /sys belong to the sandbox",
+            left_out.join(", ")
+        );
+        named(IMAGE_VOLUMES, meaning, "build the image without that VOLUME")
     })
 }
 

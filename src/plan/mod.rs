@@ -155,7 +155,7 @@ pub fn plan(pod: &Pod, facts: &Facts, request: &Request) -> Result<PodPlan, Repo
     let containers = containers(&inputs, &sandbox, resources)?;
     storage::check(&sandbox.storage, &containers)?;
     degradations.extend(degradation::powerless_capabilities(&spec.containers, &sandbox));
-    degradations.extend(image::volumes(spec, request));
+    degradations.extend(image::volumes_left_out(spec, &containers, request));
     degradations.extend(degradation::of_pod(&sandbox, &containers, facts));
     degradations.extend(layers::degradations(&sandbox, &containers, facts));
     let lifecycle =

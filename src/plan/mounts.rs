@@ -12,16 +12,21 @@ use crate::report::{Report, exit_code};
 #[cfg(test)]
 mod tests;
 
+pub(super) struct Wish<'a> {
+    pub(super) container: &'a str,
+    pub(super) volume_mounts: &'a [VolumeMount],
+    /// Declared by the image: absolute, without `..`.
+    pub(super) image_volumes: &'a [PathBuf],
+    pub(super) termination_message_path: &'a str,
+    pub(super) root_access: RootAccess,
+}
+
 /// Kernel file systems first; then the pod's files and the volumes, parents before children (as containerd sorts them),
-/// so that a volume at `/etc` does not hide the pod's `/etc/hosts`. A volume at the very place of a default mount
+/// so that a volume at `/etc` does not hide the pod's `/etc/hosts`. A volume of the image is left out where something else is
+/// mounted at that path (containerd, `isInCRIMounts`). A volume at the very place of a default mount
 /// takes its place; at that of the termination message, too, which is then empty.
-pub(super) fn plan(
-    container: &str,
-    volume_mounts: &[VolumeMount],
-    termination_message_path: &str,
-    root_access: RootAccess,
-    scope: &PodScope<'_>,
-) -> Result<Vec<Mount>, Report> {
+pub(super) fn plan(wish: &Wish<'_>, scope: &PodScope<'_>) -> Result<Vec<Mount>, Report> {
+    let Wish { container, volume_mounts, image_volumes, termination_message_path, root_access } = *wish;
     let volumes = volume_mounts.iter().map(|m| volume_mount(container, m, scope)).collect::<Result<Vec<_>, _>>()?;
     if let Some(twice) = first_duplicate(&volumes) {
         let what = format!("container `{container}`: two volumes are mounted at {}", twice.display());
@@ -34,6 +39,12 @@ pub(super) fn plan(
     let mut mounts = kernel_file_systems(scope);
     mounts.retain(|mount| !replaced(mount));
     later.extend(volumes);
+    let is_mounted = |path: &PathBuf| mounts.iter().chain(&later).any(|mount| mount.destination == *path);
+    let of_image = image_volumes.iter().filter(|path| !is_mounted(path) && can_be_volume(path));
+    let of_image: Vec<Mount> = of_image
+        .map(|path| Mount { destination: path.clone(), kind: MountKind::ImageVolume, read_only: false })
+        .collect();
+    later.extend(of_image);
     later.sort_by_key(|mount| mount.destination.components().count());
     mounts.extend(later);
     Ok(mounts)
@@ -135,6 +146,11 @@ fn forbidden(destination: &Path) -> Option<&'static str> {
         .into_iter()
         .any(|reserved| destination.starts_with(reserved))
         .then_some("/proc and /sys belong to the sandbox: what hides them also hides its masks")
+}
+
+/// Whether a volume of an image can be there.
+fn can_be_volume(destination: &Path) -> bool {
+    forbidden(destination).is_none() && !destination.starts_with("/dev")
 }
 
 fn first_duplicate(mounts: &[Mount]) -> Option<&Path> {

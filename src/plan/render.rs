@@ -301,6 +301,7 @@ fn source(kind: &MountKind) -> String {
         MountKind::DiskVolume { name } => format!("the pod's volumes/{}, on disk", word(name)),
         MountKind::TerminationMessage { file } => format!("the pod's {}, for its termination message", word(file)),
         MountKind::HostPath { source } => format!("the host's {}", path(source)),
+        MountKind::ImageVolume => "volume of the image, with its content, new at each start".to_owned(),
     }
 }
 

@@ -294,6 +294,9 @@ pub enum MountKind {
     TerminationMessage { file: String },
     /// A path of the host, seen with your rights.
     HostPath { source: PathBuf },
+    /// What the root file system has at the destination, as a mount of its own: a volume that the image declares. In the
+    /// container's writable layer, and so new at each start, as containerd's is.
+    ImageVolume,
 }
 
 /// A user or a group: by number, or by a name that only the container's own /etc/passwd or /etc/group knows.

@@ -73,9 +73,18 @@ impl Image {
 
     /// With a configuration that says other diffIDs.
     pub(crate) fn of(layers: &[Vec<u8>], architecture: &str, diff_ids: Option<Vec<String>>) -> Image {
+        Image::configured(layers, architecture, diff_ids, &json!({ "Cmd": ["/bin/sh"] }))
+    }
+
+    pub(crate) fn configured(
+        layers: &[Vec<u8>],
+        architecture: &str,
+        diff_ids: Option<Vec<String>>,
+        config: &Value,
+    ) -> Image {
         let diff_ids = diff_ids.unwrap_or_else(|| layers.iter().map(|layer| digest(layer)).collect());
         let config = json!({
-            "architecture": architecture, "os": "linux", "config": { "Cmd": ["/bin/sh"] },
+            "architecture": architecture, "os": "linux", "config": config,
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let config = config.to_string().into_bytes();

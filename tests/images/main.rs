@@ -11,3 +11,4 @@ mod kept;
 mod made;
 mod pull;
 mod server;
+mod volumes;

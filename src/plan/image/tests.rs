@@ -1,5 +1,5 @@
 use super::super::fixtures::*;
-use super::super::{RootPlan, plan};
+use super::super::{MountKind, RootPlan, plan};
 use super::*;
 
 fn config() -> ImageConfig {
@@ -58,19 +58,31 @@ fn a_stop_signal_that_linux_lacks_is_refused() {
 }
 
 #[test]
-fn volumes_of_the_image_that_the_pod_does_not_mount_are_named() {
-    let config = ImageConfig { volumes: vec!["/data".into(), "/cache/deep".into()], ..config() };
-    let named = |pod: &crate::manifest::Pod| {
+fn volumes_of_the_image_are_mounted_where_the_pod_mounts_nothing() {
+    let volumes = ["/data", "cache/../cache/deep/", "/etc/hosts", "/dev/shm", "/data/."];
+    let config = ImageConfig { volumes: volumes.map(PathBuf::from).into(), ..config() };
+    let made = |pod: &crate::manifest::Pod| {
         let plan = plan(pod, &facts_for_tests(), &request_with(config.clone())).expect("valid");
-        plan.degradations.into_iter().find(|lost| lost.name == "image-volumes").map(|lost| lost.meaning)
+        assert!(plan.degradations.iter().all(|lost| lost.name != "image-volumes"), "{:?}", plan.degradations);
+        let mounts = plan.containers[0].mounts.iter().filter(|mount| mount.kind == MountKind::ImageVolume);
+        mounts.map(|mount| mount.destination.display().to_string()).collect::<Vec<_>>()
     };
     let mut pod = pod(vec![of_nginx()]);
-    let meaning = named(&pod).expect("named");
-    assert!(meaning.contains("/data of `web`, /cache/deep of `web`"), "{meaning}");
+    assert_eq!(made(&pod), ["/data", "/cache/deep"]);
     pod.spec.volumes.push(volume("v", host_path("/srv")));
-    pod.spec.containers[0].volume_mounts.push(mounted("v", "/data"));
-    let meaning = named(&pod).expect("named");
-    assert!(!meaning.contains("/data") && meaning.contains("/cache/deep"), "{meaning}");
-    pod.spec.containers[0].volume_mounts.push(mounted("v", "/cache"));
-    assert_eq!(named(&pod), None);
+    pod.spec.containers[0].volume_mounts.push(mounted("v", "/data/"));
+    assert_eq!(made(&pod), ["/cache/deep"]);
+    // A volume above it does not take its place.
+    pod.spec.containers[0].volume_mounts[0].mount_path = "/cache".to_owned();
+    assert_eq!(made(&pod), ["/data", "/cache/deep"]);
+}
+
+#[test]
+fn volumes_of_the_image_that_cannot_be_are_named() {
+    let volumes = ["/", "/proc/x", "/sys/firmware", "/dev", "/dev/x", "/data"];
+    let config = ImageConfig { volumes: volumes.map(PathBuf::from).into(), ..config() };
+    let plan = plan(&pod(vec![of_nginx()]), &facts_for_tests(), &request_with(config)).expect("valid");
+    let named = plan.degradations.iter().find(|lost| lost.name == "image-volumes").expect("named");
+    let list = "/ of `web`, /proc/x of `web`, /sys/firmware of `web`, /dev/x of `web`;";
+    assert!(named.meaning.contains(list), "{}", named.meaning);
 }

@@ -1,0 +1,99 @@
+//! What an image declares as volumes, and what a start says of a command that the image does not have.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::made::{Image, directory, entry, file, layer, symlink};
+use super::server::Server;
+use super::support::Home;
+
+fn busybox() -> Vec<u8> {
+    fs::read("/bin/busybox").or_else(|_| fs::read("/usr/bin/busybox")).expect("busybox")
+}
+
+fn with_busybox(more: &[Vec<u8>]) -> Vec<u8> {
+    let mut entries = vec![directory("bin"), entry("bin/busybox", b'0', "", 0o755, 0, &busybox())];
+    entries.extend(["sh", "cat", "stat", "touch", "ls", "grep"].map(|name| symlink(&format!("bin/{name}"), "busybox")));
+    entries.extend_from_slice(more);
+    layer(&entries)
+}
+
+/// They begin with the image's content, owner and mode, can be written where the root cannot, and are new at each start.
+#[test]
+fn volumes_of_an_image_begin_with_its_content() {
+    let Some(home) = Home::new("image_volumes") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let lower = with_busybox(&[
+        entry("data", b'5', "", 0o750, 33, b""),
+        file("data/replaced", b"lower"),
+        file("data/gone", b"lower"),
+        entry("data/owned", b'0', "", 0o640, 33, b"lower"),
+        directory("real"),
+        file("real/here", b"real"),
+        symlink("linked", "../../../../real"),
+    ]);
+    let upper =
+        layer(&[entry("data", b'5', "", 0o750, 33, b""), file("data/replaced", b"upper"), file("data/.wh.gone", b"")]);
+    let volumes = json!({ "/data": {}, "/linked": {}, "/absent/deep": {}, "/dev/x": {} });
+    let config = json!({ "Cmd": ["/bin/sh"], "Volumes": volumes });
+    server.add("a", &Image::configured(&[lower, upper], "amd64", None, &config));
+    let script = "stat -c '%a %u' data data/owned absent/deep; cat data/replaced linked/here; ls data; \
+                  touch data/new absent/deep/new linked/new && echo written; touch /x 2>/dev/null || echo read-only; \
+                  grep -c -E ' /(data|real|absent/deep) ' /proc/mounts";
+    let pod = |mounts: Value, volumes: Value| {
+        json!({ "restartPolicy": "Never", "volumes": volumes, "containers": [{
+            "name": "main", "image": format!("{}/a:1", server.host()), "command": ["/bin/sh", "-c", script],
+            "volumeMounts": mounts, "securityContext": { "readOnlyRootFilesystem": true } }] })
+    };
+    let manifest = home.manifest_of("v", &pod(json!([]), json!([])));
+    let run = || home.sandpod(&["run", "--rm", manifest.to_str().expect("UTF-8")]).ends_with(0);
+    let first = run();
+    let owner = if first.stderr.contains("no-subids") { 0 } else { 33 };
+    let wanted = format!("750 {owner}\n640 {owner}\n755 0\nupperrealowned\nreplaced\nwritten\nread-only\n3\n");
+    assert_eq!(first.stdout, wanted, "{}", first.explain());
+    assert!(first.stderr.contains("/dev/x of `main`"), "{}", first.explain());
+    assert_eq!(run().stdout, wanted, "new at each start");
+    // What the pod mounts there takes its place.
+    let covered = pod(json!([{ "name": "v", "mountPath": "/data" }]), json!([{ "name": "v", "emptyDir": {} }]));
+    let said = home.sandpod(&["run", "--rm", home.manifest_of("c", &covered).to_str().expect("UTF-8")]);
+    assert!(said.stdout.contains("written") && !said.stdout.contains("upper"), "{}", said.explain());
+}
+
+/// A link of the image leads to no place of the sandbox, and to none outside.
+#[test]
+fn a_volume_of_an_image_is_inside_its_root() {
+    let Some(home) = Home::new("image_volume_links") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let layers = [with_busybox(&[symlink("masked", "/proc/sys"), directory("proc"), directory("proc/sys")])];
+    let config = json!({ "Cmd": ["/bin/ls", "masked"], "Volumes": { "/masked": {} } });
+    server.add("a", &Image::configured(&layers, "amd64", None, &config));
+    let said = home.sandpod(&["run", "--rm", &format!("{}/a:1", server.host())]).ends_with(125);
+    assert!(said.stderr.contains("a symbolic link makes /masked lead"), "{}", said.explain());
+}
+
+#[test]
+fn a_command_that_the_image_lacks_is_named_with_a_way_out() {
+    let Some(home) = Home::new("image_command") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    server.add(
+        "a",
+        &Image::new(&[with_busybox(&[
+            entry("bin/foreign", b'0', "", 0o755, 0, b"\x7fELF of another machine"),
+            entry("bin/script", b'0', "", 0o755, 0, b"#!/no/interpreter\n"),
+        ])]),
+    );
+    server.add("b", &Image::new(&[layer(&[directory("bin"), entry("bin/busybox", b'0', "", 0o755, 0, &busybox())])]));
+    let run = |image: &str, command: &str, code| {
+        home.sandpod(&["run", "--rm", &format!("{}/{image}:1", server.host()), command]).ends_with(code)
+    };
+    run("b", "sh", 127).complains("has no shell: name one of its own programs");
+    run("b", "/bin/bash", 127).complains("has no shell: name one of its own programs");
+    run("a", "bash", 127).complains("it has /bin/sh");
+    run("a", "/bin/nginx", 127).complains("has no such program");
+    run("a", "/bin/script", 127).complains("what is missing is the interpreter");
+    run("a", "/bin/foreign", 126).complains("for another kind of processor than this machine's");
+}
