@@ -12,6 +12,7 @@ mod copy;
 mod deferred;
 mod exec;
 mod image;
+mod image_archive;
 pub(crate) mod image_or_file;
 mod login;
 mod network;
@@ -27,6 +28,7 @@ pub(crate) use image::{
     ImageArguments, ImageHistoryArguments, ImageLsArguments, ImagePruneArguments, ImageRmArguments, ImageTagArguments,
     ImageVerb, ImagesArguments,
 };
+pub(crate) use image_archive::{ArchiveFormat, ImageLoadArguments, ImageSaveArguments};
 pub(crate) use login::{LoginArguments, LogoutArguments};
 pub(crate) use network::{NetworkArguments, PortArguments, PortForwardArguments};
 pub(crate) use pod::PodArguments;
@@ -93,6 +95,10 @@ pub(crate) enum Verb {
     Images(Deferred<ImageLsArguments>),
     /// Remove names of images, and what no image and no pod refers to then
     Rmi(Deferred<ImageRmArguments>),
+    /// Take images from an archive of docker, podman or OCI
+    Load(Deferred<ImageLoadArguments>),
+    /// Write images to an archive
+    Save(Deferred<ImageSaveArguments>),
     /// Fetch images from registries and unpack them
     Pull(Deferred<PullArguments>),
     /// Send an image to a registry

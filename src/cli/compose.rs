@@ -147,6 +147,10 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
         if typed == "host" {
             return Err(usage("--image host lacks its colon".to_owned()).hint("--image host:"));
         }
+        if typed.starts_with("host:") {
+            let what = usage(format!("--image {typed}"));
+            return Err(what.because("nothing may follow `host:`, which is this machine's own system"));
+        }
         return stored(typed).map(Image::Stored);
     };
     let unusable = |error| usage(format!("--image {typed}")).because(format!("{dir}: {}", describe_io(&error)));
@@ -154,16 +158,11 @@ fn parse_image(typed: &str) -> Result<Image, Report> {
 }
 
 /// An image that is taken into the store.
-fn stored(typed: &str) -> Result<ImageSource, Report> {
-    let wrong = |why: String| {
-        usage(format!("--image {typed}"))
-            .because(why)
-            .hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory")
-    };
-    if typed.starts_with("host:") {
-        return Err(wrong("nothing may follow `host:`, which is this machine's own system".to_owned()));
-    }
-    let source = ImageSource::parse(typed).map_err(|invalid| wrong(format!("it {invalid}")))?;
+pub(crate) fn stored(typed: &str) -> Result<ImageSource, Report> {
+    let wrong = |why: String| usage(format!("`{typed}` is not the name of an image")).because(why);
+    let source = ImageSource::parse(typed).map_err(|invalid| {
+        wrong(format!("it {invalid}")).hint("`host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory")
+    })?;
     let Some(path) = source.path().and_then(Path::to_str).map(str::to_owned) else { return Ok(source) };
     let real = existing(&path).map_err(|error| wrong(format!("{path}: {}", describe_io(&error))))?;
     // Its canonical text is the image's name in the store.

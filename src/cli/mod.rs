@@ -168,6 +168,8 @@ fn dispatch(verb: &Verb) -> Outcome {
         Verb::Image(asked) => image::image(asked),
         Verb::Images(asked) => image::ls(asked),
         Verb::Rmi(asked) => image::rm(asked),
+        Verb::Load(asked) => image::load(asked),
+        Verb::Save(asked) => image::save(asked),
         Verb::Pull(asked) => pull::pull(asked),
         Verb::Push(asked) => push::push(asked),
         Verb::Login(asked) => login::login(asked),

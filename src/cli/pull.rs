@@ -2,7 +2,7 @@
 
 use super::arguments::PullArguments;
 use super::pull_progress::Shown;
-use super::{Failure, Outcome, print};
+use super::{Failure, Outcome, compose, print};
 use crate::engine::images::Pull;
 use crate::host::{self, CgroupQuery, Facts};
 use crate::image::platform::Platform;
@@ -26,7 +26,7 @@ pub(crate) fn pull(asked: &PullArguments) -> Outcome {
     super::each(&asked.images, |typed| {
         // Each gets its own name in the store: what another registry calls `nginx` is not docker.io's.
         let mut failed = Vec::new();
-        for (source, endpoints) in candidates(&configuration, &parse(typed)?)? {
+        for (source, endpoints) in candidates(&configuration, &compose::stored(typed)?)? {
             let mut pull = Pull::new(&store, &source, endpoints);
             match pull_one(&mut pull, asked, &platform, &idmap, &source.to_string()) {
                 Err(Failure::Reports(reports)) => failed.extend(reports),
@@ -92,11 +92,12 @@ pub(crate) fn platform(typed: Option<&str>) -> Result<Platform, Report> {
     }
 }
 
-/// What a reference may mean, in the order to try, and where each may be had; of a short name it can be several.
-pub(crate) fn candidates(
+/// What a source may mean, in the order to try, and where each may be had; of a short name it can be several.
+fn candidates(
     configuration: &Configuration,
-    reference: &ImageReference,
+    source: &ImageSource,
 ) -> Result<Vec<(ImageSource, Vec<Endpoint>)>, Report> {
+    let ImageSource::Registry(reference) = source else { return Ok(vec![(source.clone(), Vec::new())]) };
     let refused = |error: crate::image::registries::Refused| {
         Report::new(exit_code::FAILURE, format!("could not pull `{reference}`")).because(error.to_string())
     };

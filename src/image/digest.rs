@@ -69,6 +69,26 @@ impl fmt::Display for Digest {
     }
 }
 
+/// A digest of bytes that come piece by piece, and their number.
+#[derive(Debug, Default)]
+pub struct RunningDigest {
+    state: Sha256,
+    count: u64,
+}
+
+impl RunningDigest {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.state.update(bytes);
+        self.count += bytes.len() as u64;
+    }
+
+    /// Of all bytes that were added, and how many those are.
+    #[must_use]
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest(self.state.finalize().into()), self.count)
+    }
+}
+
 /// Reads from another reader, and knows the digest and the number of the bytes that passed.
 pub struct Digesting<R> {
     inner: R,

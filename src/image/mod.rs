@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this layer may act")]
 
+pub mod archive;
 pub mod compression;
 pub mod config;
 pub mod descriptor;

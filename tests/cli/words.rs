@@ -2,8 +2,10 @@
 
 use crate::support::cli_support::{Home, Said};
 
-const VERBS: [&str; 29] = [
+const VERBS: [&str; 31] = [
     "cp",
+    "load",
+    "save",
     "image",
     "images",
     "rmi",

@@ -193,7 +193,7 @@ fn command_lines() {
         ),
         (
             vec!["run", "--image", "nope:", "--", "true"],
-            "error: --image nope:\n  it has an invalid tag ``: use at most 128 letters, digits, `_`, `.` and `-`, not `.` or `-` at its \
+            "error: `nope:` is not the name of an image\n  it has an invalid tag ``: use at most 128 letters, digits, `_`, `.` and `-`, not `.` or `-` at its \
              start\n\
              hint: `host:` is this machine's own /usr and /etc, `rootfs:DIR` a directory\n"
                 .into(),

@@ -14,7 +14,7 @@ fn json(home: &Home, words: &[&str]) -> Value {
 }
 
 /// Files of a directory and of those below it; none where it is not there.
-fn files(directory: &Path) -> usize {
+pub(crate) fn files(directory: &Path) -> usize {
     let entries = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.expect("an entry").path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{LoginArguments, LogoutArguments, PullArguments, PushArguments};
+use super::{ImageLoadArguments, ImageSaveArguments, LoginArguments, LogoutArguments, PullArguments, PushArguments};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageArguments {
@@ -25,6 +25,10 @@ pub(crate) enum ImageVerb {
     Rm(ImageRmArguments),
     /// Remove what no image and no pod refers to
     Prune(ImagePruneArguments),
+    /// Take images from an archive of docker, podman or OCI
+    Load(ImageLoadArguments),
+    /// Write images to an archive
+    Save(ImageSaveArguments),
     /// Fetch images from registries and unpack them
     Pull(PullArguments),
     /// Send an image to a registry

@@ -1,5 +1,6 @@
 //! `sandpod image`: what is in the store.
 
+mod archive;
 mod inspect;
 mod ls;
 mod rm;
@@ -12,6 +13,7 @@ use crate::image::{Digest, StoredImage};
 use crate::manifest::ImageSource;
 use crate::report::{Report, exit_code};
 
+pub(crate) use archive::{load, save};
 pub(crate) use ls::ls;
 pub(crate) use rm::rm;
 
@@ -23,6 +25,8 @@ pub(crate) fn image(asked: &ImageArguments) -> Outcome {
         ImageVerb::Tag(asked) => tag(asked),
         ImageVerb::Rm(asked) => rm(asked),
         ImageVerb::Prune(asked) => rm::prune(asked),
+        ImageVerb::Load(asked) => load(asked),
+        ImageVerb::Save(asked) => save(asked),
         ImageVerb::Pull(asked) => pull::pull(asked),
         ImageVerb::Push(asked) => push::push(asked),
         ImageVerb::Login(asked) => login::login(asked),

@@ -20,6 +20,7 @@ pub use removal::remove_trees;
 use layers::Layers;
 use puller::{Document, Puller, Trouble};
 
+use crate::image::archive;
 use crate::image::descriptor::{self, Descriptor, Document as Parsed};
 use crate::image::platform::{self, Platform};
 use crate::image::registries::Endpoint;
@@ -104,10 +105,10 @@ impl<'s> Pull<'s> {
     }
 
     fn fetch(&mut self, wanted: &Platform, out: &mut dyn Progress) -> Result<StoredImage, Report> {
-        if self.endpoints.is_empty() {
-            return Err(self
-                .failed("images from files and directories of this machine are not supported yet")
-                .hint(format!("copy it to a registry: skopeo copy {} docker://REGISTRY/NAME:TAG", self.source)));
+        if self.source.path().is_some() {
+            let image = archive::import(self.store, self.source, wanted);
+            let image = image.map_err(|error| self.failed(error.to_string()))?;
+            return check_platform(wanted, &image).map_err(|why| self.failed(why)).map(|()| image);
         }
         let mut troubles = Vec::new();
         for endpoint in 0..self.endpoints.len() {

@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use super::{At, Digest, ImageStore, Result, read, remove_file, write_whole};
+use super::{At, Digest, ImageStore, Result, TEMPORARY, read, remove_file, write_whole};
 use crate::image::descriptor::MAX_DOCUMENT;
-use crate::sys::{beneath, create};
+use crate::image::digest::RunningDigest;
+use crate::sys::{beneath, create, tree};
 
 fn place(digest: Digest) -> impl Fn() -> String {
     move || format!("blob {digest}")
@@ -56,7 +58,74 @@ impl PartialBlob<'_> {
     }
 }
 
+/// A blob whose digest is not known before all of it is here. Dropped, nothing of it stays.
+#[derive(Debug)]
+pub struct NewBlob<'a> {
+    store: &'a ImageStore,
+    /// `None`: it has its final name.
+    name: Option<OsString>,
+    file: File,
+    digest: RunningDigest,
+}
+
+/// A blob that was completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completed {
+    pub digest: Digest,
+    pub size: u64,
+    /// The store did not have it before.
+    pub is_new: bool,
+}
+
+impl Write for NewBlob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.digest.add(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl NewBlob<'_> {
+    /// It is complete, and has its name from now on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn finish(mut self) -> Result<Completed> {
+        let (digest, size) = std::mem::take(&mut self.digest).finish();
+        let is_new = self.store.blob(digest)?.is_none();
+        create::set_mode(self.file.as_fd(), 0o444).at(place(digest))?;
+        if let Some(name) = &self.name {
+            let blobs = self.store.blobs.as_fd();
+            create::rename(blobs, name, blobs, &OsString::from(digest.hex())).at(place(digest))?;
+        }
+        self.name = None;
+        Ok(Completed { digest, size, is_new })
+    }
+}
+
+impl Drop for NewBlob<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = tree::unlink(self.store.blobs.as_fd(), name);
+        }
+    }
+}
+
 impl ImageStore {
+    /// Begins a blob that comes from a file: an archive says its digests only at its end.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn new_blob(&self) -> Result<NewBlob<'_>> {
+        let name = beneath::random_name(TEMPORARY).at(|| "blobs".to_owned())?;
+        let file = create::new_file(self.blobs.as_fd(), &name).at(|| "blobs".to_owned())?;
+        Ok(NewBlob { store: self, name: Some(name), file, digest: RunningDigest::default() })
+    }
+
     /// A blob, to be read; `None`: it is not here. **Who reads it compares its digest**: after a power cut it may be cut off.
     ///
     /// # Errors

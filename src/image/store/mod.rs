@@ -26,7 +26,7 @@ use crate::report::{Report, exit_code};
 use crate::sys::private_dir::{self, Flaw};
 use crate::sys::{self, beneath, create, path, probe, tree};
 
-pub use blobs::PartialBlob;
+pub use blobs::{Completed, NewBlob, PartialBlob};
 pub use garbage::{Also, Freed, Nameless, RemovedTree, Used};
 pub use images::{Added, Found};
 pub use names::Name;
