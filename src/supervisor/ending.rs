@@ -60,7 +60,12 @@ impl Supervisor<'_> {
         }
         // The record is final: whoever hears now how the pod ended need not wait until our memory is taken down, too.
         drop((locks, self.plan_lock.take()));
+        let runtime = OwnDir::of_pod(&self.plan.sandbox.dirs.runtime);
+        let _ = runtime.and_then(|runtime| runtime.remove(CONTROL_SOCKET.as_ref()));
         self.answer_late();
+        // Whoever connects by now, having found the socket before, would wait as long as this process waits for readers. The
+        // kernel resets what has not been accepted (unix(7)), and they look at the record.
+        self.control = None;
         self.answer_finished();
         if let Some(starter) = never_up {
             let died = || Report::new(crate::report::exit_code::FAILURE, "the pod ended before all its containers ran");
@@ -69,8 +74,6 @@ impl Supervisor<'_> {
             report.what = not_started(self.plan);
             tell_failure(&starter, report);
         }
-        let runtime = OwnDir::of_pod(&self.plan.sandbox.dirs.runtime);
-        let _ = runtime.and_then(|runtime| runtime.remove(CONTROL_SOCKET.as_ref()));
         if came_up {
             self.wait_for_readers();
         }

@@ -44,7 +44,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) signals: Signals,
     pub(super) timer: Timer,
     /// control.sock
-    pub(super) control: Listener,
+    /// `None` when the pod has ended and everybody was answered.
+    pub(super) control: Option<Listener>,
     pub(super) watch: Watch,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) connection: Option<Connection<'a>>,
@@ -282,7 +283,8 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn accept(&mut self) -> Accepted {
-        let Ok(Some(channel)) = self.control.accept() else { return Accepted::Nobody };
+        let waiting = self.control.as_ref().map_or(Ok(None), Listener::accept);
+        let Ok(Some(channel)) = waiting else { return Accepted::Nobody };
         let refusal = refuse_stranger(&channel);
         let client = Client::new(channel);
         if let Some(report) = refusal {

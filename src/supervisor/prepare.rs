@@ -78,7 +78,7 @@ impl<'a> Supervisor<'a> {
             commands: Commands::default(),
             signals,
             timer,
-            control,
+            control: Some(control),
             watch,
             cgroups,
             connection: Connection::new(&plan.sandbox.network, Duration::ZERO)?,

@@ -52,6 +52,13 @@ fn what_is_pushed_is_what_was_pulled() {
     assert_eq!(pushed.stderr.matches("taken from another repository").count(), 3, "{}", pushed.explain());
     let again = home.sandpod(&["push", &from, &to]).ends_with(0);
     assert_eq!(again.stderr.matches("was there").count(), 3, "{}", again.explain());
+    let events = home.sandpod(&["push", "--json", &from, &to]).ends_with(0).stdout;
+    let events: Vec<serde_json::Value> =
+        events.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    assert_eq!((of("blob-begun").len(), of("blob-done").len(), of("done").len()), (3, 3, 1), "{events:?}");
+    assert!(of("blob-done").iter().all(|event| event["how"] == "was-there" && event["size"].as_u64() > Some(0)));
+    assert_eq!(of("done")[0]["manifest"], digest.as_str());
     let is = skopeo(home.path(), &registry, &["inspect", "--raw", &format!("docker://{to}")]).ends_with(0).stdout;
     assert_eq!(is, was);
 

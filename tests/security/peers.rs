@@ -100,6 +100,41 @@ fn a_socket_that_a_container_has_put_in_the_supervisors_place_is_not_believed() 
     impostor.does(&["rm", "-f"]);
 }
 
+/// Its supervisor waits for the caller of `run`, who has asked for a pod that is removed, and takes no more requests. Who has
+/// found the socket in time and connects late must not wait with it.
+#[test]
+fn nobody_waits_at_the_socket_of_a_pod_that_has_ended() {
+    let Some(home) = Home::new("ended_socket") else { return };
+    let manifest = home.manifest_of("lingers", &json!({ "containers": [idle("main")] }));
+    let words = ["run", "--rm", "-q", manifest.to_str().expect("UTF-8")];
+    let mut caller = home.command(&words).stdout(Stdio::null()).spawn().expect("start");
+    let pod = Pod { home: &home, name: "lingers".to_owned() };
+    until("it runs", || home.sandpod(&["exec", "lingers", "--", "busybox", "true"]).code.filter(|code| *code == 0));
+    let path = home.path().join("run").join(control_socket(&pod));
+    let socket_file = sandpod::sys::path::open_host_path(&path).expect("the socket");
+    let signal = |signal| {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(caller.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("a signal");
+    };
+    signal(nix::sys::signal::SIGSTOP);
+    pod.does(&["stop"]);
+    until("the socket is gone", || (!path.exists()).then_some(()));
+    let late = until("a connection that is refused or ends", || {
+        let channel = match sandpod::sys::socket::Channel::connect_to(socket_file.as_fd(), &path) {
+            Err(error) => return Some(error.errno),
+            Ok(channel) => channel,
+        };
+        // The supervisor is between the two.
+        match channel.receive_within(std::time::Duration::from_secs(5)) {
+            Ok(_) => None,
+            Err(error) => Some(error.errno),
+        }
+    });
+    signal(nix::sys::signal::SIGCONT);
+    assert!(caller.wait().expect("wait").code().is_some());
+    assert_eq!(late, nix::errno::Errno::ECONNREFUSED);
+}
+
 fn ask(path: &Path, request: &str, fds: &[impl AsFd]) -> (OwnedFd, String) {
     let channel = say(path, request, fds);
     let answer = heard(&channel);
