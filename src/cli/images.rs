@@ -7,12 +7,13 @@ use super::pull::{open_store, platform, registries};
 use super::pull_progress::Shown;
 use crate::engine::images::Pull;
 use crate::host::Facts;
-use crate::image::StoredImage;
 use crate::image::platform::Platform;
 use crate::image::registries::{Configuration, Endpoint, Refused};
 use crate::image::store::{ImageStore, StoreLock};
+use crate::image::{Digest, StoredImage};
 use crate::manifest::{Image, ImageSource, Pod, PullPolicy};
 use crate::plan::idmap::IdMapPlan;
+use crate::plan::merges_layers;
 use crate::report::{Report, exit_code};
 
 /// When a registry is asked.
@@ -146,18 +147,24 @@ impl Images {
     }
 
     /// Unpacks what is not unpacked for this map yet, and fetches what is not here.
-    pub(crate) fn bring(&self, idmap: &IdMapPlan, quiet: bool) -> Result<(), Report> {
+    pub(crate) fn bring(&self, idmap: &IdMapPlan, facts: &Facts, quiet: bool) -> Result<(), Report> {
         let key = idmap.key();
         let registries = Registries::default();
         for Found { asked: _, source, image } in &self.found {
-            let has = |layer: &crate::image::StoredLayer| self.store.has_tree(&key, layer.diff_id);
-            let all = image.layers.iter().map(has).collect::<Result<Vec<_>, _>>();
+            let merged = merges_layers(image, facts);
+            let trees: Vec<Digest> = if merged {
+                image.chain_id().into_iter().collect()
+            } else {
+                image.layers.iter().map(|layer| layer.diff_id).collect()
+            };
+            let has = |tree: &Digest| self.store.has_tree(&key, *tree);
+            let all = trees.iter().map(has).collect::<Result<Vec<_>, _>>();
             let all = all.map_err(|error| error.into_report(format!("could not look for the layers of `{source}`")))?;
             if all.iter().all(|has| *has) {
                 continue;
             }
             let mut out = Shown::brief(quiet);
-            Pull::new(&self.store, source, registries.endpoints(source)?).ensure(image, idmap, &mut out)?;
+            Pull::new(&self.store, source, registries.endpoints(source)?).ensure(image, merged, idmap, &mut out)?;
             // On stderr only: nothing that could fail was written.
             let _ = out.finish();
         }

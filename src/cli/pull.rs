@@ -10,6 +10,7 @@ use crate::image::registries::{Configuration, Endpoint, Environment};
 use crate::image::store::{ImageStore, directory_in};
 use crate::manifest::image_reference::{self, ImageReference};
 use crate::manifest::{ImageSource, PullPolicy};
+use crate::plan;
 use crate::plan::idmap::{self, IdMapPlan};
 use crate::report::{Report, exit_code};
 use crate::sys::probe;
@@ -28,7 +29,7 @@ pub(crate) fn pull(asked: &PullArguments) -> Outcome {
         let mut failed = Vec::new();
         for (source, endpoints) in candidates(&configuration, &compose::stored(typed)?)? {
             let mut pull = Pull::new(&store, &source, endpoints);
-            match pull_one(&mut pull, asked, &platform, &idmap, &source.to_string()) {
+            match pull_one(&mut pull, asked, &platform, (&facts, &idmap), &source.to_string()) {
                 Err(Failure::Reports(reports)) => failed.extend(reports),
                 other => return other,
             }
@@ -41,12 +42,12 @@ fn pull_one(
     pull: &mut Pull<'_>,
     asked: &PullArguments,
     platform: &Platform,
-    idmap: &IdMapPlan,
+    (facts, idmap): (&Facts, &IdMapPlan),
     name: &str,
 ) -> Result<(), Failure> {
     let mut out = Shown::new(asked.quiet, asked.json);
     let image = pull.resolve(PullPolicy::Always, platform, &mut out)?;
-    pull.ensure(&image, idmap, &mut out)?;
+    pull.ensure(&image, plan::merges_layers(&image, facts), idmap, &mut out)?;
     out.finish()?;
     if asked.json {
         let unpacked_for = idmap.mode.word();

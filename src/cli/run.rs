@@ -157,7 +157,7 @@ fn reserve(
         store.refuse_taken(&planned.plan).map_err(|report| if_taken(report, &planned.plan.sandbox.name))?;
     }
     if let Some(images) = &planned.images {
-        images.bring(&planned.plan.sandbox.idmap, asked.quiet)?;
+        images.bring(&planned.plan.sandbox.idmap, &planned.facts, asked.quiet)?;
     }
     let admitted = source::admit(&planned, &asked.source, manifest)?;
     let plan = &mut planned.plan;

@@ -70,6 +70,14 @@ impl StoredImage {
         })
     }
 
+    /// The name of the tree that all layers together make (image-spec, config.md, "Layer ChainID"); that of the layer where
+    /// there is one. `None`: there is no layer.
+    #[must_use]
+    pub fn chain_id(&self) -> Option<Digest> {
+        let diff_ids = self.layers.iter().map(|layer| layer.diff_id);
+        diff_ids.reduce(|below, layer| Digest::of(format!("{below} {layer}").as_bytes()))
+    }
+
     /// The digest of the configuration that a manifest names.
     ///
     /// # Errors

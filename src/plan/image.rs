@@ -6,9 +6,14 @@ use std::path::{Component, PathBuf};
 use super::degradation::{IMAGE_VOLUMES, named};
 use super::idmap::IdMapPlan;
 use super::{ContainerPlan, Degradation, FromImage, Request, UnknownImages};
+use crate::host::Facts;
 use crate::image::{ImageConfig, StoredImage, tree_path};
 use crate::manifest::{Image, ImageSource, PodSpec};
 use crate::report::{Report, exit_code};
+
+/// Layers that are mounted over each other. A name that is absent is looked for in each (300 such names: 0.4 ms with one layer, 8
+/// with 100); images seldom have more than 30. Before Linux 6.7 overlayfs takes about 60.
+const MOST_STACKED: usize = 40;
 
 #[cfg(test)]
 mod tests;
@@ -115,8 +120,20 @@ pub(super) fn volumes_left_out(pod: &PodSpec, plans: &[ContainerPlan], request: 
     })
 }
 
-/// The directories of its layers for this map, the highest first.
-pub(super) fn trees(image: &StoredImage, idmap: &IdMapPlan, request: &Request) -> Vec<PathBuf> {
+/// The directories that it is made of for this map, the highest first.
+pub(super) fn trees(image: &StoredImage, idmap: &IdMapPlan, request: &Request, facts: &Facts) -> Vec<PathBuf> {
     let key = idmap.key();
-    image.layers.iter().rev().map(|layer| tree_path(&request.images_dir, &key, layer.diff_id)).collect()
+    let tree = |digest| tree_path(&request.images_dir, &key, digest);
+    if merges_layers(image, facts) {
+        return image.chain_id().map(tree).into_iter().collect();
+    }
+    image.layers.iter().rev().map(|layer| tree(layer.diff_id)).collect()
+}
+
+/// Whether the layers of an image are unpacked to one tree: where the store's file system cannot hold whiteouts and opaque
+/// directories, where the kernel does not take so many, and where looking names up in them would be slow. What cannot hold an
+/// upper layer cannot hold whiteouts: overlayfs, NFS and FUSE among others, and what has no user xattrs.
+#[must_use]
+pub fn merges_layers(image: &StoredImage, facts: &Facts) -> bool {
+    facts.layers.data.is_some() || image.layers.len() > MOST_STACKED
 }

@@ -48,6 +48,7 @@ mod types;
 pub mod update;
 
 pub use dirs::PodDirs;
+pub use image::merges_layers;
 pub use types::*;
 
 use std::collections::BTreeMap;

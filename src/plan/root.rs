@@ -38,7 +38,9 @@ pub(super) fn plan(container: &str, image: &Image, known: Known<'_>, scope: &Pod
     match (image, known) {
         (Image::Host, _) => host_tree(container, facts),
         (Image::Rootfs(dir), _) => rootfs(container, dir, facts),
-        (Image::Stored(_), Known::Stored(image)) => Ok(of_trees(trees(image, &sandbox.idmap, request), request, facts)),
+        (Image::Stored(_), Known::Stored(image)) => {
+            Ok(of_trees(trees(image, &sandbox.idmap, request, facts), request, facts))
+        }
         (Image::Stored(_), Known::Unknown | Known::NoConfiguration) => Ok(of_trees(Vec::new(), request, facts)),
     }
 }

@@ -248,6 +248,46 @@ fn a_mount_point_that_a_read_only_directory_of_the_host_lacks_is_made() {
     ground.is_empty(test);
 }
 
+/// The container's overlay holds neither whiteouts nor the upper layer of another one, and there is no FUSE device and no
+/// subordinate id: a CI job in a pod of Kubernetes.
+#[test]
+fn an_image_runs_in_a_container_with_its_home_on_an_overlay() {
+    let test = "an_image_runs_in_a_container_with_its_home_on_an_overlay";
+    let Some((ground, lower)) = with_rootfs(test) else { return };
+    let upper = ground.path().join("upper");
+    let write = |path: PathBuf, text: &str| {
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        std::fs::write(path, text).expect("write");
+    };
+    for (path, text) in [("gone", "1"), ("dir/hidden", "1"), ("kept", "1"), ("file/in", "1"), ("deep/gone/x", "1")] {
+        write(lower.join(path), text);
+    }
+    for (path, text) in
+        [(".wh.gone", ""), ("dir/.wh..wh..opq", ""), ("dir/seen", "2"), ("file", "2"), ("deep/.wh.gone", "")]
+    {
+        write(upper.join(path), text);
+    }
+    let layout = ground.path().join("layout");
+    crate::layout::write(&layout, &[&lower, &upper]);
+    // Runs twice: the second start unpacks nothing.
+    let inside = "set -e
+        test ! -e /dev/fuse
+        run() { /sandpod run --rm oci:/rootfs:made sh -c 'busybox find /gone /dir /kept /file /deep 2>/dev/null; echo new >/kept; cat /kept'; }
+        run; run
+        /sandpod images; /sandpod rmi oci:/rootfs:made
+        echo left: $(find /home /tmp /run -path '*/trees/*' -o -path '*/pods/*' -o -path '*/layers/*')";
+    for (namespaces, wrapper) in [(&["-r"][..], ""), (&["-r"][..], "unshare --user --map-user=4711 --map-group=4711")] {
+        let said = container(&ground, namespaces, wrapper, inside, layout.to_str().expect("UTF-8")).ends_with(0);
+        let mut lines: Vec<_> = said.stdout.lines().take_while(|line| *line != "new").collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["/deep", "/dir", "/dir/seen", "/file", "/kept"], "{}", said.explain());
+        let said = said.says("oci:/rootfs:made").says("left:\n").complains("degraded: layers-in-memory: ");
+        assert_eq!(said.stdout.lines().filter(|line| *line == "new").count(), 2, "{}", said.explain());
+        assert!(!said.stderr.contains("no-overlay"), "{}", said.explain());
+        ground.no_process_stays(SOON, &said.explain());
+    }
+}
+
 /// What counts against a limit is counted where it is, and goes with the pod, also after `kill -9`.
 #[test]
 fn layers_elsewhere_are_measured_and_removed() {

@@ -10,4 +10,6 @@ mod seccomp_support;
 mod callers;
 mod containers;
 mod hosts;
+#[path = "../image_support/layout.rs"]
+mod layout;
 mod words;

@@ -165,3 +165,32 @@ fn without_blobs_a_pod_still_starts_and_another_map_fetches_again() {
     run("root-is-you");
     assert_eq!(server.asked_for(&lower), [0, 0]);
 }
+
+/// Looking a name up in many layers is slow, and old kernels do not take so many: they become one tree.
+#[test]
+fn many_layers_become_one_tree() {
+    let Some(home) = Home::new("image_many_layers") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let busybox = fs::read("/bin/busybox").or_else(|_| fs::read("/usr/bin/busybox")).expect("busybox");
+    let mut layers = vec![layer(&[directory("bin"), entry("bin/busybox", b'0', "", 0o755, 0, &busybox)])];
+    layers.extend((0..60).map(|number: u32| {
+        let gone = format!("d/.wh.{}", number.saturating_sub(1));
+        layer(&[directory("d"), file(&gone, b""), entry(&format!("d/{number}"), b'0', "", 0o640, number, b"x")])
+    }));
+    server.add("a", &Image::new(&layers));
+    let name = format!("{}/a:1", server.host());
+    let run = || {
+        let said = home.sandpod(&["run", "--rm", &name, "/bin/busybox", "stat", "-c", "%n %a", "/d", "/d/59", "/d/58"]);
+        said.ends_with(1)
+    };
+    let said = run();
+    assert_eq!(said.stdout, "/d 755\n/d/59 640\n", "{}", said.explain());
+    assert!(!run().stderr.contains("layer "), "the second start unpacks nothing");
+    let maps = home.path().join("share/sandpod/images/trees");
+    let maps_now = fs::read_dir(&maps).expect("maps").map(|map| map.expect("a map").path());
+    let trees = maps_now.flat_map(|map| fs::read_dir(map).expect("a map")).map(|entry| entry.expect("an entry").path());
+    assert_eq!(trees.filter(|path| path.is_dir()).count(), 1, "one tree and not 61");
+    home.sandpod(&["rmi", &name]).ends_with(0);
+    assert_eq!(fs::read_dir(&maps).expect("readdir").count(), 0, "the merged tree goes with the image");
+}

@@ -13,7 +13,7 @@ use crate::image::StoredImage;
 use crate::image::archive::{self, ArchiveError, Format, Loaded};
 use crate::image::store::Found;
 use crate::manifest::{ImageSource, image_reference};
-use crate::plan::idmap;
+use crate::plan::{self, idmap};
 use crate::report::{Report, exit_code};
 use crate::sys::describe_io;
 
@@ -54,7 +54,7 @@ pub(crate) fn load(asked: &ImageLoadArguments) -> Outcome {
         // For messages alone.
         let source = names.first().and_then(|name| ImageSource::parse(name).ok());
         let source = source.unwrap_or(ImageSource::DockerArchive { file: place.clone(), tag: None });
-        Pull::new(&store, &source, Vec::new()).ensure(&image, &idmap, &mut out)?;
+        Pull::new(&store, &source, Vec::new()).ensure(&image, plan::merges_layers(&image, &facts), &idmap, &mut out)?;
         for name in &names {
             let named = store.set_name(name, image.manifest);
             named.map_err(|error| error.into_report(format!("could not give the image the name `{name}`")))?;

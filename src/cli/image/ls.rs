@@ -83,5 +83,5 @@ fn parts(store: &ImageStore, Added { image, added: _ }: &Added, trees: &BTreeMap
     let blobs: BTreeSet<Digest> = documents.into_iter().chain(image.layers.iter().map(|layer| layer.blob)).collect();
     let blobs = blobs.into_iter().map(|blob| (Part::Blob(blob), blob_bytes(store, blob)));
     let tree = |diff_id: Digest| (Part::Trees(diff_id), trees.get(&diff_id).copied().unwrap_or(0));
-    blobs.chain(image.layers.iter().map(|layer| tree(layer.diff_id))).collect()
+    blobs.chain(image.layers.iter().map(|layer| layer.diff_id).chain(image.chain_id()).map(tree)).collect()
 }

@@ -29,8 +29,16 @@ pub(super) struct Layers<'p, 's, 'o> {
     idmap: &'p IdMapPlan,
     lines: MapLines,
     out: &'o mut dyn Progress,
+    /// Where all layers go, one over the other; `None`: each has a tree of its own.
+    merged: Option<Merged>,
     waiting: VecDeque<Wanted>,
     running: Vec<Job<'s>>,
+}
+
+struct Merged {
+    tree: NewTree,
+    /// Of the layers so far.
+    summary: Summary,
 }
 
 /// A layer to bring.
@@ -47,7 +55,8 @@ struct Wanted {
 
 struct Job<'s> {
     wanted: Wanted,
-    tree: NewTree,
+    /// `None`: the layer goes over those before it.
+    tree: Option<NewTree>,
     /// `None`: the blob is in the store.
     partial: Option<PartialBlob<'s>>,
     /// Bytes that were there before.
@@ -76,7 +85,15 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
         idmap: &'p IdMapPlan,
         out: &'o mut dyn Progress,
     ) -> Result<Layers<'p, 's, 'o>, Report> {
-        Ok(Layers { pull, idmap, lines: lines_of(idmap), out, waiting: VecDeque::new(), running: Vec::new() })
+        Ok(Layers {
+            pull,
+            idmap,
+            lines: lines_of(idmap),
+            out,
+            merged: None,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+        })
     }
 
     pub(super) fn bring(mut self, image: &StoredImage) -> Result<(), Report> {
@@ -86,6 +103,29 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
             .into_values()
             .map(|layer| Wanted { layer, endpoints_tried: 0, alone: false, fresh: false })
             .collect();
+        self.bring_waiting()
+    }
+
+    /// All layers as one tree, from the lowest to the highest.
+    pub(super) fn bring_merged(mut self, image: &StoredImage) -> Result<(), Report> {
+        let Some(chain_id) = image.chain_id() else { return Ok(()) };
+        let tree = self.pull.store.new_tree(&self.lines, chain_id).map_err(|error| self.pull.of_store(error))?;
+        let Some(tree) = tree else {
+            image.layers.iter().for_each(|layer| self.out.say(&Event::LayerHere { layer: layer.blob }));
+            return Ok(());
+        };
+        self.merged = Some(Merged { tree, summary: Summary::default() });
+        for layer in &image.layers {
+            self.waiting.push_back(Wanted { layer: *layer, endpoints_tried: 0, alone: false, fresh: false });
+            self.bring_waiting()?;
+        }
+        match self.merged {
+            Some(Merged { tree, summary }) => tree.commit(&summary).map_err(|error| self.pull.of_store(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn bring_waiting(&mut self) -> Result<(), Report> {
         let processors = probe::cpus().map_or(1, |count| usize::try_from(count).unwrap_or(1));
         let most = processors.clamp(1, MOST_AT_ONCE);
         loop {
@@ -108,6 +148,9 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
     }
 
     fn begin(&mut self, wanted: Wanted) -> Result<(), Report> {
+        if self.merged.is_some() {
+            return self.begin_blob(wanted, None);
+        }
         let layer = wanted.layer;
         let store = self.pull.store;
         if store.has_tree(&self.lines.key, layer.diff_id).map_err(|error| self.pull.of_store(error))? {
@@ -120,6 +163,12 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
             self.out.say(&Event::LayerHere { layer: layer.blob });
             return Ok(());
         };
+        self.begin_blob(wanted, Some(tree))
+    }
+
+    fn begin_blob(&mut self, wanted: Wanted, tree: Option<NewTree>) -> Result<(), Report> {
+        let layer = wanted.layer;
+        let store = self.pull.store;
         let mut kept = store.blob(layer.blob).map_err(|error| self.pull.of_store(error))?;
         let mut partial = None;
         if kept.is_none() {
@@ -139,17 +188,17 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
         }
     }
 
-    fn unpack_kept(&mut self, wanted: Wanted, tree: NewTree, blob: &File) -> Result<(), Report> {
+    fn unpack_kept(&mut self, wanted: Wanted, tree: Option<NewTree>, blob: &File) -> Result<(), Report> {
         let StoredLayer { blob: layer, size, .. } = wanted.layer;
         self.out.say(&Event::LayerBegun { layer, size, from: size, kept: true });
-        let unpacker = self.start(&tree, Blob::Kept(blob), &wanted.layer)?;
+        let unpacker = self.start(tree.as_ref(), Blob::Kept(blob), &wanted.layer)?;
         let job =
             Job { wanted, tree, partial: None, from: size, unpacker, fetch: None, fetched: None, last_word: None };
         self.running.push(job);
         Ok(())
     }
 
-    fn fetch(&mut self, wanted: Wanted, tree: NewTree, partial: PartialBlob<'s>) -> Result<(), Report> {
+    fn fetch(&mut self, wanted: Wanted, tree: Option<NewTree>, partial: PartialBlob<'s>) -> Result<(), Report> {
         let StoredLayer { blob: layer, size, .. } = wanted.layer;
         let mut from = partial.length().map_err(|error| self.pull.of_store(error))?;
         if from > size {
@@ -166,7 +215,7 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
             fetch = Some(id);
         }
         let unpacker =
-            self.start(&tree, Blob::Arriving { partial: partial.file(), length: from, pipe }, &wanted.layer)?;
+            self.start(tree.as_ref(), Blob::Arriving { partial: partial.file(), length: from, pipe }, &wanted.layer)?;
         let partial = Some(partial);
         self.running.push(Job { wanted, tree, partial, from, unpacker, fetch, fetched: None, last_word: None });
         Ok(())
@@ -185,11 +234,14 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
         Ok((read, id))
     }
 
-    fn start(&self, tree: &NewTree, blob: Blob<'_>, layer: &StoredLayer) -> Result<Unpacker, Report> {
+    fn start(&self, tree: Option<&NewTree>, blob: Blob<'_>, layer: &StoredLayer) -> Result<Unpacker, Report> {
         let StoredLayer { blob: digest, size, compression, diff_id } = *layer;
         let expected = Expected { digest, size, compression, diff_id };
         let (idmap, limits) = (self.idmap, Limits::default());
-        Unpacker::start(Task { quarantine: tree.directory(), blob, expected, idmap, limits })
+        let Some(quarantine) = tree.or(self.merged.as_ref().map(|merged| &merged.tree)).map(NewTree::directory) else {
+            return Err(self.pull.failed(format!("layer {digest} has no place to go")));
+        };
+        Unpacker::start(Task { quarantine, blob, expected, idmap, limits, merged: self.merged.is_some() })
             .map_err(|failure| failure.into_report(format!("could not unpack a layer of `{}`", self.pull.name)))
     }
 
@@ -256,7 +308,11 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
                 if let Some(partial) = partial {
                     partial.commit().map_err(|error| self.pull.of_store(error))?;
                 }
-                tree.commit(&summary).map_err(|error| self.pull.of_store(error))?;
+                match (tree, &mut self.merged) {
+                    (Some(tree), _) => tree.commit(&summary).map_err(|error| self.pull.of_store(error))?,
+                    (None, Some(merged)) => merged.summary.add(&summary),
+                    (None, None) => {}
+                }
                 let Summary { entries, devices_replaced, xattrs_dropped, owners_squashed, .. } = summary;
                 self.out.say(&Event::LayerDone {
                     layer,

@@ -96,12 +96,20 @@ impl<'s> Pull<'s> {
         }
     }
 
-    /// Unpacks all layers for an id map; fetches those whose blobs are not in the store.
+    /// Unpacks all layers for an id map, each to a tree of its own or merged into one; fetches those whose blobs are not in
+    /// the store.
     ///
     /// # Errors
     /// A layer that cannot be fetched or unpacked.
-    pub fn ensure(&mut self, image: &StoredImage, idmap: &IdMapPlan, out: &mut dyn Progress) -> Result<(), Report> {
-        Layers::new(self, idmap, out)?.bring(image)
+    pub fn ensure(
+        &mut self,
+        image: &StoredImage,
+        merged: bool,
+        idmap: &IdMapPlan,
+        out: &mut dyn Progress,
+    ) -> Result<(), Report> {
+        let layers = Layers::new(self, idmap, out)?;
+        if merged { layers.bring_merged(image) } else { layers.bring(image) }
     }
 
     fn fetch(&mut self, wanted: &Platform, out: &mut dyn Progress) -> Result<StoredImage, Report> {

@@ -43,6 +43,8 @@ pub(super) struct Task<'a> {
     pub(super) expected: Expected,
     pub(super) idmap: &'a IdMapPlan,
     pub(super) limits: Limits,
+    /// It goes over the layers that are in the quarantine, as one tree.
+    pub(super) merged: bool,
 }
 
 /// A [`Task`] as it goes through the socket. Its descriptors come with it: the quarantine, the file, the pipe.
@@ -52,6 +54,7 @@ pub(super) struct Order {
     pub(super) expected: Expected,
     pub(super) limits: Limits,
     pub(super) owners: Owners,
+    pub(super) merged: bool,
     /// False where setgroups(2) is denied in the user namespace.
     pub(super) may_set_groups: bool,
 }
@@ -125,7 +128,7 @@ impl Unpacker {
 
     /// Hands the task over. Only now it has ids that it can take on.
     fn send(&self, task: Task<'_>) -> Result<()> {
-        let Task { quarantine, blob, expected, idmap, limits } = task;
+        let Task { quarantine, blob, expected, idmap, limits, merged } = task;
         let owners = if idmap.mode == UsernsMode::Single { Owners::Squash } else { Owners::Keep };
         let may_set_groups = root_of(idmap).groups.is_some();
         let mut fds = vec![quarantine];
@@ -140,7 +143,7 @@ impl Unpacker {
                 SentBlob::Arriving { length: *length, has_pipe: pipe.is_some() }
             }
         };
-        let order = Order { blob: sent, expected, limits, owners, may_set_groups };
+        let order = Order { blob: sent, expected, limits, owners, merged, may_set_groups };
         let bytes = serde_json::to_vec(&order)
             .map_err(|error| Failure::because(STEP, ON, format!("its task cannot be written: {error}")))?;
         self.channel.send(&bytes, &fds).during(STEP, ON)

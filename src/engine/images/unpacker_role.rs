@@ -5,6 +5,7 @@
 //! the quarantine, which is its root directory, few capabilities, bounded memory, and only the descriptors of its task. Its
 //! stdin is its socket to the command, and it ends with it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use super::unpacker::{Blame, CAPABILITIES, ON, Order, ROLE, SentBlob, Word};
 use crate::engine::failure::{During, Failure, Result};
 use crate::engine::tree::remove_tree;
 use crate::image::layer::pipeline::{BlobError, unpack_blob};
+use crate::image::layer::{Hidden, LayerError, Target, merge};
 use crate::plan::syscall_filter;
 use crate::step::Step;
 use crate::sys::clone::{die_with_parent, exit_now};
@@ -27,6 +29,9 @@ use crate::sys::{create, landlock, limits, path, privileges, seccomp, stdio, tre
 
 const TREE: &str = "tree";
 const TRASH: &str = "trash";
+/// Of layers that are merged: the one that is being unpacked, and those that are below it already.
+const LAYER: &str = "layer";
+const BELOW: &str = "below";
 /// Two stacks, the pieces between the threads, a zstd window of 8 MiB; the rest is for headers and tables.
 const MEMORY: u64 = 96 << 20;
 /// The directories that the unpacker keeps open, and what it was given.
@@ -138,30 +143,60 @@ fn drop_rights(root: BorrowedFd<'_>, longest_file: u64) -> crate::sys::Result<()
 
 fn unpack(channel: &Channel, root: &OwnedFd, task: Task) -> Word {
     let Task { order, quarantine, file, pipe } = task;
-    let Order { blob, expected, limits, owners, may_set_groups: _ } = order;
+    let Order { blob, expected, limits, owners, merged, may_set_groups: _ } = order;
     // `root` is the same directory, seen through the only mount that is left.
     drop(quarantine);
-    let (tree, trash) = match make_directories(root.as_fd()) {
+    let name = if merged { LAYER } else { TREE };
+    let (tree, trash) = match make_directories(root.as_fd(), name) {
         Ok(directories) => directories,
         Err(failure) => return Word::Failed(failure),
     };
     let (input, copy) = ends(blob, &file, pipe, channel);
-    let unpacked = unpack_blob(input, copy, &expected, (tree.as_fd(), trash.as_fd()), owners, limits);
+    let mut hidden = Hidden::default();
+    let target =
+        Target { root: tree.as_fd(), trash: trash.as_fd(), hidden: if merged { Some(&mut hidden) } else { None } };
+    let unpacked = unpack_blob(input, copy, &expected, target, owners, limits);
     drop(trash);
-    // What is left of it is removed with the quarantine, or by the collector.
-    let _ = remove_tree(root.as_fd(), TRASH.as_ref());
-    match unpacked {
+    let word = match unpacked {
+        Ok(summary) if merged => match put_over(root.as_fd(), &tree, &hidden, summary.hides_lower_layers) {
+            Ok(()) => Word::Done(summary),
+            Err(failure) => Word::Failed(failure),
+        },
         Ok(summary) => Word::Done(summary),
         Err(error) => Word::Refused { blame: blame(&error), why: sentences(&error) },
-    }
+    };
+    // What is left of it is removed with the quarantine, or by the collector.
+    let _ = remove_tree(root.as_fd(), TRASH.as_ref());
+    word
 }
 
-fn make_directories(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+/// Puts the layer over the layers that are here, and in their place.
+fn put_over(root: BorrowedFd<'_>, layer: &OwnedFd, hidden: &Hidden, hides_all: bool) -> Result<()> {
+    let on = "the layers of an image, merged";
+    let failed = |error: &LayerError| Failure::because(Step::MountFilesystems, on, sentences(error).join(": "));
+    let (tree, below) = (OsStr::new(TREE), OsStr::new(BELOW));
+    let has_below = create::existing(root, tree).during(Step::MountFilesystems, on)?.is_some();
+    if has_below {
+        create::rename(root, tree, root, below).during(Step::MountFilesystems, on)?;
+    }
+    let opened = (has_below && !hides_all).then(|| tree::open_directory(root, below));
+    let opened = opened.transpose().during(Step::MountFilesystems, on)?;
+    merge(layer.as_fd(), opened.as_ref().map(AsFd::as_fd), hidden).map_err(|error| failed(&error))?;
+    create::rename(root, OsStr::new(LAYER), root, tree).during(Step::MountFilesystems, on)?;
+    if has_below && let Some(error) = remove_tree(root, below).into_iter().next() {
+        return Err(Failure::new(Step::MountFilesystems, on, &error));
+    }
+    Ok(())
+}
+
+fn make_directories(root: BorrowedFd<'_>, tree: &str) -> Result<(OwnedFd, OwnedFd)> {
     let make = |name: &str| {
         path::make_new_directory(root, Path::new(name))?;
         tree::open_directory(root, name.as_ref())
     };
-    let made = make(TREE).and_then(|tree| {
+    // From an attempt at a layer that is merged.
+    let old = [LAYER, TRASH].iter().flat_map(|name| remove_tree(root, name.as_ref())).next();
+    let made = old.map_or(Ok(()), Err).and_then(|()| make(tree)).and_then(|tree| {
         // A layer that says nothing of its root has one like every other.
         create::set_mode(tree.as_fd(), 0o755)?;
         Ok((tree, make(TRASH)?))

@@ -10,11 +10,14 @@
 
 pub(crate) mod archive;
 pub(crate) mod entry;
+mod merge;
 pub mod pipeline;
 mod tree;
 
+pub use merge::{Hidden, merge};
+pub use tree::Target;
+
 use std::io::Read;
-use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +71,19 @@ pub struct Summary {
     pub owners_squashed: u64,
 }
 
+impl Summary {
+    /// Of two layers together.
+    pub fn add(&mut self, other: &Summary) {
+        let Summary { entries, bytes, devices_replaced, xattrs_dropped, hides_lower_layers: _, owners_squashed } =
+            other;
+        self.entries += entries;
+        self.bytes += bytes;
+        self.devices_replaced += devices_replaced;
+        self.xattrs_dropped += xattrs_dropped;
+        self.owners_squashed += owners_squashed;
+    }
+}
+
 /// Why a layer was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -90,23 +106,17 @@ pub enum LayerError {
     Kernel { path: String, source: sys::Error },
 }
 
-/// Unpacks a layer into `root`, and reads `stream` to its end, so that a digest over it covers every byte.
+/// Unpacks a layer into `target.root`, and reads `stream` to its end, so that a digest over it covers every byte.
 ///
-/// Paths are taken as if `root` were `/`; `trash` is an empty directory of the same file system, which takes directories
-/// that a later entry replaces. Whiteouts become overlayfs's own marks (`userxattr` form). A later entry of the
-/// same name replaces an earlier one.
+/// Paths are taken as if that were `/`; `target.trash` takes directories that a later entry replaces. Whiteouts become
+/// overlayfs's own marks (`userxattr` form), or are put down in `target.hidden`. A later entry of the same name replaces an
+/// earlier one.
 ///
 /// # Errors
-/// The first entry that is refused, by name; `root` then holds a part of the layer.
-pub fn unpack(
-    stream: impl Read,
-    root: BorrowedFd<'_>,
-    trash: BorrowedFd<'_>,
-    owners: Owners,
-    limits: Limits,
-) -> Result<Summary, LayerError> {
+/// The first entry that is refused, by name; the target then holds a part of the layer.
+pub fn unpack(stream: impl Read, target: Target<'_>, owners: Owners, limits: Limits) -> Result<Summary, LayerError> {
     let mut archive = Archive::new(stream);
-    let mut tree = Tree::new(root, trash, owners)?;
+    let mut tree = Tree::new(target, owners);
     let mut seen = 0;
     let mut logical_bytes = 0_u64;
     while let Some(next) = archive.next()? {

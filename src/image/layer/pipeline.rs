@@ -3,12 +3,11 @@
 //! instead of 0.9 s for a Debian image of 200 MB on two processors).
 
 use std::io::{self, Read, Write};
-use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayerError, Limits, Owners, Summary, unpack};
+use super::{LayerError, Limits, Owners, Summary, Target, unpack};
 use crate::image::compression::{Compression, decompress};
 use crate::image::digest::{Digest, Digesting};
 
@@ -47,7 +46,7 @@ pub enum BlobError {
     DiffId { expected: Digest, found: Digest },
 }
 
-/// Unpacks a blob into `root` and copies its bytes to `copy`. Only when this succeeds, tree and copy are what `expected`
+/// Unpacks a blob into `target` and copies its bytes to `copy`. Only when this succeeds, tree and copy are what `expected`
 /// says; the caller keeps both apart until then.
 ///
 /// # Errors
@@ -56,7 +55,7 @@ pub fn unpack_blob(
     blob: impl Read + Send,
     copy: impl Write + Send,
     expected: &Expected,
-    (root, trash): (BorrowedFd<'_>, BorrowedFd<'_>),
+    target: Target<'_>,
     owners: Owners,
     limits: Limits,
 ) -> Result<Summary, BlobError> {
@@ -64,7 +63,7 @@ pub fn unpack_blob(
     let mut layer = Digesting::new(Pieces { receiver, piece: Vec::new(), used: 0 });
     let (read, unpacked) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || read_blob(blob, copy, expected, &sender));
-        let unpacked = match unpack(&mut layer, root, trash, owners, limits) {
+        let unpacked = match unpack(&mut layer, target, owners, limits) {
             Ok(summary) => Ok((summary, layer.finish())),
             Err(error) => {
                 // Else the other thread would wait for room in the channel for ever.

@@ -12,6 +12,7 @@ use super::*;
 
 mod blobs;
 mod gnu_tar;
+mod merged;
 
 /// A tar archive in the making.
 #[derive(Default)]
@@ -110,7 +111,8 @@ impl Place {
     fn unpack_within(&self, archive: &[u8], limits: Limits) -> Result<Summary, LayerError> {
         let open = |name: &str| fs::File::open(self.0.path().join(name)).expect("open");
         let (root, trash) = (open("root"), open("trash"));
-        let result = unpack(archive, root.as_fd(), trash.as_fd(), Owners::Squash, limits);
+        let result =
+            unpack(archive, Target { root: root.as_fd(), trash: trash.as_fd(), hidden: None }, Owners::Squash, limits);
         let outside: Vec<_> = fs::read_dir(self.outside()).expect("readdir").flatten().map(|e| e.file_name()).collect();
         assert_eq!(outside, ["canary"], "nothing is written outside");
         assert_eq!(fs::read_to_string(self.outside().join("canary")).expect("read"), "alive");
@@ -254,7 +256,13 @@ fn what_is_cut_short_is_refused() {
     let mut stream = padded.as_slice();
     let place = Place::new();
     let root = fs::File::open(place.root()).expect("open");
-    unpack(&mut stream, root.as_fd(), root.as_fd(), Owners::Squash, Limits::default()).expect("unpacked");
+    unpack(
+        &mut stream,
+        Target { root: root.as_fd(), trash: root.as_fd(), hidden: None },
+        Owners::Squash,
+        Limits::default(),
+    )
+    .expect("unpacked");
     assert!(stream.is_empty());
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::archive::FileContent;
 use super::entry::{Entry, Kind, Time};
-use super::{LayerError, Owners, Summary};
+use super::{Hidden, LayerError, Owners, Summary};
 use crate::sys::create::{self, Existing};
 use crate::sys::path::make_new_directory;
 use crate::sys::tree::unlink;
@@ -23,12 +23,24 @@ const OPEN_DIRECTORIES: usize = 64;
 /// overlayfs's mark of a directory that hides those of lower layers, where it is mounted with `userxattr`.
 const OPAQUE: &str = "user.overlay.opaque";
 
+/// Where a layer goes.
+pub struct Target<'a> {
+    /// Taken as `/`.
+    pub root: BorrowedFd<'a>,
+    /// An empty directory of the same file system.
+    pub trash: BorrowedFd<'a>,
+    /// What the layer hides, where that is not marked in the tree itself.
+    pub hidden: Option<&'a mut Hidden>,
+}
+
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     /// Where replaced directories go, with all that is in them: the caller deletes them when it has time.
     trash: BorrowedFd<'a>,
     trashed: u64,
     owners: Owners,
+    /// `None`: what this layer hides is marked in overlayfs's form.
+    hidden: Option<&'a mut Hidden>,
     /// The one used last is at the end.
     open: Vec<OpenDirectory>,
     summary: Summary,
@@ -43,8 +55,9 @@ struct OpenDirectory {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, trash: BorrowedFd<'a>, owners: Owners) -> Result<Tree<'a>, LayerError> {
-        Ok(Tree { root, trash, trashed: 0, owners, open: Vec::new(), summary: Summary::default() })
+    pub(super) fn new(target: Target<'a>, owners: Owners) -> Tree<'a> {
+        let Target { root, trash, hidden } = target;
+        Tree { root, trash, trashed: 0, owners, hidden, open: Vec::new(), summary: Summary::default() }
     }
 
     /// Makes what the entry says.
@@ -80,7 +93,7 @@ impl<'a> Tree<'a> {
             return self.set_directory_attributes(entry, directory);
         };
         let at = self.directory(entry, parent)?;
-        let found = create::existing(self.fd(at), name).map_err(|error| failed(entry, error))?;
+        let found = self.existing(entry, at, name)?;
         if !found.is_some_and(|found| found.is_directory) {
             let at = match found {
                 Some(found) => self.remove(entry, at, name, found)?,
@@ -157,7 +170,7 @@ impl<'a> Tree<'a> {
         };
         let from = self.directory(entry, target_parent)?;
         let from = self.fd(from).try_clone_to_owned()?;
-        match create::existing(from.as_fd(), target_name).map_err(|error| failed(entry, error))? {
+        match self.existing_in(from.as_fd(), target_name).map_err(|error| failed(entry, error))? {
             Some(found) if !found.is_directory && !found.is_whiteout => {}
             _ => return Err(refuse(format!("a hard link to `{}`, which is no file of this layer", shown(target)))),
         }
@@ -169,8 +182,8 @@ impl<'a> Tree<'a> {
     fn add_whiteout(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let Some((name, parent)) = entry.path.split_last() else { return Ok(()) };
         let at = self.directory(entry, parent)?;
-        match create::existing(self.fd(at), name).map_err(|error| failed(entry, error))? {
-            None => create::new_whiteout(self.fd(at), name).map_err(|error| failed(entry, error)),
+        match self.existing(entry, at, name)? {
+            None => self.new_whiteout(at, name).map_err(|error| failed(entry, error)),
             Some(found) if found.is_directory => {
                 let directory = self.directory(entry, &entry.path)?;
                 self.hide_lower(entry, directory)
@@ -179,8 +192,33 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn hide_lower(&self, entry: &Entry, directory: usize) -> Result<(), LayerError> {
-        create::set_xattr(self.fd(directory), OPAQUE.as_ref(), b"y").map_err(|error| failed(entry, error))
+    fn existing(&self, entry: &Entry, at: usize, name: &OsStr) -> Result<Option<Existing>, LayerError> {
+        self.existing_in(self.fd(at), name).map_err(|error| failed(entry, error))
+    }
+
+    fn existing_in(&self, at: BorrowedFd<'_>, name: &OsStr) -> sys::Result<Option<Existing>> {
+        let mut found = create::existing(at, name)?;
+        if let (Some(found), Some(hidden)) = (&mut found, &self.hidden) {
+            found.is_whiteout = hidden.whiteouts.contains(&found.identity);
+        }
+        Ok(found)
+    }
+
+    fn new_whiteout(&mut self, at: usize, name: &OsStr) -> sys::Result<()> {
+        let at = self.open[at].fd.as_fd();
+        let Some(hidden) = &mut self.hidden else { return create::new_whiteout(at, name) };
+        let (identity, _) = create::identity_and_time(create::new_file(at, name)?.as_fd())?;
+        hidden.whiteouts.insert(identity);
+        Ok(())
+    }
+
+    fn hide_lower(&mut self, entry: &Entry, directory: usize) -> Result<(), LayerError> {
+        let OpenDirectory { fd, identity, .. } = &self.open[directory];
+        match &mut self.hidden {
+            Some(hidden) => drop(hidden.opaque.insert(*identity)),
+            None => create::set_xattr(fd, OPAQUE.as_ref(), b"y").map_err(|error| failed(entry, error))?,
+        }
+        Ok(())
     }
 
     /// The directory of an entry, and its name, which is made free.
@@ -189,7 +227,7 @@ impl<'a> Tree<'a> {
             return Err(LayerError::Entry { path: "/".to_owned(), why: "the root can only be a directory".to_owned() });
         };
         let at = self.directory(entry, parent)?;
-        if let Some(found) = create::existing(self.fd(at), name).map_err(|error| failed(entry, error))? {
+        if let Some(found) = self.existing(entry, at, name)? {
             let at = self.remove(entry, at, name, found)?;
             return Ok((at, name));
         }
@@ -200,6 +238,10 @@ impl<'a> Tree<'a> {
     fn remove(&mut self, entry: &Entry, at: usize, name: &OsStr, found: Existing) -> Result<usize, LayerError> {
         if !found.is_directory {
             unlink(self.fd(at), name).map_err(|error| failed(entry, error))?;
+            // Another file may get its inode number.
+            if let Some(hidden) = &mut self.hidden {
+                hidden.whiteouts.remove(&found.identity);
+            }
             return Ok(at);
         }
         let to = self.trashed.to_string();
@@ -240,7 +282,7 @@ impl<'a> Tree<'a> {
             return create::open_directory_in_root(self.root, "".as_ref()).map_err(|error| failed(entry, error));
         };
         let at = self.directory(entry, parent)?;
-        let found = create::existing(self.fd(at), name).map_err(|error| failed(entry, error))?;
+        let found = self.existing(entry, at, name)?;
         match found {
             Some(found) if found.is_whiteout => drop(self.remove(entry, at, name, found)?),
             Some(_) => {
@@ -253,8 +295,15 @@ impl<'a> Tree<'a> {
         make_new_directory(self.fd(at), name.as_ref()).map_err(|error| failed(entry, error))?;
         let fd = create::open_directory_in_root(self.root, &joined(path)).map_err(|error| failed(entry, error))?;
         create::set_mode(fd.as_fd(), 0o755).map_err(|error| failed(entry, error))?;
-        if found.is_some() {
-            create::set_xattr(fd.as_fd(), OPAQUE.as_ref(), b"y").map_err(|error| failed(entry, error))?;
+        match &mut self.hidden {
+            Some(hidden) if found.is_some() => {
+                let (identity, _) = create::identity_and_time(fd.as_fd()).map_err(|error| failed(entry, error))?;
+                hidden.opaque.insert(identity);
+            }
+            None if found.is_some() => {
+                create::set_xattr(fd.as_fd(), OPAQUE.as_ref(), b"y").map_err(|error| failed(entry, error))?;
+            }
+            _ => {}
         }
         create::set_times(fd.as_fd(), pair(entry.modified)).map_err(|error| failed(entry, error))?;
         Ok(fd)

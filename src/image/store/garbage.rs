@@ -93,7 +93,7 @@ impl ImageStore {
             };
             blobs.extend([image.manifest, image.config_digest]);
             blobs.extend(image.layers.iter().map(|layer| layer.blob));
-            diff_ids.extend(image.layers.iter().map(|layer| layer.diff_id));
+            diff_ids.extend(image.layers.iter().map(|layer| layer.diff_id).chain(image.chain_id()));
             layer_blobs.extend(image.layers);
         }
         let trees = self.trees()?;

@@ -86,3 +86,29 @@ fn volumes_of_the_image_that_cannot_be_are_named() {
     let list = "/ of `web`, /proc/x of `web`, /sys/firmware of `web`, /dev/x of `web`;";
     assert!(named.meaning.contains(list), "{}", named.meaning);
 }
+
+#[test]
+fn layers_are_merged_where_the_store_cannot_hold_whiteouts_or_there_are_many() {
+    let trees = |facts: &Facts, count: usize| {
+        let mut request = request_with(config());
+        let image = request.images.get_mut(IMAGE).expect("the image");
+        image.layers = (0..count)
+            .map(|number| crate::image::StoredLayer {
+                diff_id: crate::image::Digest::of(&[number as u8]),
+                ..image.layers[0]
+            })
+            .collect();
+        let chain_id = image.chain_id();
+        match &plan(&pod(vec![of_nginx()]), facts, &request).expect("valid").containers[0].root {
+            RootPlan::Overlay { lowers } => {
+                (lowers.len(), lowers[0].display().to_string().contains(&chain_id.expect("layers").hex()))
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(trees(&facts_for_tests(), 40), (40, false));
+    assert_eq!(trees(&facts_for_tests(), 41), (1, true));
+    let mut facts = facts_for_tests();
+    facts.layers.data = Some("it is on overlayfs".to_owned());
+    assert_eq!(trees(&facts, 2), (1, true));
+}

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::*;
 use crate::image::compression::Compression;
 use crate::image::digest::Digest;
+use crate::image::layer::Target;
 use crate::image::layer::pipeline::{BlobError, Expected, unpack_blob};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -26,7 +27,7 @@ fn unpack(place: &Place, blob: &[u8], expected: &Expected) -> Result<Vec<u8>, Bl
     let (root, trash) = (fs::File::open(place.root()), fs::File::open(place.0.path().join("trash")));
     let (root, trash) = (root.expect("open"), trash.expect("open"));
     let mut copy = Vec::new();
-    let directories = (root.as_fd(), trash.as_fd());
+    let directories = Target { root: root.as_fd(), trash: trash.as_fd(), hidden: None };
     unpack_blob(blob, &mut copy, expected, directories, Owners::Squash, Limits::default()).map(|_| copy)
 }
 
