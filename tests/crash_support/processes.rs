@@ -69,12 +69,17 @@ fn children(parent: i32) -> Vec<Process> {
         .collect()
 }
 
-/// SIGKILL through a pidfd. False: it had gone.
+/// SIGKILL through a pidfd; waits until the process has no open files any more, and so no lock. False: it had gone.
 pub(crate) fn kill(process: &Process) -> bool {
     let Ok(fd) = PidFd::open(process.pid) else { return false };
     // The pid may have been given to another since we looked.
     let same = read(process.pid).is_some_and(|now| now.parent == process.parent);
-    same && fd.signal(9).is_ok()
+    let killed = same && fd.signal(9).is_ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while killed && read(process.pid).is_some_and(|now| now.state != 'Z') && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    killed
 }
 
 /// Reaps what came to us, and leaves alone the children that somebody waits for.
