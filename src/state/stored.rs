@@ -1,7 +1,7 @@
 //! A pod as it is found on disk, and what can be looked up about it.
 
 use std::ffi::OsStr;
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -137,19 +137,38 @@ fn read_record(dirs: &PodDirs, id: &str) -> StoredRecord {
     }
 }
 
-/// A shared lock, so that two who look do not take each other for the supervisor.
 pub(super) fn liveness(dirs: &PodDirs) -> Liveness {
-    let held = [(&dirs.runtime, "lock"), (&dirs.data, "plan.json")].into_iter().any(|(directory, name)| {
-        let lock = OwnDir::of_pod(directory).and_then(|directory| directory.read(name.as_ref()));
-        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    });
-    if held { Liveness::Supervised } else { Liveness::Unsupervised }
+    if Locks::of(dirs).are_held() { Liveness::Supervised } else { Liveness::Unsupervised }
+}
+
+/// The files that a supervisor keeps locked as long as it lives.
+struct Locks(Vec<File>);
+
+impl Locks {
+    /// Those that are there.
+    fn of(dirs: &PodDirs) -> Locks {
+        let files = [(&dirs.runtime, "lock"), (&dirs.data, "plan.json")].into_iter().filter_map(|(directory, name)| {
+            OwnDir::of_pod(directory).and_then(|directory| directory.read(name.as_ref())).ok()
+        });
+        Locks(files.collect())
+    }
+
+    /// By a shared lock, so that two who look do not take each other for the supervisor; only for the moment of the look.
+    fn are_held(&self) -> bool {
+        self.0.iter().any(|lock| match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => true,
+            Ok(()) => lock.unlock().is_err(),
+            Err(TryLockError::Error(_)) => false,
+        })
+    }
 }
 
 /// Waits until no supervisor holds the pod's lock. False: the time ran out.
 #[must_use]
 pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
-    if liveness(dirs) == Liveness::Unsupervised {
+    // Opened once: `lock` stays the same file for as long as the pod is there.
+    let locks = Locks::of(dirs);
+    if !locks.are_held() {
         return true;
     }
     let deadline = Instant::now() + timeout;
@@ -163,7 +182,7 @@ pub fn wait_released(dirs: &PodDirs, timeout: Duration) -> bool {
         let _ = supervisor.wait_gone(timeout);
     }
     // flock(2) has no deadline. Without a known supervisor the lock is all there is to look at.
-    while liveness(dirs) == Liveness::Supervised {
+    while locks.are_held() {
         if Instant::now() >= deadline {
             return false;
         }

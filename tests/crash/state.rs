@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::crash_support::{Dice, Ground, Said, processes, skip};
 use crate::rounds::rounds;
+use sandpod::sys::process::PidFd;
 use serde_json::Value;
 
 /// For processes that end by themselves on any machine.
@@ -136,7 +137,9 @@ fn recorded_pids_of_others_are_never_signalled() {
         let parse = || -> Value { serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON") };
         let supervisor = parse()["supervisor"]["pid"].as_i64().expect("pid");
         let supervisor = processes::descendants().into_iter().find(|it| i64::from(it.pid) == supervisor).expect("ours");
+        let ended = PidFd::open(supervisor.pid).expect("it lives");
         assert!(processes::kill(&supervisor));
+        assert!(ended.wait_gone(SOON).expect("poll"), "it has not ended");
         let mut found = parse();
         for role in ["supervisor", "pause"] {
             found[role]["pid"] = innocent.id().into();
