@@ -11,5 +11,6 @@ mod hostile;
 mod kept;
 mod made;
 mod pull;
+mod quickstart;
 mod server;
 mod volumes;
