@@ -8,6 +8,7 @@ mod support;
 mod archives;
 mod confinement;
 mod hostile;
+mod judged;
 mod kept;
 mod made;
 mod pull;
