@@ -11,7 +11,7 @@ use crate::image::platform::Platform;
 use crate::image::registries::{Configuration, Endpoint, Refused};
 use crate::image::store::{ImageStore, StoreLock};
 use crate::image::{Digest, StoredImage};
-use crate::manifest::{Image, ImageSource, Pod, PullPolicy};
+use crate::manifest::{Image, ImageSource, Pod, PullPolicy, VolumeSource};
 use crate::plan::idmap::IdMapPlan;
 use crate::plan::merges_layers;
 use crate::report::{Report, exit_code};
@@ -172,7 +172,7 @@ impl Images {
     }
 }
 
-/// Each image once. Of containers with different policies, the one that asks most counts.
+/// Each image once. Of containers and volumes with different policies, the one that asks most counts.
 fn wanted(pod: &Pod, asking: Asking) -> BTreeMap<String, (ImageSource, PullPolicy)> {
     let eagerness = |policy: PullPolicy| match policy {
         PullPolicy::Never => 0,
@@ -180,10 +180,17 @@ fn wanted(pod: &Pod, asking: Asking) -> BTreeMap<String, (ImageSource, PullPolic
         PullPolicy::Always => 2,
     };
     let mut wanted: BTreeMap<String, (ImageSource, PullPolicy)> = BTreeMap::new();
-    for container in &pod.spec.containers {
-        let Image::Stored(source) = &container.image else { continue };
+    let of_containers = pod.spec.containers.iter().filter_map(|container| match &container.image {
+        Image::Stored(source) => Some((source, container.image_pull_policy)),
+        Image::Host | Image::Rootfs(_) => None,
+    });
+    let of_volumes = pod.spec.volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::Image { source, pull_policy } => Some((source, *pull_policy)),
+        VolumeSource::EmptyDirDisk { .. } | VolumeSource::EmptyDirMemory { .. } | VolumeSource::HostPath { .. } => None,
+    });
+    for (source, said) in of_containers.chain(of_volumes) {
         let policy = match asking {
-            Asking::AsManifest => container.image_pull_policy,
+            Asking::AsManifest => said,
             Asking::For(policy) => policy,
             Asking::Offline => PullPolicy::Never,
         };

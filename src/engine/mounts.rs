@@ -35,8 +35,8 @@ pub fn mount_all(container: &ContainerPlan, sources: &Sources<'_>, root: &Root) 
     for (mount, source) in container.mounts.iter().zip(&sources.mounts) {
         if let Some(source) = source {
             inside.attach(&mount.destination, source)?;
-            if matches!(mount.kind, MountKind::TerminationMessage { .. }) {
-                // A message is read. Also where the root is read-only, it is no place to execute something from.
+            if matches!(mount.kind, MountKind::TerminationMessage { .. } | MountKind::ImageFiles { .. }) {
+                // A message is read, and Kubernetes mounts volumes of images noexec (KEP-4639). Also where the root is read-only, it is no place to execute something from.
                 source.add(QUIET, Reach::ThisMount).during(STEP, mount.destination.display())?;
             }
             continue;
@@ -179,6 +179,7 @@ fn create(kind: &MountKind, destination: &Path, read_only: bool) -> Result<Detac
         | MountKind::DiskVolume { .. }
         | MountKind::TerminationMessage { .. }
         | MountKind::HostPath { .. }
+        | MountKind::ImageFiles { .. }
         | MountKind::ImageVolume => {
             unreachable!("Sources::open opens every mount that has a source, and volumes of the image are in the root")
         }

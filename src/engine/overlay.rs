@@ -68,6 +68,11 @@ impl<'a> StackedLayers<'a> {
     }
 }
 
+/// What at least two directories show together, the highest first.
+pub(super) fn read_only<'a>(layers: impl Iterator<Item = BorrowedFd<'a>>, on: &Path) -> Result<DetachedMount> {
+    mount(layers, &[], on)
+}
+
 /// A writable overlay. `lowers`: the highest first.
 ///
 /// `userxattr`: overlayfs in a user namespace keeps its marks in `user.overlay.*`, since `trusted.*` is for the host's

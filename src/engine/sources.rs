@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{During, Failure, Result};
 use super::layers;
+use super::overlay;
 use super::volumes::Pinned;
 use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
@@ -77,7 +78,7 @@ impl<'a> Sources<'a> {
         };
         let mut mounts = Vec::with_capacity(container.mounts.len());
         for mount in &container.mounts {
-            let source = source_of(pod, &mount.kind)?;
+            let source = source_of(pod, &mount.kind, pinned)?;
             if let (MountKind::HostPath { source: path }, Some(opened)) = (&mount.kind, &source) {
                 pinned.check(path, opened.as_fd()).during(step, mount.destination.display())?;
             }
@@ -118,7 +119,7 @@ fn own(directory: &Path, name: &Path) -> Result<OwnedFd> {
 }
 
 /// The existing tree behind a mount, as a mount of its own.
-fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount>> {
+fn source_of(pod: &SandboxPlan, kind: &MountKind, pinned: &Pinned) -> Result<Option<DetachedMount>> {
     let copy = |opened: &OwnedFd, path: &Path| {
         DetachedMount::copy_of_fd(opened.as_fd(), Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
     };
@@ -136,6 +137,10 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         }
         MountKind::TerminationMessage { file } => return copy(&own(&pod.dirs.data, file.as_ref())?, file.as_ref()),
         MountKind::HostPath { source } => source.clone(),
+        MountKind::ImageFiles { manifest: _, trees } => {
+            let opened = pinned.trees.open(trees).during(Step::OpenSources, "a volume of an image")?;
+            return image_files(&opened).map(Some);
+        }
         MountKind::Proc
         | MountKind::Sysfs
         | MountKind::Cgroup2
@@ -146,4 +151,15 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind) -> Result<Option<DetachedMount
         | MountKind::ImageVolume => return Ok(None),
     };
     DetachedMount::copy_of(None, &path, Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
+}
+
+/// The layers of an image as one tree, which is read only.
+fn image_files(layers: &[OwnedFd]) -> Result<DetachedMount> {
+    let step = Step::OpenSources;
+    match layers {
+        [] => DetachedMount::create("tmpfs", &[("mode", Some("0755")), ("size", Some("4k"))], Attributes::READ_ONLY)
+            .during(step, "an image without layers"),
+        [one] => DetachedMount::copy_of_fd(one.as_fd(), Reach::ThisMount).during(step, "the layer of an image"),
+        layers => overlay::read_only(layers.iter().map(AsFd::as_fd), Path::new("the layers of an image")),
+    }
 }

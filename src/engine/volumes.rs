@@ -37,6 +37,7 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     }
     let mut trees = Vec::new();
     for container in &plan.containers {
+        trees.extend(container.volume_trees());
         let (RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories }) = &container.root
         else {
             continue;

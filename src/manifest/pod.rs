@@ -248,6 +248,8 @@ pub enum VolumeSource {
     EmptyDirMemory { size_limit: Option<u64> },
     /// Absolute, without `..`.
     HostPath { path: PathBuf, kind: HostPathType },
+    /// The files of an image, read-only (KEP-4639).
+    Image { source: ImageSource, pull_policy: PullPolicy },
 }
 
 /// <https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types>

@@ -20,7 +20,7 @@ pub(super) use network::{DNS_CONFIG, DNS_OPTION, HOST_ALIAS, PORT, SYSCTL};
 pub(super) use pod::{METADATA, ROOT, SPEC};
 pub(super) use resources::{LIMITS, POD_LIMITS, POD_REQUESTS, POD_RESOURCES, REQUESTS, RESOURCES};
 pub(super) use security::{CAPABILITIES, CONTAINER_SECURITY, POD_SECURITY};
-pub(super) use volume::{EMPTY_DIR, HOST_PATH, VOLUME};
+pub(super) use volume::{EMPTY_DIR, HOST_PATH, IMAGE_VOLUME, VOLUME};
 
 /// The fields of one kind of object.
 #[derive(Debug)]

@@ -80,6 +80,7 @@ fn of_mount(mount: &Mount) -> usize {
     let source = match &mount.kind {
         MountKind::PodTmpfs { source } | MountKind::HostPath { source } => source.as_os_str().len(),
         MountKind::DiskVolume { name } => name.len(),
+        MountKind::ImageFiles { manifest: _, trees } => trees.iter().map(|tree| tree.as_os_str().len()).sum(),
         _ => 0,
     };
     size_of::<Mount>() + mount.destination.as_os_str().len() + source

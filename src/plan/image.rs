@@ -35,16 +35,26 @@ pub(super) fn known<'a>(container: &str, image: &Image, request: &'a Request) ->
         Image::Host | Image::Rootfs(_) => return Ok(Known::NoConfiguration),
         Image::Stored(source) => source,
     };
-    match (request.images.get(&source.to_string()), request.unknown_images) {
-        (Some(stored), _) => Ok(Known::Stored(stored)),
-        (None, UnknownImages::Shown) => Ok(Known::Unknown),
-        (None, UnknownImages::Refused) => Err(not_here(container, source)),
-    }
+    Ok(known_source(&format!("container `{container}`"), source, request)?.map_or(Known::Unknown, Known::Stored))
 }
 
-fn not_here(container: &str, source: &ImageSource) -> Report {
-    Report::new(exit_code::FAILURE, format!("container `{container}`: image {source} is not here"))
-        .hint(format!("sandpod pull {source}"))
+/// `None`: it is not here, and nothing is going to be run.
+///
+/// # Errors
+/// An image that is not in the store, where the plan is to be done.
+pub(super) fn known_source<'a>(
+    wanted_by: &str,
+    source: &ImageSource,
+    request: &'a Request,
+) -> Result<Option<&'a StoredImage>, Report> {
+    match (request.images.get(&source.to_string()), request.unknown_images) {
+        (Some(stored), _) => Ok(Some(stored)),
+        (None, UnknownImages::Shown) => Ok(None),
+        (None, UnknownImages::Refused) => {
+            Err(Report::new(exit_code::FAILURE, format!("{wanted_by}: image {source} is not here"))
+                .hint(format!("sandpod pull {source}")))
+        }
+    }
 }
 
 impl<'a> Known<'a> {

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::container::PodScope;
+use super::image;
 use super::security::RootAccess;
 use super::{Mount, MountKind, NamespaceMode, container_message};
 use crate::host::ProcVisibility;
@@ -119,14 +120,23 @@ fn volume_mount(container: &str, mount: &VolumeMount, scope: &PodScope<'_>) -> R
         let what = format!("container `{container}` mounts `{name}`, which is no volume of the pod");
         return Err(Report::new(exit_code::USAGE, what));
     };
+    let mut read_only = *read_only;
     let kind = match source {
         VolumeSource::EmptyDirDisk { .. } => MountKind::DiskVolume { name: name.clone() },
         VolumeSource::EmptyDirMemory { size_limit: _ } => {
             MountKind::PodTmpfs { source: Path::new("volumes").join(name) }
         }
         VolumeSource::HostPath { path, kind: _ } => MountKind::HostPath { source: path.clone() },
+        // By the images, before there is a plan.
+        VolumeSource::Image { source, pull_policy: _ } => {
+            read_only = true;
+            let of_volume = &format!("volume `{name}`");
+            let known = image::known_source(of_volume, source, scope.request)?;
+            let trees = known.map(|image| image::trees(image, &scope.sandbox.idmap, scope.request, scope.facts));
+            MountKind::ImageFiles { manifest: known.map(|image| image.manifest), trees: trees.unwrap_or_default() }
+        }
     };
-    Ok(Mount { destination, kind, read_only: *read_only })
+    Ok(Mount { destination, kind, read_only })
 }
 
 /// `/a//b/./c/` is `/a/b/c`; the manifest has refused `..`.

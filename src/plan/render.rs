@@ -301,6 +301,10 @@ fn source(kind: &MountKind) -> String {
         MountKind::DiskVolume { name } => format!("the pod's volumes/{}, on disk", word(name)),
         MountKind::TerminationMessage { file } => format!("the pod's {}, for its termination message", word(file)),
         MountKind::HostPath { source } => format!("the host's {}", path(source)),
+        MountKind::ImageFiles { manifest, trees: _ } => match manifest {
+            Some(manifest) => format!("the files of image {manifest}"),
+            None => "the files of an image that is not here".to_owned(),
+        },
         MountKind::ImageVolume => "volume of the image, with its content, new at each start".to_owned(),
     }
 }

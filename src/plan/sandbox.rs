@@ -98,7 +98,7 @@ fn network_and_ids(
     let asked = &spec.security_context.sysctls;
     let host_paths = spec.volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::HostPath { path, .. } => Some(path.as_path()),
-        VolumeSource::EmptyDirDisk { .. } | VolumeSource::EmptyDirMemory { .. } => None,
+        VolumeSource::EmptyDirDisk { .. } | VolumeSource::EmptyDirMemory { .. } | VolumeSource::Image { .. } => None,
     });
     let wish = network::Wish {
         choice: request.network,
@@ -252,6 +252,8 @@ fn volumes_of(declared: &[Volume], sharing: &Sharing) -> Volumes {
             VolumeSource::HostPath { path, kind } => {
                 volumes.host_paths.push(HostPathPlan { volume: name.clone(), path: path.clone(), kind: *kind });
             }
+            // Nothing is made for it: it is mounted from the store.
+            VolumeSource::Image { .. } => {}
         }
     }
     volumes

@@ -52,7 +52,8 @@ pub(super) fn decide(containers: &[Container], volumes: &[Volume]) -> StoragePla
         }
         VolumeSource::EmptyDirDisk { size_limit: None }
         | VolumeSource::EmptyDirMemory { .. }
-        | VolumeSource::HostPath { .. } => None,
+        | VolumeSource::HostPath { .. }
+        | VolumeSource::Image { .. } => None,
     };
     let containers: Vec<StorageLimit> = containers.iter().filter_map(limit).collect();
     // As the kubelet has it (PodLimits): the sum of those that have one, though others share what it allows.

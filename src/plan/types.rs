@@ -217,6 +217,28 @@ pub struct ContainerPlan {
     pub termination: TerminationPlan,
 }
 
+impl ContainerPlan {
+    /// The images whose layers it uses.
+    #[must_use]
+    pub fn images(&self) -> Vec<Digest> {
+        let volumes = self.mounts.iter().filter_map(|mount| match mount.kind {
+            MountKind::ImageFiles { manifest, trees: _ } => manifest,
+            _ => None,
+        });
+        self.from_image.iter().map(|image| image.manifest).chain(volumes).collect()
+    }
+
+    /// The unpacked layers of its volumes.
+    #[must_use]
+    pub fn volume_trees(&self) -> Vec<&PathBuf> {
+        let volumes = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::ImageFiles { manifest: _, trees } => Some(trees),
+            _ => None,
+        });
+        volumes.flatten().collect()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminationPlan {
     /// Without a message a container that failed leaves the end of its log.
@@ -297,6 +319,13 @@ pub enum MountKind {
     /// What the root file system has at the destination, as a mount of its own: a volume that the image declares. In the
     /// container's writable layer, and so new at each start, as containerd's is.
     ImageVolume,
+    /// The files of an image, without programs: a volume `image` of the manifest.
+    ImageFiles {
+        /// `None`: not known, in a plan that is only shown.
+        manifest: Option<Digest>,
+        /// Its unpacked layers in the store, the highest first.
+        trees: Vec<PathBuf>,
+    },
 }
 
 /// A user or a group: by number, or by a name that only the container's own /etc/passwd or /etc/group knows.

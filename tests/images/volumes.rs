@@ -97,3 +97,39 @@ fn a_command_that_the_image_lacks_is_named_with_a_way_out() {
     run("a", "/bin/script", 127).complains("what is missing is the interpreter");
     run("a", "/bin/foreign", 126).complains("for another kind of processor than this machine's");
 }
+
+/// Read-only and without programs, as Kubernetes mounts them (KEP-4639); as long as a pod has it, its image stays.
+#[test]
+fn a_volume_has_the_files_of_an_image() {
+    let Some(home) = Home::new("image_files") else { return };
+    let server = Server::start();
+    server.used_by(&home);
+    let lower = layer(&[
+        file("kept", b"lower\n"),
+        file("gone", b"lower\n"),
+        entry("own", b'0', "", 0o600, 33, b"own\n"),
+        entry("program", b'0', "", 0o755, 0, b"#!/bin/sh\n"),
+    ]);
+    server.add("one", &Image::new(std::slice::from_ref(&lower)));
+    server.add("two", &Image::new(&[lower, layer(&[file(".wh.gone", b""), file("new", b"upper\n")])]));
+    let script = "ls /two; cat /two/kept /two/new /two/own /one/gone; ls / | grep -c one; \
+                  touch /two/x /one/x 2>/dev/null || echo read-only; /two/program 2>/dev/null || echo not executable";
+    let image =
+        |name: &str| json!({ "reference": format!("{}/{name}:1", server.host()), "pullPolicy": "IfNotPresent" });
+    let spec = json!({ "restartPolicy": "Never",
+        "volumes": [{ "name": "one", "image": image("one") }, { "name": "two", "image": image("two") }],
+        "containers": [{ "name": "main", "image": "host:", "command": ["sh", "-c", script], "volumeMounts": [
+            { "name": "one", "mountPath": "/one" }, { "name": "two", "mountPath": "/two", "readOnly": true }] }] });
+    let manifest = home.manifest_of("files", &spec);
+    let said = home.sandpod(&["run", manifest.to_str().expect("UTF-8")]).ends_with(0);
+    let wanted = "kept\nnew\nown\nprogram\nlower\nupper\nown\nlower\n1\nread-only\nnot executable\n";
+    assert_eq!(said.stdout, wanted, "{}", said.explain());
+    let two = format!("{}/two:1", server.host());
+    home.sandpod(&["rmi", &two]).ends_with(125).complains("a pod uses it");
+    home.sandpod(&["rm", "files"]).ends_with(0);
+    home.sandpod(&["rmi", &two]).ends_with(0);
+    let wrong = json!({ "volumes": [{ "name": "one", "image": { "reference": "host:" } }],
+        "containers": [{ "name": "main", "image": "host:" }] });
+    let wrong = home.manifest_of("wrong", &wrong);
+    home.sandpod(&["plan", wrong.to_str().expect("UTF-8")]).ends_with(2).complains("for a directory of this machine");
+}

@@ -12,7 +12,7 @@ use crate::host::Facts;
 use crate::image::Digest;
 use crate::image::store::{Also, Found, ImageStore, Nameless, RemovalLock, StoreError, Used, tree_of};
 use crate::plan::idmap;
-use crate::plan::{PodPlan, RootPlan};
+use crate::plan::{ContainerPlan, PodPlan, RootPlan};
 use crate::report::{Report, exit_code};
 
 /// Names go first; then the images that have none now, and what they alone need. Goes on after an image that stays.
@@ -126,7 +126,7 @@ fn used(facts: &Facts, store: &ImageStore) -> Result<Used, Report> {
 }
 
 fn manifests(plan: &PodPlan) -> BTreeSet<Digest> {
-    plan.containers.iter().filter_map(|container| container.from_image.as_ref().map(|image| image.manifest)).collect()
+    plan.containers.iter().flat_map(ContainerPlan::images).collect()
 }
 
 fn trees(plan: &PodPlan, images: &Path) -> Vec<(String, Digest)> {
@@ -134,5 +134,6 @@ fn trees(plan: &PodPlan, images: &Path) -> Vec<(String, Digest)> {
         RootPlan::Overlay { lowers: directories } | RootPlan::Copy { sources: directories } => directories.as_slice(),
         RootPlan::HostTree { links: _, dirs: _, fresh: _ } => &[],
     });
-    directories.filter_map(|directory| tree_of(images, directory)).collect()
+    let of_volumes = plan.containers.iter().flat_map(ContainerPlan::volume_trees);
+    directories.chain(of_volumes).filter_map(|directory| tree_of(images, directory)).collect()
 }

@@ -88,7 +88,7 @@ fn fields<'t>(
     if !matches!(image, Some(Image::Stored(_))) {
         security::check_non_root(surroundings.security, &rules, &name, problems);
     }
-    let image_pull_policy = image::pull_policy(object, image.as_ref(), problems);
+    let image_pull_policy = image::pull_policy(object, "imagePullPolicy", image.as_ref(), problems);
     let (command, args) = command(object, image.as_ref(), &name, problems);
     Container {
         name,

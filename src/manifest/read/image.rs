@@ -27,9 +27,14 @@ pub(super) fn read(slot: &Slot<'_>, problems: &mut Problems) -> Option<Image> {
 }
 
 /// `imagePullPolicy`, or Kubernetes' default for this image. `host:` and `rootfs:` are never pulled, whatever it says.
-pub(super) fn pull_policy(object: &mut Object<'_>, image: Option<&Image>, problems: &mut Problems) -> PullPolicy {
+pub(super) fn pull_policy(
+    object: &mut Object<'_>,
+    field: &'static str,
+    image: Option<&Image>,
+    problems: &mut Problems,
+) -> PullPolicy {
     // Empty means the default, as in Kubernetes.
-    let slot = object.take("imagePullPolicy").filter(|slot| !slot.is_empty());
+    let slot = object.take(field).filter(|slot| !slot.is_empty());
     let asked = slot.and_then(|slot| slot.choice(&POLICIES, problems));
     match image {
         Some(Image::Stored(source)) => asked.unwrap_or_else(|| source.default_pull_policy()),

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::image;
 use super::metadata::named;
 use crate::manifest::names;
 use crate::manifest::object::{Object, Slot};
-use crate::manifest::pod::{HostPathType, VolumeSource};
+use crate::manifest::pod::{HostPathType, Image, VolumeSource};
 use crate::manifest::problem::{Problems, excerpt};
 use crate::manifest::quantity::Quantity;
 use crate::manifest::schema;
@@ -40,14 +41,35 @@ fn source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSour
     }
     let empty_dir = object.take("emptyDir");
     let host_path = object.take("hostPath");
-    if let (Some(_), Some(second)) = (&empty_dir, &host_path) {
-        second.invalid(problems, "a volume has one source, and this one has emptyDir too; remove one");
+    let image = object.take("image");
+    let sources = [("emptyDir", &empty_dir), ("hostPath", &host_path), ("image", &image)];
+    let mut given = sources.iter().filter_map(|(name, slot)| Some((*name, slot.as_ref()?)));
+    let first = given.next();
+    for (_, another) in given {
+        let name = first.map_or("another", |(name, _)| name);
+        another.invalid(problems, format!("a volume has one source, and this one has {name} too; remove one"));
     }
-    match (empty_dir, host_path) {
-        (_, Some(slot)) => slot.object(&schema::HOST_PATH, problems, host_path_source)?,
-        (Some(slot), None) => slot.object(&schema::EMPTY_DIR, problems, empty_dir_source)?,
+    match (image, empty_dir, host_path) {
+        (Some(slot), _, _) => slot.object(&schema::IMAGE_VOLUME, problems, image_source)?,
+        (None, _, Some(slot)) => slot.object(&schema::HOST_PATH, problems, host_path_source)?,
+        (None, Some(slot), None) => slot.object(&schema::EMPTY_DIR, problems, empty_dir_source)?,
         // Kubernetes' default (SetDefaults_Volume); when it has an unsupported source, that is a problem already.
-        (None, None) => Some(VolumeSource::EmptyDirDisk { size_limit: None }),
+        (None, None, None) => Some(VolumeSource::EmptyDirDisk { size_limit: None }),
+    }
+}
+
+fn image_source(object: &mut Object<'_>, problems: &mut Problems) -> Option<VolumeSource> {
+    let reference = object.require("reference", "the image whose files the volume has", problems);
+    let image = reference.as_ref().and_then(|slot| image::read(slot, problems));
+    let pull_policy = image::pull_policy(object, "pullPolicy", image.as_ref(), problems);
+    match image? {
+        Image::Stored(source) => Some(VolumeSource::Image { source, pull_policy }),
+        Image::Host | Image::Rootfs(_) => {
+            let message = "a volume has the files of an image from a registry or a file; for a directory of this machine \
+                           write `hostPath: {path: /DIR}`";
+            reference?.invalid(problems, message);
+            None
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const MOUNTED: &str = "mount it on this machine and write `hostPath: {path: /MOU
 
 pub(in crate::manifest) static VOLUME: Schema = Schema {
     place: "spec.volumes[]",
-    supported: &["name", "emptyDir", "hostPath"],
+    supported: &["name", "emptyDir", "hostPath", "image"],
     others: &[
         source("awsElasticBlockStore", MOUNTED),
         source("azureDisk", MOUNTED),
@@ -33,7 +33,6 @@ pub(in crate::manifest) static VOLUME: Schema = Schema {
         source("gcePersistentDisk", MOUNTED),
         source("gitRepo", "clone it into a directory and write `hostPath: {path: /DIR}`"),
         source("glusterfs", MOUNTED),
-        source("image", "unpack it into a directory and write `hostPath: {path: /DIR}`"),
         source("iscsi", MOUNTED),
         source("nfs", MOUNTED),
         source("persistentVolumeClaim", KEPT),
@@ -58,3 +57,6 @@ pub(in crate::manifest) static EMPTY_DIR: Schema = Schema {
 
 pub(in crate::manifest) static HOST_PATH: Schema =
     Schema { place: "spec.volumes[].hostPath", supported: &["path", "type"], others: &[] };
+
+pub(in crate::manifest) static IMAGE_VOLUME: Schema =
+    Schema { place: "spec.volumes[].image", supported: &["reference", "pullPolicy"], others: &[] };
