@@ -31,7 +31,7 @@ fn the_quickstart_with_an_image() {
     let mut command = home.program(script, &["--image"]);
     command.env("SANDPOD", env!("CARGO_BIN_EXE_sandpod"));
     let said = home.said(command, b"").ends_with(0).says("<h1>Hello from a pod without root</h1>");
-    let said = said.says("blob ").says("untagged localhost/quickstart:1").says("run -d --name quickstart");
+    let said = said.says("untagged localhost/quickstart:1").says("run -d --name quickstart");
     assert!(said.stdout.contains("www-data nginx: worker process"), "{}", said.explain());
     assert_eq!(left(home.user.uid), Vec::<PathBuf>::new());
     assert_eq!(home.remains(), Vec::<PathBuf>::new());
