@@ -35,6 +35,7 @@ pub(crate) struct Images {
 }
 
 struct Found {
+    policy: PullPolicy,
     /// As the manifest says.
     asked: ImageSource,
     /// What that means: a short name may be that of another registry than docker.io (registries.conf(5)).
@@ -94,7 +95,7 @@ pub(crate) fn resolve(pod: &Pod, facts: &Facts, asking: Asking, quiet: bool) -> 
     let mut out = Shown::brief(quiet);
     for (asked, policy) in wanted.into_values() {
         match find(&store, &registries, &asked, policy, &platform, &mut out) {
-            Ok((source, image)) => found.push(Found { asked, source, image }),
+            Ok((source, image)) => found.push(Found { policy, asked, source, image }),
             Err(_) if asking == Asking::Offline => {}
             Err(report) => return Err(report),
         }
@@ -150,7 +151,7 @@ impl Images {
     pub(crate) fn bring(&self, idmap: &IdMapPlan, facts: &Facts, quiet: bool) -> Result<(), Report> {
         let key = idmap.key();
         let registries = Registries::default();
-        for Found { asked: _, source, image } in &self.found {
+        for Found { policy, asked: _, source, image } in &self.found {
             let merged = merges_layers(image, facts);
             let trees: Vec<Digest> = if merged {
                 image.chain_id().into_iter().collect()
@@ -164,7 +165,11 @@ impl Images {
                 continue;
             }
             let mut out = Shown::brief(quiet);
-            Pull::new(&self.store, source, registries.endpoints(source)?).ensure(image, merged, idmap, &mut out)?;
+            let endpoints = match policy {
+                PullPolicy::Never => Vec::new(),
+                PullPolicy::Always | PullPolicy::IfNotPresent => registries.endpoints(source)?,
+            };
+            Pull::new(&self.store, source, endpoints).ensure(image, merged, idmap, &mut out)?;
             // On stderr only: nothing that could fail was written.
             let _ = out.finish();
         }

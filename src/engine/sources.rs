@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::failure::{During, Failure, Result};
 use super::layers;
 use super::overlay;
-use super::volumes::Pinned;
+use super::volumes::{self, Pinned};
 use crate::plan::{ContainerPlan, FreshDir, HostTreeDir, LayerPlace, MountKind, RootPlan, SandboxPlan, container_root};
 use crate::step::Step;
 use crate::sys;
@@ -139,7 +139,7 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind, pinned: &Pinned) -> Result<Opt
         MountKind::HostPath { source } => source.clone(),
         MountKind::ImageFiles { manifest: _, trees } => {
             let opened = pinned.trees.open(trees).during(Step::OpenSources, "a volume of an image")?;
-            return image_files(&opened).map(Some);
+            return image_files(pod, &opened).map(Some);
         }
         MountKind::Proc
         | MountKind::Sysfs
@@ -153,13 +153,18 @@ fn source_of(pod: &SandboxPlan, kind: &MountKind, pinned: &Pinned) -> Result<Opt
     DetachedMount::copy_of(None, &path, Reach::Recursive).during(Step::OpenSources, path.display()).map(Some)
 }
 
-/// The layers of an image as one tree, which is read only.
-fn image_files(layers: &[OwnedFd]) -> Result<DetachedMount> {
+/// The layers of an image as one tree, which is read only. Always an overlay without an upper layer, also over one layer: a
+/// container with SYS_ADMIN can make a bind mount writable again, and would then write into the store.
+fn image_files(pod: &SandboxPlan, layers: &[OwnedFd]) -> Result<DetachedMount> {
     let step = Step::OpenSources;
     match layers {
         [] => DetachedMount::create("tmpfs", &[("mode", Some("0755")), ("size", Some("4k"))], Attributes::READ_ONLY)
             .during(step, "an image without layers"),
-        [one] => DetachedMount::copy_of_fd(one.as_fd(), Reach::ThisMount).during(step, "the layer of an image"),
-        layers => overlay::read_only(layers.iter().map(AsFd::as_fd), Path::new("the layers of an image")),
+        layers => {
+            // An overlay without an upper layer has two lower ones at least.
+            let empty = own(&pod.dirs.data, Path::new(volumes::EMPTY))?;
+            let all = layers.iter().map(AsFd::as_fd).chain([empty.as_fd()]);
+            overlay::read_only(all, Path::new("the layers of an image"))
+        }
     }
 }

@@ -14,6 +14,8 @@ use crate::sys::path::{self, FileKind};
 use crate::sys::{self, Errno, Error, tree};
 
 const STEP: Step = Step::PrepareVolumes;
+/// An empty directory of the pod's data, which the files of an image are laid over.
+pub(super) const EMPTY: &str = "empty";
 
 /// Makes the directories in which the pod's ids will write, and checks every hostPath.
 ///
@@ -27,6 +29,9 @@ pub fn prepare(plan: &PodPlan) -> Result<Pinned> {
     let roots = plan.containers.iter().filter(of_data).map(|container| container_root(&container.name));
     for name in volumes.into_iter().chain(roots) {
         path::make_directory(root.as_fd(), Path::new(&name), 0o777).during(STEP, &name)?;
+    }
+    if plan.containers.iter().any(|container| !container.volume_trees().is_empty()) {
+        path::make_directory(root.as_fd(), Path::new(EMPTY), 0o755).during(STEP, EMPTY)?;
     }
     layers::prepare(plan)?;
     let mut pinned = BTreeMap::new();

@@ -1,11 +1,14 @@
 //! An image whose manifest and configuration are in the store: what a plan needs to know of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
 use super::config::{self, ConfigError, ImageConfig};
 use super::descriptor::{self, Document, DocumentError, Manifest, OCI_MANIFEST};
 use super::digest::Digest;
+use super::layer::Limits;
 use super::platform::Platform;
 
 /// One image of one platform. Its layers need not be in the store yet.
@@ -43,6 +46,10 @@ pub enum ImageError {
     Config(#[from] ConfigError),
     #[error("the configuration has the digest {found}, the manifest says {expected}")]
     ConfigDigest { expected: Digest, found: Digest },
+    #[error("its layers have {bytes} bytes, at most {most} are taken")]
+    TooLarge { bytes: u64, most: u64 },
+    #[error("layer {0} has two diffIDs")]
+    TwoDiffIds(Digest),
 }
 
 impl StoredImage {
@@ -61,13 +68,19 @@ impl StoredImage {
             let descriptor::LayerDescriptor { digest: blob, size, compression } = *layer;
             StoredLayer { blob, size, compression, diff_id }
         });
-        Ok(StoredImage {
-            manifest: Digest::of(manifest),
-            config_digest: found,
-            platform,
-            config: image,
-            layers: layers.collect(),
-        })
+        let layers: Vec<StoredLayer> = layers.collect();
+        let bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+        let most = Limits::default().bytes;
+        if bytes > most {
+            return Err(ImageError::TooLarge { bytes, most });
+        }
+        let mut diff_ids = BTreeMap::new();
+        for layer in &layers {
+            if *diff_ids.entry(layer.blob).or_insert(layer.diff_id) != layer.diff_id {
+                return Err(ImageError::TwoDiffIds(layer.blob));
+            }
+        }
+        Ok(StoredImage { manifest: Digest::of(manifest), config_digest: found, platform, config: image, layers })
     }
 
     /// The name of the tree that all layers together make (image-spec, config.md, "Layer ChainID"); that of the layer where
@@ -99,5 +112,37 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, ImageError> {
     match descriptor::parse(bytes, media_type.as_deref().unwrap_or(OCI_MANIFEST))? {
         Document::Manifest(manifest) => Ok(manifest),
         Document::Index(_) => Err(ImageError::Index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn layers_that_no_honest_image_has_are_refused() {
+        let blobs: Vec<Digest> = [b"a", b"b"].iter().map(|text| Digest::of(*text)).collect();
+        let parse = |layers: [(Digest, u64); 2]| {
+            let config =
+                json!({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": blobs}});
+            let config = config.to_string().into_bytes();
+            let layers = layers.map(|(digest, size)| {
+                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size})
+            });
+            let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": layers, "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::of(&config), "size": config.len()
+            }});
+            StoredImage::parse(manifest.to_string().as_bytes(), &config)
+        };
+        assert!(parse([(blobs[0], 1), (blobs[1], 1)]).is_ok());
+        // One blob that is to be two layers: two processes would wait for it in turn.
+        let twice = parse([(blobs[0], 1), (blobs[0], 1)]).expect_err("two diffIDs");
+        assert!(matches!(twice, ImageError::TwoDiffIds(_)), "{twice}");
+        for size in [64 << 30, u64::MAX >> 1] {
+            let large = parse([(blobs[0], size), (blobs[1], size)]).expect_err("too large");
+            assert!(large.to_string().contains("at most 68719476736"), "{large}");
+        }
     }
 }

@@ -37,7 +37,13 @@ fn is_whole(home: &Home, image: &str) {
 /// A command of another tool, whose files are in the home directory.
 fn other(home: &Home, program: &str, words: &[&str]) -> Said {
     let here = home.path().to_str().expect("UTF-8");
-    let storage = [format!("--root={here}/podman"), format!("--runroot={here}/run/podman")];
+    // podman takes no runroot of more than 50 characters.
+    let short = Path::new("/dev/shm").join(format!("podman-{}", std::process::id()));
+    if program == "podman" && !short.exists() {
+        fs::create_dir(&short).expect("mkdir");
+        home.give(&short, 0o700);
+    }
+    let storage = [format!("--root={here}/podman"), format!("--runroot={}", short.display())];
     let mut all: Vec<&str> = match program {
         "podman" => vec!["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"],
         _ => Vec::new(),
@@ -46,7 +52,11 @@ fn other(home: &Home, program: &str, words: &[&str]) -> Said {
         all.extend(storage.iter().map(String::as_str));
     }
     all.extend(words);
-    home.said(home.program(Path::new("/usr/bin").join(program), &all), b"").ends_with(0)
+    let mut command = home.program(Path::new("/usr/bin").join(program), &all);
+    if program == "podman" {
+        command.env("XDG_RUNTIME_DIR", &short);
+    }
+    home.said(command, b"").ends_with(0)
 }
 
 fn has(test: &str, program: &str) -> bool {
@@ -78,6 +88,7 @@ fn podman_reads_what_is_saved_and_its_archives_are_loaded() {
         is_whole(&home, &name);
     }
     other(&home, "podman", &["unshare", "rm", "-r", &format!("{}/podman", home.path().display())]);
+    fs::remove_dir_all(Path::new("/dev/shm").join(format!("podman-{}", std::process::id()))).expect("remove");
 }
 
 #[test]

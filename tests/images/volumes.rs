@@ -124,6 +124,15 @@ fn a_volume_has_the_files_of_an_image() {
     let said = home.sandpod(&["run", manifest.to_str().expect("UTF-8")]).ends_with(0);
     let wanted = "kept\nnew\nown\nprogram\nlower\nupper\nown\nlower\n1\nread-only\nnot executable\n";
     assert_eq!(said.stdout, wanted, "{}", said.explain());
+    // With SYS_ADMIN a container can undo what is read-only, and still writes nothing into the store.
+    let hostile =
+        "mount -o remount,bind,rw,exec /one; echo planted >/one/kept; touch /one/new; cat /one/kept; ls /one/new";
+    let spec = json!({ "restartPolicy": "Never", "volumes": [{ "name": "one", "image": image("one") }],
+        "containers": [{ "name": "main", "image": "host:", "command": ["sh", "-c", hostile],
+            "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } },
+            "volumeMounts": [{ "name": "one", "mountPath": "/one" }] }] });
+    let said = home.run(&spec);
+    assert!(said.stdout == "lower\n" && said.code != Some(0), "{}", said.explain());
     let two = format!("{}/two:1", server.host());
     home.sandpod(&["rmi", &two]).ends_with(125).complains("a pod uses it");
     home.sandpod(&["rm", "files"]).ends_with(0);

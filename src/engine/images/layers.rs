@@ -225,7 +225,8 @@ impl<'p, 's, 'o> Layers<'p, 's, 'o> {
     fn ask_for(&mut self, wanted: &Wanted, from: u64) -> Result<(OwnedFd, u64), Report> {
         let count = self.pull.endpoints.len();
         if count == 0 {
-            return Err(self.pull.failed(format!("layer {} is not in the store", wanted.layer.blob)));
+            let why = format!("layer {} is not in the store, and no registry is asked for it", wanted.layer.blob);
+            return Err(self.pull.failed(why).hint(format!("sandpod pull {}", self.pull.name)));
         }
         let endpoint = (self.pull.from + wanted.endpoints_tried) % count;
         let (read, write) = stdio::pipe().map_err(|error| self.pull.failed(error.to_string()))?;
