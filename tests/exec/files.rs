@@ -160,6 +160,19 @@ fn archives_on_stdin_and_stdout() {
     to("/tmp", &out.stdout[..700]).complains("the archive is cut short");
     to("/tmp", b"no archive").complains("the archive");
     to("/tmp", &escaping()).complains("a path with `..`");
+    // What cannot be made is named; the rest comes, and has its mode also where the archive ends too early.
+    let mut odd = header("odd/", tar_core::EntryType::Directory, 0o750);
+    odd.extend(header("odd/null", tar_core::EntryType::Char, 0o666));
+    odd.extend(header("odd/empty", tar_core::EntryType::Regular, 0o640));
+    to("/tmp", &odd).complains("odd/null: a device node cannot be made").complains("the archive is cut short");
+    assert_eq!(pod.sh("main", "cd /tmp && stat -c %a odd odd/empty && ls odd"), "750\n640\nempty");
+}
+
+/// An entry without content.
+fn header(name: &str, kind: tar_core::EntryType, mode: u32) -> Vec<u8> {
+    let mut header = tar_core::builder::EntryBuilder::new_ustar();
+    header.path(name).entry_type(kind).mode(mode).expect("a mode").size(0).expect("a size");
+    header.finish_bytes()
 }
 
 /// (mode and owner, name) of each entry, as tar lists it.

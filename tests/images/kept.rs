@@ -65,6 +65,13 @@ fn images_are_listed_with_names_and_true_sizes() {
         assert_eq!(found[0]["manifest"], manifest.as_str(), "{typed}");
         assert_eq!(found[0]["layers"][0]["unpacked"].as_array().expect("trees").len(), 1);
     }
+    // Also where the text, taken for a short name, could mean several things.
+    let ambiguous = "unqualified-search-registries = [\"a.example\", \"b.example\"]\nshort-name-mode = \"enforcing\"\n";
+    let configuration = home.path().join(".config/containers/registries.conf");
+    let before = fs::read_to_string(&configuration).unwrap_or_default();
+    home.file(".config/containers/registries.conf", format!("{ambiguous}{before}"), 0o644);
+    json(&home, &["image", "inspect", &manifest[7..19]]);
+    home.file(".config/containers/registries.conf", before, 0o644);
     home.sandpod(&["image", "history", &names[1]]).ends_with(0).says("LAYER");
     home.sandpod(&["image", "inspect", "nothing"]).ends_with(125).complains("there is no image `nothing`");
 }

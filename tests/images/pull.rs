@@ -202,6 +202,14 @@ fn a_mirror_that_lacks_the_image_is_passed_over() {
     home.file(".config/containers/registries.conf", text, 0o644);
     let said = home.sandpod(&["pull", "a:1"]).ends_with(0).says("docker.io/library/a:1@sha256:");
     assert!(said.stderr.contains(&format!("not from {}", empty.host())), "{}", said.explain());
+    // Nor is one believed that sends something else: an image for another platform, or no image.
+    let foreign = Image::of(&[layer(&[file("x", b"")])], "riscv64", None);
+    empty.add("a", &foreign);
+    home.sandpod(&["rmi", "a:1"]).ends_with(0);
+    home.sandpod(&["pull", "a:1"]).ends_with(0).complains("riscv64").says("docker.io/library/a:1@sha256:");
+    empty.document("a", "1", MANIFEST, b"<html>");
+    home.sandpod(&["rmi", "a:1"]).ends_with(0);
+    home.sandpod(&["pull", "a:1"]).ends_with(0).says("docker.io/library/a:1@sha256:");
 }
 
 #[test]

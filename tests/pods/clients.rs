@@ -236,8 +236,8 @@ fn the_callers_files_stay_outside() {
     };
     let hostile = "read -r line; echo changed >/proc/self/fd/0; busybox cat /proc/self/fd/1 & echo got $line";
     // What `cat` reads is the command's own output, in a pipe of its own, and gone where `cat` has it at the end.
-    let (code, output) = exec(&["-i"], hostile);
-    assert!(code == Some(0) && ["", "got precious\n"].contains(&output.as_str()), "{code:?} {output}");
+    let (code, text) = exec(&["-i"], hostile);
+    assert!(code == Some(0) && ["", "got precious\n"].contains(&text.as_str()), "{code:?} {text}");
     assert_eq!(fs::read_to_string(&input).expect("read"), "precious\n");
     // One file for both keeps the order of the lines.
     let both = "for n in 1 2 3 4 5; do echo $n; echo e$n >&2; done; exit 4";

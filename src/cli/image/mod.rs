@@ -41,16 +41,20 @@ fn facts() -> Result<Facts, Report> {
 /// What was typed: a name as `pull` and `run` understand it, or the beginning of a digest.
 pub(crate) fn find(store: &ImageStore, typed: &str) -> Result<Found, Report> {
     let failed = |error: crate::image::store::StoreError| error.into_report(format!("could not look for `{typed}`"));
-    let names = ImageSource::parse(typed).ok().map(|source| images::meanings(&source)).transpose()?;
-    for name in names.unwrap_or_default() {
+    let meanings = ImageSource::parse(typed).ok().map(|source| images::meanings(&source));
+    for name in meanings.iter().flatten().flatten() {
         if let Some(found) = store.find_typed(typed, Some(&name.to_string())).map_err(failed)? {
             return Ok(found);
         }
     }
-    store.find_typed(typed, None).map_err(failed)?.ok_or_else(|| {
+    if let Some(found) = store.find_typed(typed, None).map_err(failed)? {
+        return Ok(found);
+    }
+    // What a short name means is of no interest where it is the beginning of a digest.
+    Err(meanings.and_then(Result::err).unwrap_or_else(|| {
         Report::new(exit_code::FAILURE, format!("there is no image `{typed}`"))
             .hint(format!("`sandpod image ls` lists the images; `sandpod pull {typed}` fetches it"))
-    })
+    }))
 }
 
 /// As docker shows an image: 12 digits of its configuration's digest.

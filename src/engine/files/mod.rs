@@ -77,12 +77,20 @@ const LONGEST_PROBLEM: usize = 4096;
 
 impl Problems {
     fn add(&mut self, path: &Path, why: impl std::fmt::Display) {
+        self.add_line(format!("{}: {why}", path.display()));
+    }
+
+    fn add_line(&mut self, line: String) {
         if self.shown.len() == MOST_PROBLEMS {
             self.more += 1;
             return;
         }
-        let line = format!("{}: {why}", path.display());
         self.shown.push(line.chars().take(LONGEST_PROBLEM / 4).collect());
+    }
+
+    fn without(mut self, part: &str) -> Problems {
+        self.shown.retain(|line| !line.contains(part));
+        self
     }
 
     fn is_empty(&self) -> bool {
@@ -97,14 +105,7 @@ pub fn copy_out(inside: &Inside<'_>, source: &Source, target: &Target) -> Result
     drop(to_us);
     let policy = Policy { owners: Owners::Ours, keeps_set_id: false };
     let received = receive::receive(File::from(from_child), target, policy);
-    match received {
-        // Its words say why the stream ended early, where it is to blame.
-        Err(problem) => {
-            let words = child.finish()?;
-            Ok(if words.is_empty() || !is_cut_short(&problem) { problem } else { words })
-        }
-        Ok(()) => child.finish(),
-    }
+    Ok(of_both(child.finish()?, received))
 }
 
 /// Writes a tar archive of a path of the container to `stream`.
@@ -117,20 +118,17 @@ pub fn copy_to_stream(inside: &Inside<'_>, source: &Source, stream: BorrowedFd<'
 pub fn copy_in(inside: &Inside<'_>, source: &Source, target: &Target) -> Result<Problems> {
     let (for_child, from_us) = stdio::pipe().during(Step::EnterPod, inside.container)?;
     let policy = policy(inside, target);
-    let child = Child::start(inside, for_child.as_fd(), || {
-        received(receive::receive(File::from(again(&for_child)), target, policy))
-    })?;
+    let child =
+        Child::start(inside, for_child.as_fd(), || receive::receive(File::from(again(&for_child)), target, policy))?;
     drop(for_child);
     let ours = send::send(source, send::TOP, File::from(from_us));
-    let childs = child.finish()?;
-    // Each may only say that the other has gone.
-    Ok(if childs.is_empty() || (is_cut_short(&childs) && !ours.is_empty()) { ours } else { childs })
+    Ok(of_both(ours, child.finish()?))
 }
 
 /// Unpacks a tar archive that comes on `stream` into a directory of the container.
 pub fn copy_from_stream(inside: &Inside<'_>, stream: BorrowedFd<'_>, target: &Target) -> Result<Problems> {
     let policy = policy(inside, target);
-    Child::start(inside, stream, || received(receive::receive(File::from(again(&stream)), target, policy)))?.finish()
+    Child::start(inside, stream, || receive::receive(File::from(again(&stream)), target, policy))?.finish()
 }
 
 fn policy(inside: &Inside<'_>, target: &Target) -> Policy {
@@ -138,13 +136,15 @@ fn policy(inside: &Inside<'_>, target: &Target) -> Policy {
     Policy { owners: if target.keep_owners && !single { Owners::Archive } else { Owners::Ours }, keeps_set_id: true }
 }
 
-fn received(result: std::result::Result<(), Problems>) -> Problems {
-    result.err().unwrap_or_default()
-}
-
-/// The stream ended where no sender that lives ends it.
-fn is_cut_short(problems: &Problems) -> bool {
-    problems.shown.iter().any(|line| line.contains(receive::CUT_SHORT))
+/// What the two ends of a stream say. Each may only say that the other has gone, which is left out then.
+fn of_both(sender: Problems, receiver: Problems) -> Problems {
+    let receiver = if sender.is_empty() { receiver } else { receiver.without(receive::CUT_SHORT) };
+    let mut all = if receiver.is_empty() { sender } else { sender.without("(EPIPE)") };
+    all.more += receiver.more;
+    for line in receiver.shown {
+        all.add_line(line);
+    }
+    all
 }
 
 /// The stream again, for a `File` that closes it.

@@ -45,17 +45,25 @@ type Result<T> = std::result::Result<T, Stop>;
 /// Why it stops: at which path of the destination, and why.
 struct Stop(PathBuf, String);
 
-/// Reads the stream to its end, or stops at the first entry that cannot be made.
-pub(super) fn receive(stream: File, target: &Target, policy: Policy) -> std::result::Result<(), Problems> {
-    let mut archive = Archive::new(stream);
-    unpack(&mut archive, target, policy).map_err(|Stop(path, why)| {
-        let mut problems = Problems::default();
+/// Reads the stream to its end, or stops at the first entry that cannot be made. What was made until then has its attributes.
+pub(super) fn receive(stream: File, target: &Target, policy: Policy) -> Problems {
+    let mut receiver = None;
+    let stopped = unpack(&mut Archive::new(stream), &mut receiver, target, policy);
+    let mut problems = Problems::default();
+    let finished = match &mut receiver {
+        Some(receiver) => {
+            problems = std::mem::take(&mut receiver.problems);
+            receiver.finish()
+        }
+        None => Ok(()),
+    };
+    for Stop(path, why) in [stopped.err(), finished.err()].into_iter().flatten() {
         problems.add(&path, why);
-        problems
-    })
+    }
+    problems
 }
 
-fn unpack(archive: &mut Archive<File>, target: &Target, policy: Policy) -> Result<()> {
+fn unpack(archive: &mut Archive<File>, receiver: &mut Option<Receiver>, target: &Target, policy: Policy) -> Result<()> {
     let broken = |error: LayerError| {
         let why = match error {
             LayerError::Truncated(_) => CUT_SHORT.to_owned(),
@@ -63,21 +71,20 @@ fn unpack(archive: &mut Archive<File>, target: &Target, policy: Policy) -> Resul
         };
         Stop(target.path.clone(), why)
     };
-    let mut receiver = None;
     while let Some(next) = archive.next().map_err(broken)? {
         let Next::Entry { entry, content } = next else { continue };
         let entry = Entry::literal(entry).map_err(broken)?;
-        let receiver = match &mut receiver {
+        let receiver = match &mut *receiver {
             Some(receiver) => receiver,
             empty => empty.insert(Receiver::open(target, policy, &entry.kind)?),
         };
         receiver.add(&entry, &mut archive.content(content))?;
     }
-    match receiver {
-        Some(receiver) => receiver.finish(),
-        // Nothing in it; the destination must be right all the same.
-        None => Receiver::open(target, policy, &Kind::Directory).map(drop),
+    if receiver.is_some() {
+        return Ok(());
     }
+    // Nothing in it; the destination must be right all the same.
+    Receiver::open(target, policy, &Kind::Directory).map(drop)
 }
 
 struct Receiver {
@@ -88,6 +95,8 @@ struct Receiver {
     place: Place,
     /// The directory used last.
     last: Option<(PathBuf, OwnedFd)>,
+    /// What was left out.
+    problems: Problems,
     /// Directories that were made: they get their attributes when nothing more is made in them.
     made: Vec<(PathBuf, u32, Time)>,
 }
@@ -109,7 +118,15 @@ impl Receiver {
         let of = |root: OwnedFd, shown: &Path, place: Place| {
             let root = beneath::open_directory(root.as_fd(), Path::new("."))
                 .map_err(|error| Stop(shown.to_owned(), error.to_string()))?;
-            Ok(Receiver { policy, root, shown: shown.to_owned(), place, last: None, made: Vec::new() })
+            Ok(Receiver {
+                policy,
+                root,
+                shown: shown.to_owned(),
+                place,
+                last: None,
+                problems: Problems::default(),
+                made: Vec::new(),
+            })
         };
         let found = match path::open_host_path(path) {
             Ok(found) => Some(found),
@@ -158,7 +175,8 @@ impl Receiver {
         match &entry.kind {
             Kind::File => return self.add_file(entry, at.as_fd(), &path, found.is_some(), content),
             Kind::Device => {
-                return Err(Stop(self.shown.join(&path), "a device node cannot be made".to_owned()));
+                self.problems.add(&self.shown.join(&path), "a device node cannot be made: it is left out");
+                return Ok(());
             }
             Kind::HardLink { target } => {
                 let target = self.placed(target);
@@ -247,7 +265,7 @@ impl Receiver {
     }
 
     /// Directories get their mode and times; the deepest first, since a mode may close a directory to us.
-    fn finish(mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         self.last = None;
         for (path, mode, modified) in std::mem::take(&mut self.made).into_iter().rev() {
             let directory = beneath::open_directory(self.root.as_fd(), &path);

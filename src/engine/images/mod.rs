@@ -172,7 +172,8 @@ impl<'s> Pull<'s> {
                     return Ok(Err(useless(why)));
                 }
                 match descriptor::parse(&document.bytes, &document.media_type) {
-                    Ok(Parsed::Manifest(manifest)) if document.media_type == chosen.media_type => manifest,
+                    // `; charset=utf-8` says nothing of it (RFC 9110, 8.3).
+                    Ok(Parsed::Manifest(manifest)) if essence(&document.media_type) == chosen.media_type => manifest,
                     Ok(_) => {
                         let (sent, says) = (&document.media_type, &chosen.media_type);
                         return Ok(Err(useless(format!("the index names a `{says}`, and it was sent as `{sent}`"))));
@@ -264,8 +265,14 @@ fn check_digest(document: &Document, expected: Option<Digest>) -> Result<(), Str
     }
 }
 
+/// A media type without its parameters.
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// What an endpoint sent is of no use. Another may have better: a mirror may be out of date, or broken.
 fn useless(why: String) -> Trouble {
-    Trouble { why, hint: None, is_final: true }
+    Trouble { why, hint: None, is_final: false }
 }
 
 fn could_not(what: &str, why: impl Into<String>) -> Report {

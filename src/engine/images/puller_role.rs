@@ -17,7 +17,7 @@ use crate::image::registries::{Der, Endpoint, Trust, system_authorities};
 use crate::image::registry::{Client, RegistryError, TlsFault};
 use crate::plan::syscall_filter;
 use crate::report::exit_code;
-use crate::sys::clone::exit_now;
+use crate::sys::clone::{die_with_parent, exit_now};
 use crate::sys::socket::Channel;
 use crate::sys::{landlock, limits, memfd, privileges, seccomp, stdio};
 
@@ -55,6 +55,8 @@ fn run() -> Result<(), String> {
     limits::limit_descriptors(DESCRIPTORS).map_err(text)?;
     // Neither keyrings nor vsock belong to a network or a file system.
     seccomp::install(&syscall_filter::program()).map_err(text)?;
+    // The socket of a command that died before is closed; one that dies later must not leave an upload behind.
+    die_with_parent(None).map_err(text)?;
     let channel = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
     let channel = Channel::from(channel);
     let Some(mut first) = channel.receive().map_err(text)? else { return Ok(()) };
@@ -174,8 +176,10 @@ impl Registries {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(error) => return Err(broken(&error)),
                 };
-                // The unpacker has gone: it says why itself.
-                pipe.write_all(&buffer[..count]).map_err(|error| useless(crate::sys::describe_io(&error)))?;
+                // The unpacker has gone: it says why itself, and better than this error of a pipe would.
+                if pipe.write_all(&buffer[..count]).is_err() {
+                    return Ok(());
+                }
             }
         })
     }
@@ -272,6 +276,7 @@ fn broken(error: &std::io::Error) -> Trouble {
     Trouble { why: error.to_string(), hint: None, is_final: false }
 }
 
+/// What an endpoint sent is of no use. Another may have better: a mirror may be out of date, or broken.
 fn useless(why: String) -> Trouble {
-    Trouble { why, hint: None, is_final: true }
+    Trouble { why, hint: None, is_final: false }
 }

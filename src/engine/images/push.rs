@@ -70,5 +70,5 @@ fn media_type(manifest: &[u8]) -> String {
 fn lacks(name: &str, digest: Digest) -> Report {
     Report::new(exit_code::FAILURE, format!("could not push {name}"))
         .because(format!("its blob {digest} is not in the store"))
-        .hint("pull the image again: that brings the blobs that are not here")
+        .hint("remove the image and pull it again: sandpod rmi, sandpod pull")
 }

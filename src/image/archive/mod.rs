@@ -73,9 +73,9 @@ pub enum ArchiveError {
     NoSuchTag { wanted: String, has: Vec<String> },
     #[error("it has {} images: name one, {}", .0.len(), listed(.0))]
     SeveralImages(Vec<String>),
-    #[error("layer {0} is not in the store any more: pull the image again")]
+    #[error("layer {0} is not in the store any more: remove the image (sandpod rmi) and pull it again")]
     LayerGone(Digest),
-    #[error("layer {0} is damaged in the store: pull the image again")]
+    #[error("layer {0} is damaged in the store: remove the image (sandpod rmi) and pull it again")]
     LayerDamaged(Digest),
 }
 

@@ -160,7 +160,10 @@ fn mirror(mut table: TomlTable<'_>, digests_only: bool, warnings: &mut Vec<Strin
 }
 
 fn check_alias(name: &str, meaning: &str) -> Result<(), &'static str> {
-    if name.is_empty() || name.contains([':', '@', '.']) || name.starts_with("localhost/") {
+    // A dot is that of a host only before a slash: `rhel7.9` is a short name (containers/shortnames has it).
+    let host = name.split_once('/').map_or("", |(host, _)| host);
+    let has_tag = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if name.is_empty() || host.contains(['.', ':']) || host == "localhost" || has_tag {
         return Err("is not a short name: it has a registry, a tag or a digest");
     }
     let is_complete = meaning.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");

@@ -213,7 +213,8 @@ fn drop_ins_and_the_users_file_replace_what_they_name() {
     let system = ("etc/containers/registries.conf", "unqualified-search-registries = [\"system.example\"]");
     let drop_in = (
         "etc/containers/registries.conf.d/50-a.conf",
-        "[[registry]]\nlocation = \"x.example\"\ninsecure = true\n[aliases]\nweb = \"x.example/web\"\nold = \"x.example/o\"\n",
+        "[[registry]]\nlocation = \"x.example\"\ninsecure = true\n[aliases]\nweb = \"x.example/web\"\nold = \"x.example/o\"\n\
+         \"rhel7.9\" = \"x.example/rhel7.9\"\n",
     );
     let later = (
         "home/.config/containers/registries.conf.d/a.conf",
@@ -283,6 +284,7 @@ fn errors_name_file_and_line() {
         ),
         ("[aliases]\n\"a\" = 1", 2, "is not a string"),
         ("[aliases]\n\"a:1\" = \"b.example/a\"", 2, "short name"),
+        ("[aliases]\n\"c.example/a\" = \"b.example/a\"", 2, "short name"),
         ("[aliases]\n\"a\" = \"b\"", 2, "REGISTRY/REPOSITORY"),
         ("[aliases]\n\"a\" = \"b.example/c:1\"", 2, "a tag"),
     ] {
